@@ -1,0 +1,33 @@
+//! `cargo xtask`: everything the project does to itself.
+
+mod bench;
+mod kernels;
+mod steps;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Project automation", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check: format, lints, architecture, unit, property, golden, hostile and system tests, policy.
+    Test(test::Args),
+    /// Measure: the kernel against native and numpy, the platform against the kernel, units per second, latency.
+    Bench(bench::Args),
+    /// Build the kernels in workloads/, record their goldens, write workloads/dist and workloads/pins.toml.
+    Kernels(kernels::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().command {
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
+    }
+}

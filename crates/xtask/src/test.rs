@@ -1,0 +1,61 @@
+//! The one test command.
+
+use anyhow::{Result, bail};
+
+use crate::steps::{Steps, has, say};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Also rebuild the kernels and compare their digests, and run the long forms (needs the Wasm toolchain).
+    #[arg(long)]
+    long: bool,
+    /// Go on after a failed step.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+const CARGO: &str = "cargo";
+const GUESTS: &str = "workloads/Cargo.toml";
+const SDK: &str = "sdk-guest/Cargo.toml";
+
+/// Runs every check; stops at the first that fails unless asked to go on.
+pub fn run(args: &Args) -> Result<()> {
+    require()?;
+    let mut steps = Steps::new(args.keep_going);
+    steps.run("format", CARGO, &["fmt", "--all", "--check"])?;
+    steps.run("format of guests", CARGO, &["fmt", "--manifest-path", GUESTS, "--all", "--check"])?;
+    // The walls first: quick, and a wrong import explains many later failures.
+    steps.run("architecture and policy", CARGO, &["test", "--locked", "--package", "forge-tests", "--test", "architecture"])?;
+    if has(CARGO, &["deny", "--version"]) {
+        steps.run("cargo deny", CARGO, &["deny", "--offline", "check", "bans", "licenses", "sources"])?;
+    } else {
+        say("cargo-deny is not installed (`cargo install --locked cargo-deny`): the same rules ran as tests/architecture.rs");
+    }
+    steps.run("lints", CARGO, &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    steps.run("lints of guests", CARGO, &["clippy", "--manifest-path", GUESTS, "--all-targets", "--", "-D", "warnings"])?;
+    steps.run("programs", CARGO, &["build", "--locked", "--workspace", "--bins"])?;
+    steps.run("tests", CARGO, &["test", "--locked", "--workspace"])?;
+    steps.run("tests of guests", CARGO, &["test", "--manifest-path", GUESTS])?;
+    steps.run("tests of the guest kit", CARGO, &["test", "--manifest-path", SDK])?;
+    if args.long {
+        steps.run("kernels rebuild alike", CARGO, &["xtask", "kernels", "--check"])?;
+        steps.run_with("tests, long forms", CARGO, &["test", "--locked", "--workspace"], &[("FORGEPOOL_LONG", "1")])?;
+    }
+    steps.finish()
+}
+
+/// Says exactly what is missing before an hour of building finds out.
+fn require() -> Result<()> {
+    let needs: [(&str, &[&str], &str); 4] = [
+        ("cc", &["--version"], "a C compiler (Debian: apt-get install gcc libc6-dev)"),
+        ("git", &["--version"], "git (Debian: apt-get install git)"),
+        (CARGO, &["fmt", "--version"], "rustfmt (rustup component add rustfmt)"),
+        (CARGO, &["clippy", "--version"], "clippy (rustup component add clippy)"),
+    ];
+    let missing: Vec<&str> = needs.iter().filter(|(program, probe, _)| !has(program, probe)).map(|n| n.2).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("missing: {}", missing.join("; "))
+}
