@@ -200,7 +200,10 @@ impl<'de> Deserialize<'de> for FailureCode {
 }
 
 /// A failure: a code, a sentence for people, and what is needed to act on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+///
+/// In JSON a missing pointer or unit is left out; in a binary format every field is written, since there a reader
+/// knows fields only by their place.
+#[derive(Clone, Debug, PartialEq, Deserialize, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct Failure {
     /// The stable code.
@@ -208,11 +211,28 @@ pub struct Failure {
     /// One sentence: what was wrong, the rule, the fix.
     pub detail: String,
     /// JSON pointer (RFC 6901) into the request, where one place is to blame.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub pointer: Option<String>,
     /// The unit, where one is to blame.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub unit: Option<u64>,
+}
+
+impl Serialize for Failure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let keeps_empty = !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Failure", 4)?;
+        fields.serialize_field("code", &self.code)?;
+        fields.serialize_field("detail", &self.detail)?;
+        if keeps_empty || self.pointer.is_some() {
+            fields.serialize_field("pointer", &self.pointer)?;
+        }
+        if keeps_empty || self.unit.is_some() {
+            fields.serialize_field("unit", &self.unit)?;
+        }
+        fields.end()
+    }
 }
 
 impl Failure {

@@ -4,6 +4,7 @@
 //! The order of the modules is the order in which a job meets them.
 
 pub mod canon;
+pub mod capability;
 pub mod digest;
 pub mod envelope;
 pub mod failure;
@@ -15,6 +16,7 @@ pub mod report;
 pub mod seed;
 pub mod task;
 
+pub use capability::Capability;
 pub use digest::Digest;
 pub use failure::{Failure, FailureCode, Family};
 pub use id::{AgentId, JobId, LeaseId};

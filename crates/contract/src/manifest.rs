@@ -121,7 +121,9 @@ pub enum InputSource {
 }
 
 /// A part that every fragment of a stage has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// In JSON a missing unit is left out; in a binary format every field is written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartSpec {
     /// Name, unique in the stage; it names the surface in the output.
@@ -135,8 +137,24 @@ pub struct PartSpec {
     #[serde(default = "yes")]
     pub shown: bool,
     /// Unit of the numbers, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub unit: Option<String>,
+}
+
+impl Serialize for PartSpec {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let keeps_empty = !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("PartSpec", 5)?;
+        fields.serialize_field("name", &self.name)?;
+        fields.serialize_field("kind", &self.kind)?;
+        fields.serialize_field("counts_items", &self.counts_items)?;
+        fields.serialize_field("shown", &self.shown)?;
+        if keeps_empty || self.unit.is_some() {
+            fields.serialize_field("unit", &self.unit)?;
+        }
+        fields.end()
+    }
 }
 
 fn yes() -> bool {
