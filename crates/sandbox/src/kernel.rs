@@ -1,0 +1,161 @@
+//! The kernel world as the host sees it: bindings of the export, and the only imports that exist.
+
+use forge_contract::limits::LOG_BYTES_MAX;
+use wasmtime::component::{ComponentType, Lower, Resource, ResourceType};
+use wasmtime::component::{Linker, LinkerInstance};
+use wasmtime::{Engine, StoreContextMut, Trap};
+
+use crate::engine::HANDLES_MAX;
+use crate::inputs::Inputs;
+use crate::limiter::Limiter;
+use crate::trap::TooManyHandles;
+
+pub(crate) mod bindings {
+    wasmtime::component::bindgen!({
+        inline: "
+            package forgepool:sandbox;
+            /// What the host calls. What it offers is linked by hand, so that it can meter each call.
+            world unit-only { export forgepool:kernel/unit@1.0.0; }
+        ",
+        path: "../../wit",
+        world: "forgepool:sandbox/unit-only",
+    });
+}
+
+/// Fuel of opening an input.
+pub const FUEL_PER_OPEN: u64 = 1_000;
+/// Fuel of any other call to the host, before what it moves.
+pub const FUEL_PER_HOSTCALL: u64 = 100;
+/// Fuel of each byte moved between host and unit: a copy costs what `memory.copy` costs.
+pub const FUEL_PER_BYTE: u64 = 1;
+
+/// What the host holds for one unit.
+#[derive(Debug)]
+pub(crate) struct HostState {
+    pub(crate) limiter: Limiter,
+    pub(crate) inputs: Inputs,
+    pub(crate) log: Log,
+    handles: u32,
+}
+
+impl HostState {
+    pub(crate) fn new(memory_bytes: u64, inputs: Inputs, log: Log) -> Self {
+        Self { limiter: Limiter::new(memory_bytes), inputs, log, handles: 0 }
+    }
+
+    /// Counts a handle given to the unit.
+    pub(crate) fn take_handle(&mut self) -> wasmtime::Result<()> {
+        if self.handles >= HANDLES_MAX {
+            return Err(wasmtime::Error::new(TooManyHandles { limit: HANDLES_MAX }));
+        }
+        self.handles += 1;
+        Ok(())
+    }
+
+    /// Counts a handle given back.
+    pub(crate) fn drop_handle(&mut self) {
+        self.handles = self.handles.saturating_sub(1);
+    }
+}
+
+/// What the units of a shard print: kept up to `LOG_BYTES_MAX`, the rest counted. No part of any result.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    bytes: Vec<u8>,
+    dropped: u64,
+}
+
+impl Log {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let room = LOG_BYTES_MAX.saturating_sub(self.bytes.len()).min(bytes.len());
+        let (kept, dropped) = bytes.split_at(room);
+        self.bytes.extend_from_slice(kept);
+        self.dropped = self.dropped.saturating_add(dropped.len() as u64);
+    }
+
+    /// The text, with a last line that says how much is missing.
+    pub(crate) fn into_text(self) -> String {
+        let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
+        // Replacement characters are longer than what they replace.
+        text.truncate(text.floor_char_boundary(LOG_BYTES_MAX));
+        if self.dropped > 0 {
+            let note = format!("\n[{} more bytes]", self.dropped);
+            text.truncate(text.floor_char_boundary(LOG_BYTES_MAX - note.len()));
+            text.push_str(&note);
+        }
+        text
+    }
+}
+
+/// The linker: `forgepool:kernel/inputs` and the harmless part of WASI. What is not here does not exist for a kernel.
+///
+/// # Errors
+/// Where two definitions share a name, which a test excludes.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    link_inputs(&mut linker.instance("forgepool:kernel/inputs@1.0.0")?)?;
+    crate::wasi::link(&mut linker)?;
+    Ok(linker)
+}
+
+/// Takes `fuel` from the unit, as its own instructions do.
+pub(crate) fn charge(store: &mut StoreContextMut<'_, HostState>, fuel: u64) -> wasmtime::Result<()> {
+    let left = store.get_fuel()?;
+    store.set_fuel(left.saturating_sub(fuel))?;
+    if left < fuel { Err(Trap::OutOfFuel.into()) } else { Ok(()) }
+}
+
+/// Fuel of a host call that moves `bytes`.
+pub(crate) fn fuel_of(bytes: u64) -> u64 {
+    FUEL_PER_HOSTCALL.saturating_add(bytes.saturating_mul(FUEL_PER_BYTE))
+}
+
+/// A handle's number is the index of its input.
+enum InputHandle {}
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum InputError {
+    #[component(name = "undeclared")]
+    Undeclared(String),
+    #[component(name = "out-of-range")]
+    OutOfRange(u64),
+}
+
+fn link_inputs(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+    instance.resource("input", ResourceType::host::<InputHandle>(), |mut store, _| {
+        store.data_mut().drop_handle();
+        Ok(())
+    })?;
+    instance.func_wrap("open", |mut store, (name,): (String,)| {
+        charge(&mut store, FUEL_PER_OPEN.saturating_add(name.len() as u64))?;
+        let state = store.data_mut();
+        let found = state.inputs.as_slice().iter().position(|input| input.name == name);
+        let Some(index) = found.and_then(|index| u32::try_from(index).ok()) else {
+            return Ok((Err(InputError::Undeclared(name)),));
+        };
+        state.take_handle()?;
+        Ok((Ok(Resource::<InputHandle>::new_own(index)),))
+    })?;
+    instance.func_wrap("[method]input.size", |mut store, (this,): (Resource<InputHandle>,)| {
+        charge(&mut store, FUEL_PER_HOSTCALL)?;
+        Ok((input(store.data(), &this).len() as u64,))
+    })?;
+    instance.func_wrap("[method]input.read", |mut store, (this, offset, len): (Resource<InputHandle>, u64, u32)| {
+        let bytes = input(store.data(), &this);
+        let size = bytes.len() as u64;
+        if offset > size {
+            charge(&mut store, FUEL_PER_HOSTCALL)?;
+            return Ok((Err(InputError::OutOfRange(size)),));
+        }
+        let end = offset.saturating_add(u64::from(len)).min(size);
+        charge(&mut store, fuel_of(end - offset))?;
+        let range = usize::try_from(offset)?..usize::try_from(end)?;
+        Ok((Ok(bytes.slice(range).to_vec()),))
+    })
+}
+
+fn input(state: &HostState, handle: &Resource<InputHandle>) -> bytes::Bytes {
+    let index = usize::try_from(handle.rep()).unwrap_or(usize::MAX);
+    state.inputs.as_slice().get(index).map(|input| input.bytes.clone()).unwrap_or_default()
+}

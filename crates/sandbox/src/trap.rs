@@ -1,0 +1,92 @@
+//! What stopped a unit, as a failure with a stable code.
+//!
+//! Determinism: codes and texts depend on the kernel and the engine's version, never on addresses, backtraces or the
+//! machine, because a failure is compared between agents like any other answer.
+
+use forge_contract::limits::DETAIL_BYTES_MAX;
+use forge_contract::{Failure, FailureCode};
+use wasmtime::Trap;
+
+use crate::limiter::Refused;
+
+/// A unit ended itself through `wasi:cli/exit`.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the kernel called exit({code}) instead of returning")]
+pub(crate) struct Exited {
+    pub(crate) code: u8,
+}
+
+/// A unit holds more handles than allowed.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the kernel holds more than {limit} handles")]
+pub(crate) struct TooManyHandles {
+    pub(crate) limit: u32,
+}
+
+/// The failure behind an error of wasmtime, given what the limiter refused.
+///
+/// Where the kernel was stopped by a signal, the limiter or the meter, that is the code; an error without one comes from
+/// reading the fragment out of the kernel's memory.
+pub(crate) fn failure(error: &wasmtime::Error, refused: Option<Refused>) -> Failure {
+    if let Some(refused) = refused {
+        return of_limiter(refused);
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return of_trap(*trap);
+    }
+    if let Some(exited) = error.downcast_ref::<Exited>() {
+        return Failure::new(FailureCode::AgentTrap, exited.to_string());
+    }
+    if let Some(handles) = error.downcast_ref::<TooManyHandles>() {
+        return Failure::new(FailureCode::AgentTrap, handles.to_string());
+    }
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return Failure::new(FailureCode::AgentOutputTooLarge, "the kernel handed the host more bytes than its limit");
+    }
+    Failure::new(FailureCode::AgentOutputInvalid, cut(format!("what the kernel handed over cannot be read: {text}")))
+}
+
+fn of_limiter(refused: Refused) -> Failure {
+    let code = match refused {
+        Refused::Memory { .. } | Refused::Table { .. } => FailureCode::AgentMemoryLimit,
+        Refused::Machine => FailureCode::AgentWorkerLost,
+    };
+    Failure::new(code, refused.to_string())
+}
+
+fn of_trap(trap: Trap) -> Failure {
+    let code = match trap {
+        Trap::OutOfFuel => FailureCode::AgentFuelExhausted,
+        Trap::StackOverflow => FailureCode::AgentStackOverflow,
+        Trap::Interrupt => FailureCode::AgentDeadline,
+        _ => FailureCode::AgentTrap,
+    };
+    Failure::new(code, trap.to_string())
+}
+
+/// Cuts a text at `DETAIL_BYTES_MAX`, between characters.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > DETAIL_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(DETAIL_BYTES_MAX));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_end_between_characters() {
+        let text = cut("é".repeat(DETAIL_BYTES_MAX));
+        assert_eq!(text.len(), DETAIL_BYTES_MAX);
+        assert_eq!(cut(format!("x{text}")).len(), DETAIL_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn a_machine_out_of_memory_blames_no_kernel() {
+        let error = wasmtime::Error::new(Refused::Machine);
+        assert_eq!(failure(&error, Some(Refused::Machine)).code, FailureCode::AgentWorkerLost);
+    }
+}

@@ -1,0 +1,194 @@
+//! The child's side: cage first, then serve.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forge_contract::task::Task;
+use forge_contract::{Digest, Failure, FailureCode};
+use wasmtime::Engine;
+
+use super::frame::{self, Code, FrameError, FromChild, ToChild};
+use crate::cage::{self, CageLevel, CageReport, ProcessLimits};
+use crate::engine::{self, Backend, THREAD_STACK_BYTES};
+use crate::execute::{ShardResult, UnitRunner, run_shard};
+use crate::inputs::Inputs;
+
+/// Between two progress frames.
+const PROGRESS_EVERY: Duration = Duration::from_millis(20);
+
+/// The whole life of a process that runs shards: call it first in `main`, before any thread or runtime exists.
+///
+/// Ends at the end of standard input, even in the middle of a unit.
+pub fn worker_main() -> ! {
+    end(serve(Kind::Run))
+}
+
+/// The whole life of a process that compiles one component: call it first in `main`, before any thread or runtime
+/// exists.
+///
+/// Ends at the end of standard input, even in the middle of compiling.
+pub fn compile_main() -> ! {
+    end(serve(Kind::Compile))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Run,
+    Compile,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+    #[error("the parent's frame does not belong here")]
+    Unexpected,
+}
+
+fn end(served: Result<(), ChildError>) -> ! {
+    // There is nobody to read a message; the code says that something went wrong.
+    std::process::exit(i32::from(served.is_err()))
+}
+
+fn serve(kind: Kind) -> Result<(), ChildError> {
+    let (limits, level) = first_frame()?;
+    let mut report = cage::enter(limits);
+    let (frames, received) = sync_channel(1);
+    let (start, started) = sync_channel::<CageReport>(1);
+    std::thread::Builder::new().name("stdin".into()).spawn(move || read_frames(&frames))?;
+    let server = std::thread::Builder::new()
+        .name("kernel".into())
+        .stack_size(THREAD_STACK_BYTES)
+        .spawn(move || started.recv().map_or(Ok(()), |report| serve_frames(kind, level, report, &received)))?;
+    cage::close(&mut report);
+    // Only now does the server run: everything it will ever do, it does caged.
+    let _ = start.send(report);
+    server.join().unwrap_or(Err(ChildError::Unexpected))
+}
+
+/// Read before the cage is entered, so that nothing is caged by default limits. It comes from the parent alone.
+fn first_frame() -> Result<(ProcessLimits, CageLevel), ChildError> {
+    // Unbuffered: a buffer would swallow the frames behind it.
+    let body = frame::read_body(&mut Unbuffered)?.ok_or(ChildError::Unexpected)?;
+    match postcard::from_bytes(&body).map_err(FrameError::from)? {
+        ToChild::Enter { limits, level } => Ok((limits, level)),
+        _ => Err(ChildError::Unexpected),
+    }
+}
+
+/// Standard input without a buffer.
+struct Unbuffered;
+
+impl io::Read for Unbuffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        rustix::io::read(io::stdin(), buffer).map_err(io::Error::from)
+    }
+}
+
+/// Hands frames to the server, and ends the process when there are no more: the parent is gone or wants this one gone.
+fn read_frames(frames: &SyncSender<Vec<u8>>) {
+    while let Ok(Some(body)) = frame::read_body(&mut Unbuffered) {
+        if frames.send(body).is_err() {
+            break;
+        }
+    }
+    std::process::exit(0);
+}
+
+fn say(message: &FromChild) -> Result<(), FrameError> {
+    let mut out = io::stdout().lock();
+    frame::write(&mut out, message)?;
+    Ok(out.flush()?)
+}
+
+fn serve_frames(
+    kind: Kind,
+    level: CageLevel,
+    report: CageReport,
+    frames: &Receiver<Vec<u8>>,
+) -> Result<(), ChildError> {
+    if level == CageLevel::Required && !report.is_sound() {
+        return Ok(say(&FromChild::Uncaged { report })?);
+    }
+    match kind {
+        Kind::Run => serve_runs(report, frames),
+        Kind::Compile => serve_compile(report, frames),
+    }
+}
+
+fn serve_compile(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), ChildError> {
+    let engine = engine::engine(Backend::CraneliftSpeed)?;
+    say(&FromChild::Ready { report })?;
+    let Ok(body) = frames.recv() else { return Ok(()) };
+    let ToChild::Compile { component } = postcard::from_bytes(&body).map_err(FrameError::from)? else {
+        return Err(ChildError::Unexpected);
+    };
+    Ok(say(&FromChild::Compiled(crate::code::compile(&engine, component).map(Code)))?)
+}
+
+fn serve_runs(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), ChildError> {
+    let mut server = Server {
+        engine: engine::runtime_engine(Backend::CraneliftSpeed)?,
+        runner: None,
+        inputs: BTreeMap::new(),
+    };
+    say(&FromChild::Ready { report })?;
+    while let Ok(body) = frames.recv() {
+        match postcard::from_bytes(&body).map_err(FrameError::from)? {
+            ToChild::Load { code } => say(&FromChild::Loaded(server.load(code)))?,
+            ToChild::Input { digest, bytes } => {
+                server.inputs.insert(digest, Bytes::copy_from_slice(bytes));
+            }
+            ToChild::Run { task } => {
+                let result = server.run(&task);
+                say(&FromChild::Done(Box::new(result)))?;
+            }
+            ToChild::Enter { .. } | ToChild::Compile { .. } => return Err(ChildError::Unexpected),
+        }
+    }
+    Ok(())
+}
+
+/// What a run child holds.
+struct Server {
+    engine: Engine,
+    runner: Option<UnitRunner>,
+    inputs: BTreeMap<Digest, Bytes>,
+}
+
+impl Server {
+    fn load(&mut self, code: &[u8]) -> Result<(), Failure> {
+        if self.runner.is_some() {
+            return Err(Failure::new(FailureCode::AgentProtocol, "a worker is given code once"));
+        }
+        self.runner = Some(UnitRunner::load(&self.engine, code)?);
+        Ok(())
+    }
+
+    fn run(&self, task: &Task) -> ShardResult {
+        let Some(runner) = &self.runner else {
+            return ShardResult::failed(Failure::new(FailureCode::AgentProtocol, "a worker needs code before a task"));
+        };
+        let mut inputs = Inputs::none();
+        for reference in &task.inputs {
+            if let Some(bytes) = self.inputs.get(&reference.digest) {
+                inputs.add(reference, bytes.clone());
+            }
+        }
+        let mut last = Instant::now();
+        run_shard(runner, task, &inputs, |units| {
+            if last.elapsed() >= PROGRESS_EVERY {
+                last = Instant::now();
+                // A pipe that is gone ends the process through its other end.
+                let _ = say(&FromChild::Progress { units });
+            }
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! The parent's handle on a worker process that runs shards.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use forge_contract::Digest;
+use forge_contract::task::Task;
+use tokio::sync::watch;
+
+use super::frame::{FromChild, ToChild};
+use super::{Caged, WorkerError, unexpected};
+use crate::cage::{CageLevel, CageReport, ProcessLimits};
+use crate::execute::ShardResult;
+use crate::inputs::Inputs;
+
+/// What a worker may write, bytes: a unit's memory at its largest, its inputs, its fragments several times over.
+const MEMORY_BYTES_MAX: u64 = 4 << 30;
+
+/// A caged process that runs the shards of one job: spawned and caged before its code is known, given the code once,
+/// thrown away after. Killed when dropped, which is how a lease is revoked.
+///
+/// On Linux the process dies with the thread that spawned it, so spawn from a thread that lasts: a runtime's own, not
+/// one for blocking calls.
+#[derive(Debug)]
+pub struct Worker {
+    caged: Caged,
+    sent: BTreeSet<Digest>,
+    busy: bool,
+}
+
+impl Worker {
+    /// Starts `program args` (which must end in [`super::worker_main`]) and waits until it is caged.
+    ///
+    /// # Errors
+    /// `Start`, `Uncaged`, `Ended`, `Protocol`.
+    pub async fn spawn(program: &Path, args: &[OsString], level: CageLevel) -> Result<Self, WorkerError> {
+        let limits = ProcessLimits { memory_bytes: MEMORY_BYTES_MAX, cpu_seconds: None };
+        let caged = Caged::start(program, args, level, limits).await?;
+        Ok(Self { caged, sent: BTreeSet::new(), busy: false })
+    }
+
+    /// What is in force in the process, as it says itself.
+    #[must_use]
+    pub fn cage(&self) -> &CageReport {
+        &self.caged.report
+    }
+
+    /// Operating system's id of the process; `None` once it has ended.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.caged.child.id()
+    }
+
+    /// Gives the worker its code. Once.
+    ///
+    /// # Errors
+    /// `Load` where the engine refuses the code (a cached entry should then be dropped and compiled anew), and those
+    /// of a lost process.
+    pub async fn load(&mut self, code: &[u8]) -> Result<(), WorkerError> {
+        self.begin()?;
+        self.caged.send(&ToChild::Load { code }).await?;
+        let loaded = match self.caged.receive().await? {
+            FromChild::Loaded(loaded) => loaded.map_err(WorkerError::Load),
+            other => Err(unexpected(&other)),
+        };
+        self.busy = false;
+        loaded
+    }
+
+    /// Runs a shard. Inputs that the worker already has are not sent again.
+    ///
+    /// `progress` receives the number of units done, at most some fifty times a second.
+    /// Order: dropping the future breaks the run off; the worker is then good for nothing but dropping.
+    ///
+    /// # Errors
+    /// `Deadline` after `deadline`: no verdict. Those of a lost process.
+    pub async fn run(
+        &mut self,
+        task: &Task,
+        inputs: &Inputs,
+        deadline: Duration,
+        progress: &watch::Sender<u64>,
+    ) -> Result<ShardResult, WorkerError> {
+        self.begin()?;
+        let ran = tokio::time::timeout(deadline, self.exchange(task, inputs, progress)).await;
+        match ran {
+            Ok(result) => {
+                self.busy = result.is_err();
+                result
+            }
+            Err(_) => {
+                // Stays busy: the process is still computing, and dies here rather than when it is dropped.
+                let _ = self.caged.child.start_kill();
+                Err(WorkerError::Deadline(deadline))
+            }
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        task: &Task,
+        inputs: &Inputs,
+        progress: &watch::Sender<u64>,
+    ) -> Result<ShardResult, WorkerError> {
+        for input in inputs.as_slice() {
+            if self.sent.insert(input.digest) {
+                self.caged.send(&ToChild::Input { digest: input.digest, bytes: &input.bytes }).await?;
+            }
+        }
+        self.caged.send(&ToChild::Run { task: Box::new(task.clone()) }).await?;
+        loop {
+            match self.caged.receive().await? {
+                FromChild::Progress { units } => {
+                    // Bounded by what was asked: the number goes to the hub.
+                    progress.send_replace(units.min(task.unit_count));
+                }
+                FromChild::Done(result) => return Ok(*result),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), WorkerError> {
+        match core::mem::replace(&mut self.busy, true) {
+            true => Err(WorkerError::Busy),
+            false => Ok(()),
+        }
+    }
+}
