@@ -1,0 +1,363 @@
+//! Everything the pool wants done.
+
+use std::sync::Arc;
+
+use forge_contract::report::{UnitRecord, Usage};
+use forge_contract::task::Task;
+use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
+use serde::{Deserialize, Serialize};
+
+use crate::Millis;
+use crate::event::SessionId;
+use crate::verify::{Verdict, VerificationReport};
+
+/// Something to do. Actions are performed in order; those of one event together.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Give a shard to an agent.
+    Dispatch {
+        /// The lease.
+        lease: LeaseId,
+        /// The agent.
+        agent: AgentId,
+        /// Its session.
+        session: SessionId,
+        /// What to run.
+        task: Arc<Task>,
+        /// Milliseconds from now until the lease ends.
+        deadline_ms: u64,
+    },
+    /// Take a lease back; its answer would be discarded.
+    Revoke {
+        /// The lease.
+        lease: LeaseId,
+        /// The session that holds it.
+        session: SessionId,
+    },
+    /// Serve these bytes to agents by their digest: a later stage reads them. Durable before the next dispatch.
+    Publish {
+        /// The job they belong to.
+        job: JobId,
+        /// Content address.
+        digest: Digest,
+        /// Canonical bytes of a stage's folded fragment.
+        bytes: Arc<[u8]>,
+    },
+    /// Make durable, in this order.
+    Record(Record),
+    /// How far a job is; at most one per job and [`crate::pool::Settings::progress_ms`], plus one per phase.
+    Progress {
+        /// The job.
+        job: JobId,
+        /// How far.
+        snapshot: Snapshot,
+    },
+    /// The job is over. Exactly once per job; nothing of the job follows.
+    Finish {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        outcome: Box<JobOutcome>,
+    },
+}
+
+/// What must survive the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// A shard's result was accepted: what a restart goes on from.
+    Accepted(Accepted),
+    /// An attempt ended, well or not.
+    Attempt(Attempt),
+    /// An agent was refuted: it gets no more work. Give it back in [`crate::pool::Settings::quarantined`] after a restart.
+    Quarantined {
+        /// The agent.
+        agent: AgentId,
+        /// The job that showed it.
+        job: JobId,
+        /// Why.
+        code: FailureCode,
+    },
+}
+
+/// An accepted shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The job.
+    pub job: JobId,
+    /// Index of the stage in the plan.
+    pub stage: u32,
+    /// Index of the shard in the stage.
+    pub shard: u32,
+    /// The lease whose answer it is.
+    pub lease: LeaseId,
+    /// The agent whose answer it is.
+    pub agent: AgentId,
+    /// The task's key (`Task::key_digest`).
+    pub task: Digest,
+    /// Engine profile it ran under.
+    pub engine: Digest,
+    /// Canonical bytes of the shard's folded fragment.
+    #[serde(with = "bytes_text")]
+    pub fragment: Vec<u8>,
+    /// One record per unit.
+    pub units: Vec<UnitRecord>,
+    /// What it took.
+    pub usage: Usage,
+    /// `Completed::result_digest` of the answer.
+    pub result: Digest,
+    /// What the checks said.
+    pub verdict: Verdict,
+}
+
+impl Accepted {
+    /// Fuel of all units; saturates.
+    #[must_use]
+    pub fn fuel(&self) -> u64 {
+        self.units.iter().fold(0, |sum, unit| sum.saturating_add(unit.fuel))
+    }
+}
+
+/// Why a shard was given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Its first run.
+    First,
+    /// An earlier attempt failed.
+    Retry,
+    /// An earlier attempt is slow.
+    Hedge,
+    /// To compare.
+    Check,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It answered in time; what became of the answer stands in the shard's verdict.
+    Reported,
+    /// It failed, with a code.
+    Failed,
+    /// Taken back: not needed any more.
+    Revoked,
+    /// It answered after its lease had ended; the answer was discarded.
+    Late,
+}
+
+/// An attempt that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The job.
+    pub job: JobId,
+    /// Index of the stage.
+    pub stage: u32,
+    /// Index of the shard.
+    pub shard: u32,
+    /// The lease.
+    pub lease: LeaseId,
+    /// The agent.
+    pub agent: AgentId,
+    /// Why it ran.
+    pub reason: Reason,
+    /// How it ended.
+    pub ending: Ending,
+    /// The failure's code, where it failed.
+    pub code: Option<FailureCode>,
+    /// The failure, for people.
+    pub detail: Option<String>,
+    /// The unit to blame, where one is.
+    pub unit: Option<u64>,
+    /// When it was given out.
+    pub started_at: Millis,
+    /// When it ended.
+    pub ended_at: Millis,
+    /// What the agent measured.
+    pub usage: Usage,
+    /// Fuel of its units.
+    pub fuel: u64,
+    /// `Completed::result_digest`, where it answered.
+    pub result: Option<Digest>,
+    /// What the kernel printed.
+    pub log: String,
+    /// Why this agent: the terms of its score when it was chosen.
+    pub placement: Placement,
+}
+
+/// The terms a placement was chosen by; lower is better, compared in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Placement {
+    /// Leases held per thousand cores of capacity, before this one.
+    pub load_permille: u64,
+    /// Failed or refuted attempts among the last ones, per thousand.
+    pub failed_permille: u64,
+    /// Microseconds per million fuel, measured; 0 is unknown.
+    pub us_per_megafuel: u64,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobOutcome {
+    /// It gave a result.
+    Completed(Completed),
+    /// It failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// What was done until then.
+        summary: Summary,
+    },
+    /// The client cancelled it.
+    Cancelled {
+        /// What was done until then.
+        summary: Summary,
+    },
+}
+
+impl JobOutcome {
+    /// What was done.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        match self {
+            Self::Completed(completed) => &completed.summary,
+            Self::Failed { summary, .. } | Self::Cancelled { summary } => summary,
+        }
+    }
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completed {
+    /// The object `hub.output`.
+    pub output: serde_json::Value,
+    /// Digest of the result: [`crate::reduce::result_digest`] of the stages' fragments.
+    pub result_digest: Digest,
+    /// Every stage's folded fragment, in order.
+    pub stage_fragments: Vec<StageFragment>,
+    /// What was done.
+    pub summary: Summary,
+}
+
+/// A stage's folded fragment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageFragment {
+    /// Stage name.
+    pub stage: String,
+    /// Digest of the bytes.
+    pub digest: Digest,
+    /// Canonical bytes.
+    #[serde(with = "bytes_text")]
+    pub bytes: Vec<u8>,
+}
+
+/// What was done for a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Verified work.
+    pub work: Work,
+    /// Distinct agents whose answers were accepted.
+    pub agents_used: u64,
+    /// Shards accepted.
+    pub shards: u64,
+    /// Shards of the whole plan.
+    pub shards_total: u64,
+    /// What the checks found.
+    pub verification: VerificationReport,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+}
+
+/// Verified work: each shard once, however often it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Items: iterations, cells, elements.
+    pub items: u64,
+    /// Units.
+    pub units: u64,
+    /// Fuel.
+    pub fuel: u64,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing given out yet.
+    #[default]
+    Queued,
+    /// Shards are running.
+    Running,
+    /// Every shard has an answer; copies are outstanding.
+    Verifying,
+    /// Everything is accepted.
+    Reducing,
+    /// Over, with a result.
+    Completed,
+    /// Over, with a failure.
+    Failed,
+    /// Over, cancelled.
+    Cancelled,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Phase.
+    pub phase: Phase,
+    /// Index of the current stage.
+    pub stage: u32,
+    /// Shards of all stages.
+    pub shards_total: u64,
+    /// Shards accepted.
+    pub shards_done: u64,
+    /// Units of all stages.
+    pub units_total: u64,
+    /// Units accepted, and those that running shards say they finished.
+    pub units_done: u64,
+    /// Items of the accepted units.
+    pub items_done: u64,
+    /// Agents that run a shard of it now.
+    pub agents_active: u64,
+    /// What the answer looks like so far, for display alone: it depends on the order of arrival.
+    pub estimate: Option<Estimate>,
+}
+
+/// The mean so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Part name.
+    pub name: String,
+    /// Values so far.
+    pub n: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// Half the width of its 95% confidence interval.
+    pub ci95_half_width: f64,
+}
+
+/// Bytes as lower-case hexadecimal text where the format is for people, as bytes elsewhere.
+mod bytes_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(bytes);
+        }
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        serializer.serialize_str(&text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Vec::<u8>::deserialize(deserializer);
+        }
+        let text = String::deserialize(deserializer)?;
+        let nibble = |digit: &u8| char::from(*digit).to_digit(16).and_then(|n| u8::try_from(n).ok());
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect();
+        bytes.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("expected pairs of hexadecimal digits"))
+    }
+}

@@ -1,0 +1,90 @@
+//! Everything that can happen to the pool.
+
+use std::sync::Arc;
+
+use forge_contract::report::Report;
+use forge_contract::{AgentId, Capability, FailureCode, JobId, LeaseId};
+use serde::{Deserialize, Serialize};
+
+use crate::Millis;
+use crate::action::Accepted;
+use crate::plan::Plan;
+
+/// One connection of one agent; numbers are unique while the hub runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+/// Something that happened. Events that name what is not there any more are no error: they change nothing.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A job was recorded and may start.
+    JobAccepted {
+        /// The job.
+        job: JobId,
+        /// Its plan, inputs resolved ([`Plan::resolve`]).
+        plan: Arc<Plan>,
+    },
+    /// A job of an earlier process goes on from what was accepted.
+    JobRestored {
+        /// The job.
+        job: JobId,
+        /// Its plan as recorded.
+        plan: Arc<Plan>,
+        /// Every recorded acceptance, in any order.
+        accepted: Vec<Accepted>,
+        /// When it was first accepted.
+        accepted_at: Millis,
+    },
+    /// The client wants no more of it.
+    CancelRequested {
+        /// The job.
+        job: JobId,
+    },
+    /// An agent connected. A session of the same agent that is still open counts as left.
+    AgentJoined {
+        /// The agent.
+        agent: AgentId,
+        /// Its session.
+        session: SessionId,
+        /// What it offers.
+        capability: Capability,
+    },
+    /// A session ended.
+    AgentLeft {
+        /// The session.
+        session: SessionId,
+    },
+    /// An agent finishes what it has and takes no more.
+    AgentDraining {
+        /// The session.
+        session: SessionId,
+    },
+    /// An agent is on its way through a shard.
+    ShardProgress {
+        /// The lease.
+        lease: LeaseId,
+        /// Units finished so far.
+        units_done: u64,
+    },
+    /// An agent answered. Its signature was checked by the link.
+    ReportArrived {
+        /// The session it came by.
+        session: SessionId,
+        /// The answer.
+        report: Report,
+    },
+    /// A lease ended without an answer: stream reset, declined, not deliverable.
+    LeaseBroken {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        code: FailureCode,
+        /// For people.
+        detail: String,
+    },
+    /// Time passed; due at [`crate::pool::Pool::deadline`] at the latest.
+    Tick,
+    /// The hub stops: nothing new is dispatched, jobs stay as recorded.
+    ShutdownRequested,
+}

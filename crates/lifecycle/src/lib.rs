@@ -1,0 +1,27 @@
+//! The verbs of a job, pure and in order: admit, plan, dispatch, verify, reduce, then artifact, replay and ledger.
+//!
+//! **Invariant**: nothing here reads a clock, a file, a socket or a random number. Time is an argument, effects are
+//! returned as [`action::Action`]s, and the same events in the same order give the same actions. A module imports
+//! `forge_contract` and modules above it in the list below; [`pool`] alone sees all.
+
+pub mod event;
+
+pub mod admit;
+pub mod plan;
+
+pub mod action;
+pub mod verify;
+
+pub mod ledger;
+pub mod reduce;
+
+pub mod dispatch;
+
+pub mod job;
+pub mod pool;
+
+pub mod artifact;
+pub mod replay;
+
+/// Milliseconds on a clock that the caller owns. It never goes back within a process.
+pub type Millis = u64;
