@@ -33,12 +33,35 @@ pub struct Bill {
 /// The bill for verified fuel; rounds up to the next micro-credit and saturates.
 #[must_use]
 pub fn bill(rates: &Rates, mode: BillingMode, fuel: u64) -> Bill {
-    let credits = u128::from(fuel) * 1_000_000;
-    let credits = credits.div_ceil(u128::from(rates.fuel_per_credit.max(1)));
-    let eur = (credits * u128::from(rates.eur_micro_per_credit)).div_ceil(1_000_000);
+    let credits_micro = credits_micro(rates, fuel);
+    let eur = (u128::from(credits_micro) * u128::from(rates.eur_micro_per_credit)).div_ceil(1_000_000);
     Bill {
-        credits_micro: u64::try_from(credits).unwrap_or(u64::MAX),
+        credits_micro,
         eur_micro: u64::try_from(eur).unwrap_or(u64::MAX),
         charged: mode == BillingMode::Billable,
+    }
+}
+
+/// Micro-credits for an amount of fuel; rounds up and saturates.
+#[must_use]
+pub fn credits_micro(rates: &Rates, fuel: u64) -> u64 {
+    let credits = (u128::from(fuel) * 1_000_000).div_ceil(u128::from(rates.fuel_per_credit.max(1)));
+    u64::try_from(credits).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bills_round_up_and_never_wrap() {
+        let rates = Rates::default();
+        assert_eq!(bill(&rates, BillingMode::Test, 0), Bill::default());
+        assert_eq!(
+            bill(&rates, BillingMode::Billable, 3_000_000_000),
+            Bill { credits_micro: 1_000_000, eur_micro: 120_000, charged: true }
+        );
+        assert_eq!(bill(&rates, BillingMode::Test, 1), Bill { credits_micro: 1, eur_micro: 1, charged: false });
+        assert_eq!(bill(&Rates { fuel_per_credit: 0, eur_micro_per_credit: u64::MAX }, BillingMode::Billable, u64::MAX).eur_micro, u64::MAX);
     }
 }

@@ -269,7 +269,8 @@ pub fn found(value: &Value) -> String {
     }
 }
 
-/// `; did you mean "full"?` where one spelling is near.
+/// The end of a sentence, `; did you mean "full"?`, where one known spelling is near; else nothing.
+#[must_use]
 pub fn suggestion(text: &str, known: &[&str]) -> String {
     let plain: String = text.trim().to_lowercase().chars().take(64).collect();
     let near = known.iter().map(|word| (distance(&plain, word), *word)).min();

@@ -15,6 +15,8 @@ use crate::failure::{Failure, FailureCode};
 use crate::limits::{AGENTS_MAX, REQUEST_BYTES_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
 use field::{Object, choice};
 
+pub use field::suggestion;
+
 /// Longest explicit seed, bytes.
 pub const SEED_BYTES_MAX: usize = 1024;
 /// Longest identifier of `ctx`, bytes.

@@ -1,0 +1,338 @@
+//! Planning: a contract and a kernel's manifest give a plan, always the same, whoever is connected.
+
+mod arguments;
+mod sizing;
+mod split;
+
+use forge_contract::canon::{self, Writer};
+use forge_contract::envelope::{Envelope, SeedMode, Target, VerifyMode};
+use forge_contract::limits::UnitLimits;
+use forge_contract::manifest::{InputSource, Manifest, PartSpec, Profile, Stage};
+use forge_contract::seed::{RootSeed, StageKey};
+use forge_contract::task::{Cut, InputRef, Task};
+use forge_contract::{Digest, Failure, FailureCode, JobId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ledger::{Rates, credits_micro};
+
+pub use arguments::{SchemaError, check_schema};
+
+/// A kernel that was admitted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// The component's digest.
+    pub digest: Digest,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+/// What will be done, in full.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `name@version`.
+    pub op: String,
+    /// The component, pinned.
+    pub component: Digest,
+    /// Its size, bytes.
+    pub component_bytes: u64,
+    /// Profile name.
+    pub profile: String,
+    /// Canonical args, defaults filled in.
+    pub args: String,
+    /// Root of all randomness.
+    pub root_seed: RootSeed,
+    /// Identity of the result: component, profile, args, seed.
+    pub replay_key: Digest,
+    /// Stages in order.
+    pub stages: Vec<StagePlan>,
+    /// How results are checked.
+    pub verify: VerifyMode,
+    /// Where it may run.
+    pub target: Target,
+    /// How many agents.
+    pub parallel: Parallel,
+    /// Milliseconds from acceptance to the end; 0 is no limit.
+    pub timeout_ms: u64,
+    /// What it is expected to cost.
+    pub quote: Quote,
+}
+
+/// How many agents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parallel {
+    /// At least; 0 is automatic.
+    pub min_agents: u64,
+    /// At the same time at most; 0 is automatic.
+    pub max_agents: u64,
+    /// Whether too few is a failure.
+    pub strict: bool,
+}
+
+/// Expected cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// Fuel.
+    pub fuel: u64,
+    /// Micro-credits, by the default price list.
+    pub credits_micro: u64,
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StagePlan {
+    /// Name.
+    pub name: String,
+    /// Its key.
+    pub key: StageKey,
+    /// How it is cut into units.
+    pub cut: Cut,
+    /// Units.
+    pub units: u64,
+    /// Items of work: iterations, cells, elements.
+    pub items: u64,
+    /// Units of a full shard, a power of two.
+    pub shard_units: u64,
+    /// Shards.
+    pub shards: u32,
+    /// Limits of each unit.
+    pub limits: UnitLimits,
+    /// Parts of each fragment.
+    pub parts: Vec<PartSpec>,
+    /// What its units read.
+    pub inputs: Vec<PlannedInput>,
+    /// Fuel a full unit is expected to burn.
+    pub fuel_expected: u64,
+}
+
+/// An input of a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedInput {
+    /// The name the kernel opens it by.
+    pub name: String,
+    /// Where it comes from.
+    pub source: PlannedSource,
+}
+
+/// Where an input comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedSource {
+    /// Stored content that an argument names.
+    Content {
+        /// Content address.
+        digest: Digest,
+        /// Size, bytes; filled in by [`Plan::resolve`].
+        bytes: Option<u64>,
+        /// The argument.
+        argument: String,
+    },
+    /// The folded fragment of an earlier stage.
+    Stage {
+        /// Its index in the plan.
+        index: u32,
+    },
+}
+
+impl StagePlan {
+    /// First unit and number of units of a shard; `None` where there is no such shard.
+    #[must_use]
+    pub fn shard_run(&self, shard: u32) -> Option<(u64, u64)> {
+        let first = u64::from(shard).checked_mul(self.shard_units)?;
+        let left = self.units.checked_sub(first).filter(|left| *left > 0)?;
+        Some((first, left.min(self.shard_units)))
+    }
+
+    /// Items of work in units `first .. first + count`.
+    #[must_use]
+    pub fn items_of(&self, first: u64, count: u64) -> u64 {
+        match &self.cut {
+            Cut::Items { total, unit } => {
+                let start = first.saturating_mul(*unit).min(*total);
+                first.saturating_add(count).saturating_mul(*unit).min(*total) - start
+            }
+            Cut::Tiles { .. } => {
+                let slices = (first..first.saturating_add(count)).map_while(|unit| self.cut.slice(unit));
+                slices.fold(0, |sum: u64, slice| sum.saturating_add(slice.items()))
+            }
+            Cut::Elements { .. } | Cut::Segments { .. } | Cut::Once => count,
+        }
+    }
+}
+
+impl Plan {
+    /// The plan's digest: of its canonical JSON.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::tagged("forgepool v1 plan", self.canonical().as_bytes())
+    }
+
+    /// The plan as canonical JSON.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        canon::json(self).unwrap_or_default()
+    }
+
+    /// Shards of all stages.
+    #[must_use]
+    pub fn shards_total(&self) -> u64 {
+        self.stages.iter().map(|stage| u64::from(stage.shards)).sum()
+    }
+
+    /// Units of all stages.
+    #[must_use]
+    pub fn units_total(&self) -> u64 {
+        self.stages.iter().fold(0, |sum, stage| sum.saturating_add(stage.units))
+    }
+
+    /// Fills in the sizes of stored inputs.
+    ///
+    /// # Errors
+    /// `request.not_found` at the argument whose content is not stored.
+    pub fn resolve(&mut self, size_of: impl Fn(&Digest) -> Option<u64>) -> Result<(), Failure> {
+        for input in self.stages.iter_mut().flat_map(|stage| &mut stage.inputs) {
+            if let PlannedSource::Content { digest, bytes, argument } = &mut input.source {
+                let size = size_of(digest).ok_or_else(|| {
+                    let detail = format!("args.{argument}: no content with the digest {digest} is stored; upload it first");
+                    Failure::new(FailureCode::RequestNotFound, detail).at(arguments::pointer(argument))
+                })?;
+                *bytes = Some(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// The task of one shard; `None` where there is no such shard.
+    #[must_use]
+    pub fn task(&self, job: JobId, stage: u32, shard: u32, inputs: Vec<InputRef>) -> Option<Task> {
+        let plan = self.stages.get(usize::try_from(stage).ok()?)?;
+        let (first_unit, unit_count) = plan.shard_run(shard)?;
+        Some(Task {
+            job,
+            stage_index: stage,
+            shard,
+            component: self.component,
+            component_bytes: self.component_bytes,
+            profile: self.profile.clone(),
+            stage: plan.name.clone(),
+            args: self.args.clone(),
+            key: plan.key,
+            cut: plan.cut.clone(),
+            first_unit,
+            unit_count,
+            limits: plan.limits,
+            parts: plan.parts.clone(),
+            inputs,
+        })
+    }
+}
+
+/// The identity of a result: what it is a function of, and nothing else.
+#[must_use]
+pub fn replay_key(component: &Digest, profile: &str, args: &str, root_seed: &RootSeed) -> Digest {
+    let mut w = Writer::new();
+    w.digest(component);
+    w.str(profile);
+    w.str(args);
+    w.str(root_seed.as_str());
+    Digest::tagged("forgepool v1 replay key", &w.into_bytes())
+}
+
+/// Plans a contract on a kernel.
+///
+/// Determinism: a pure function of its two arguments.
+///
+/// # Errors
+/// `request.unknown_op` at `/op/...`; `request.arguments` with a pointer below `/args`.
+pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
+    let profile = profile_of(envelope, kernel)?;
+    let args = arguments::complete(&profile.args, &envelope.args)?;
+    let canonical = canon::json(&args)
+        .map_err(|e| Failure::new(FailureCode::RequestArguments, format!("args have no canonical form: {e}")).at("/args"))?;
+    let value = envelope.seed.value.as_deref();
+    let root_seed = match envelope.seed.mode {
+        SeedMode::Explicit => RootSeed::explicit(value.unwrap_or_default()),
+        SeedMode::Derived => RootSeed::derived(&kernel.digest, &envelope.op.profile, &canonical, value),
+    };
+    let mut stages = Vec::with_capacity(profile.stages.len());
+    for stage in &profile.stages {
+        stages.push(stage_plan(envelope, stage, &profile.stages, &args, &root_seed)?);
+    }
+    let fuel = stages.iter().fold(0u64, |sum, stage| sum.saturating_add(stage.units.saturating_mul(stage.fuel_expected)));
+    Ok(Plan {
+        op: kernel.manifest.label(),
+        component: kernel.digest,
+        component_bytes: kernel.bytes,
+        profile: envelope.op.profile.clone(),
+        replay_key: replay_key(&kernel.digest, &envelope.op.profile, &canonical, &root_seed),
+        args: canonical,
+        root_seed,
+        stages,
+        verify: envelope.policy.verify,
+        target: envelope.policy.target,
+        parallel: Parallel {
+            min_agents: envelope.policy.min_agents,
+            max_agents: envelope.policy.max_agents,
+            strict: envelope.policy.strict_agents,
+        },
+        timeout_ms: envelope.policy.timeout_ms,
+        quote: Quote { fuel, credits_micro: credits_micro(&Rates::default(), fuel) },
+    })
+}
+
+fn profile_of<'k>(envelope: &Envelope, kernel: &'k Kernel) -> Result<&'k Profile, Failure> {
+    let op = &envelope.op;
+    if op.name != kernel.manifest.name || op.version != kernel.manifest.version {
+        let detail = format!("op.name: '{}' is not the kernel given, '{}'", op.label(), kernel.manifest.label());
+        return Err(Failure::new(FailureCode::RequestUnknownOp, detail).at("/op/name"));
+    }
+    kernel.manifest.profiles.get(&op.profile).ok_or_else(|| {
+        let known: Vec<&str> = kernel.manifest.profiles.keys().map(String::as_str).collect();
+        let detail = format!("op.profile: {} has no profile '{}'; it has {}", op.label(), op.profile, known.join(", "));
+        Failure::new(FailureCode::RequestUnknownOp, detail).at("/op/profile")
+    })
+}
+
+fn stage_plan(envelope: &Envelope, stage: &Stage, all: &[Stage], args: &Value, root: &RootSeed) -> Result<StagePlan, Failure> {
+    let cut = split::cut(&stage.split, args)?;
+    let (units, items) = split::sizes(&stage.split, &cut)?;
+    let (shard_units, shards) = sizing::shards(units, stage.fuel_expected, &envelope.policy)
+        .ok_or_else(|| split::too_many(&stage.split, units, sizing::UNITS_PLANNED_MAX))?;
+    Ok(StagePlan {
+        name: stage.name.clone(),
+        key: root.stage_key(&stage.name),
+        cut,
+        units,
+        items,
+        shard_units,
+        shards,
+        limits: stage.limits,
+        parts: stage.parts.clone(),
+        inputs: stage.inputs.iter().map(|input| planned_input(&input.name, &input.from, all, args)).collect::<Result<_, _>>()?,
+        fuel_expected: stage.fuel_expected,
+    })
+}
+
+fn planned_input(name: &str, from: &InputSource, stages: &[Stage], args: &Value) -> Result<PlannedInput, Failure> {
+    let source = match from {
+        InputSource::Argument(argument) => {
+            let found = args.get(argument).and_then(Value::as_str);
+            let digest = found.and_then(|text| text.parse().ok()).ok_or_else(|| {
+                let detail = format!("args.{argument}: expected the digest of stored content, 64 hexadecimal digits");
+                Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument))
+            })?;
+            PlannedSource::Content { digest, bytes: None, argument: argument.clone() }
+        }
+        InputSource::Stage(stage) => {
+            let index = stages.iter().position(|s| s.name == *stage).and_then(|index| u32::try_from(index).ok());
+            let index = index.ok_or_else(|| Failure::new(FailureCode::RequestUnknownOp, format!("the kernel names no stage '{stage}'")))?;
+            PlannedSource::Stage { index }
+        }
+    };
+    Ok(PlannedInput { name: name.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;
