@@ -1,0 +1,28 @@
+//! Every speed the project claims, each as a ratio measured in one run. Start it with `cargo xtask bench`.
+//!
+//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--only kernel|platform`, `--json FILE`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod figures;
+mod kernel;
+mod platform;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1)).cloned();
+    let number = |name: &str, default: u64| value(name).and_then(|v| v.parse().ok()).unwrap_or(default);
+    let rounds = number("--rounds", 5) as usize;
+    let only = value("--only");
+    let mut report = figures::Report::default();
+    println!("{:<34} {:>10} {:<8} {:<16} how", "figure", "value", "unit", "target");
+    if only.as_deref() != Some("platform") {
+        kernel::measure(&mut report, rounds);
+    }
+    if only.as_deref() != Some("kernel") {
+        platform::measure(&mut report, rounds, number("--iterations", 100_000_000));
+    }
+    if let Some(file) = value("--json") {
+        std::fs::write(file, report.json().to_string()).unwrap();
+    }
+}
