@@ -1,0 +1,224 @@
+//! From a core module to a component that holds its manifest and imports nothing it may not.
+
+use forge_contract::canon;
+use forge_contract::manifest::{INTERFACE, Manifest, SECTION};
+use wasmparser::{Parser, Payload};
+use wit_component::{ComponentEncoder, StringEncoding};
+use wit_parser::Resolve;
+
+use crate::sections::{is_component, push_custom, without_custom};
+
+/// The interface package's text: `wit/kernel.wit`.
+const WIT: &str = include_str!("../../../wit/kernel.wit");
+const WORLD: &str = "kernel";
+
+/// Why bytes are no kernel component.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    /// The text is no WebAssembly text.
+    #[error("the text does not parse: {reason}")]
+    Text {
+        /// What the parser says.
+        reason: String,
+    },
+    /// The binary breaks off or a section is not what it says.
+    #[error("malformed binary at byte {at}")]
+    Malformed {
+        /// Offset in its module or component.
+        at: usize,
+    },
+    /// The module does not fit the kernel interface.
+    #[error("not a module of the world `{WORLD}`: {reason}")]
+    World {
+        /// What the encoder says.
+        reason: String,
+    },
+    /// The component does not validate.
+    #[error("invalid component: {reason}")]
+    Invalid {
+        /// What the validator says.
+        reason: String,
+    },
+    /// An import that does not exist for kernels.
+    #[error("the component imports `{name}`, which no kernel may have: clocks, entropy, files and sockets do not exist")]
+    ForeignImport {
+        /// The import.
+        name: String,
+    },
+    /// The interface is not exported.
+    #[error("the component does not export `{name}`")]
+    MissingExport {
+        /// The export.
+        name: String,
+    },
+    /// The manifest breaks a rule.
+    #[error("manifest: {reason}")]
+    Manifest {
+        /// The rule.
+        reason: String,
+    },
+}
+
+/// Encodes a core module, whose own sections name its world, as a component.
+///
+/// **Determinism**: of the module's custom sections only the component types are read; none is kept.
+///
+/// # Errors
+/// `World` where the module's imports and exports are not those of the kernel world.
+pub fn component_from_core(core: &[u8]) -> Result<Vec<u8>, ComponentError> {
+    let core = without_custom(core, &|name| !name.starts_with("component-type"))?;
+    let world = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
+    let component = ComponentEncoder::default()
+        .debug_names(false)
+        .module(&core)
+        .map_err(|e| world(&e))?
+        .encode()
+        .map_err(|e| world(&e))?;
+    without_custom(&component, &|_| true)
+}
+
+/// Reads WebAssembly text: a component, or a core module that exports the kernel interface by its canonical names.
+///
+/// # Errors
+/// `Text` where it does not parse, `World` as [`component_from_core`].
+pub fn from_wat(text: &str) -> Result<Vec<u8>, ComponentError> {
+    let mut bytes = wat::parse_str(text).map_err(|e| ComponentError::Text { reason: e.to_string() })?;
+    if is_component(&bytes) {
+        return Ok(bytes);
+    }
+    let reason = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("kernel.wit", WIT).map_err(|e| reason(&e))?;
+    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| reason(&e))?;
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).map_err(|e| reason(&e))?;
+    component_from_core(&bytes)
+}
+
+/// The component with this manifest, in canonical JSON, as its last section; one that is there is replaced.
+///
+/// # Errors
+/// `Manifest` where the manifest breaks a rule, `Malformed` where the bytes are no component.
+pub fn embed_manifest(component: &[u8], manifest: &Manifest) -> Result<Vec<u8>, ComponentError> {
+    if !is_component(component) {
+        return Err(ComponentError::Malformed { at: 0 });
+    }
+    let broken = |reason: String| ComponentError::Manifest { reason };
+    let json = canon::json(manifest).map_err(|e| broken(e.to_string()))?;
+    Manifest::parse(json.as_bytes()).map_err(|e| broken(e.to_string()))?;
+    let mut out = without_custom(component, &|name| name == SECTION)?;
+    push_custom(&mut out, SECTION, json.as_bytes());
+    Ok(out)
+}
+
+/// Checks that a component is valid, imports nothing foreign and exports the kernel interface.
+///
+/// # Errors
+/// The first rule broken, imports by name.
+pub fn check_interface(component: &[u8]) -> Result<(), ComponentError> {
+    let (package, version) = INTERFACE.split_once('@').unwrap_or((INTERFACE, ""));
+    let unit = format!("{package}/unit@{version}");
+    let inputs = format!("{package}/inputs@{version}");
+    let invalid = |e: wasmparser::BinaryReaderError| ComponentError::Invalid { reason: e.to_string() };
+    wasmparser::Validator::new().validate_all(component).map_err(invalid)?;
+    let mut depth = 0_usize;
+    let mut exported = false;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(invalid)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    let name = import.map_err(invalid)?.name.name.to_owned();
+                    if name != inputs && !is_harmless(&name) {
+                        return Err(ComponentError::ForeignImport { name });
+                    }
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    exported |= export.map_err(invalid)?.name.name == unit;
+                }
+            }
+            _ => {}
+        }
+    }
+    if exported { Ok(()) } else { Err(ComponentError::MissingExport { name: unit }) }
+}
+
+/// The subset of WASI that the sandbox links: output into a bounded log, empty arguments and environment, exit.
+fn is_harmless(import: &str) -> bool {
+    const HARMLESS: [&str; 7] = [
+        "wasi:cli/environment",
+        "wasi:cli/exit",
+        "wasi:cli/stdout",
+        "wasi:cli/stderr",
+        "wasi:io/error",
+        "wasi:io/poll",
+        "wasi:io/streams",
+    ];
+    import.split_once('@').is_some_and(|(name, version)| version.starts_with("0.2.") && HARMLESS.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    /// A core module that answers with garbage, but under the right names.
+    const CORE: &str = r#"(module
+        (memory (export "memory") 1 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+        (func (export "forgepool:kernel/unit@1.0.0#execute")
+            (param i32 i32 i32 i32 i32 i32 i64 i64 i32 i64 i64 i32 i32 i32 i32) (result i32) unreachable))"#;
+
+    fn manifest() -> Manifest {
+        let json = serde_json::json!({
+            "name": "t", "version": 1, "interface": INTERFACE, "summary": "s",
+            "profiles": { "p": { "summary": "s", "args": {"type": "object"}, "stages": [{
+                "name": "s", "split": "once", "parts": [{"name": "x", "kind": "count"}],
+                "limits": {"fuel": 100, "memory_bytes": 65536, "output_bytes": 100}, "fuel_expected": 50
+            }]}}
+        });
+        Manifest::parse(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn text_becomes_a_component_without_imports() {
+        let component = from_wat(CORE).unwrap();
+        check_interface(&component).unwrap();
+        assert!(!component.windows(9).any(|w| w == b"producers"));
+    }
+
+    #[test]
+    fn the_manifest_is_embedded_once() {
+        let component = from_wat(CORE).unwrap();
+        let once = embed_manifest(&component, &manifest()).unwrap();
+        assert_eq!(embed_manifest(&once, &manifest()).unwrap(), once);
+        let found: Vec<Vec<u8>> = Parser::new(0)
+            .parse_all(&once)
+            .filter_map(|p| match p.unwrap() {
+                Payload::CustomSection(c) if c.name() == SECTION => Some(c.data().to_vec()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(Manifest::parse(found.first().unwrap()).unwrap(), manifest());
+    }
+
+    #[test]
+    fn foreign_imports_are_refused_by_name() {
+        let clock = "(component (import \"wasi:clocks/monotonic-clock@0.2.6\" (instance)))";
+        match check_interface(&wat::parse_str(clock).unwrap()) {
+            Err(ComponentError::ForeignImport { name }) => assert_eq!(name, "wasi:clocks/monotonic-clock@0.2.6"),
+            other => panic!("{other:?}"),
+        }
+        let log = "(component (import \"wasi:cli/stdout@0.2.6\" (instance)))";
+        assert!(matches!(check_interface(&wat::parse_str(log).unwrap()), Err(ComponentError::MissingExport { .. })));
+    }
+
+    #[test]
+    fn a_core_module_is_no_component() {
+        let core = wat::parse_str(CORE).unwrap();
+        assert!(matches!(embed_manifest(&core, &manifest()), Err(ComponentError::Malformed { at: 0 })));
+    }
+}

@@ -1,0 +1,171 @@
+//! The compiler: rustup's WebAssembly target where it is installed, else Debian's packages.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_LINKER: &str = "wasm-ld-19";
+/// A page of linear memory, bytes.
+const PAGE_BYTES: u64 = 65_536;
+
+/// A compiler that makes WebAssembly.
+#[derive(Debug, Clone)]
+pub struct Toolchain {
+    kind: Kind,
+    /// `rustc --version`.
+    version: String,
+    sysroot: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The standard library comes compiled.
+    Target,
+    /// The standard library is compiled from `rust-web-src`.
+    Debian,
+}
+
+/// Why nothing was compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolchainError {
+    /// No compiler for the target.
+    #[error(
+        "no Rust compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian \
+         `apt-get install rustc-web rust-web-src cargo-web lld-19`"
+    )]
+    Missing,
+    /// A tool does not start.
+    #[error("cannot run {tool}: {source}")]
+    Start {
+        /// The tool.
+        tool: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The compiler refuses the code; it has printed why.
+    #[error("the kernel does not compile (cargo ended with {status})")]
+    Compile {
+        /// Exit status.
+        status: std::process::ExitStatus,
+    },
+    /// The package has no `cdylib`.
+    #[error("the package made no {TARGET} library: its [lib] needs crate-type = [\"cdylib\", \"rlib\"]")]
+    NoLibrary,
+}
+
+impl Toolchain {
+    /// The toolchain for a project: the one that rustup or PATH give there if it has the target, else Debian's.
+    ///
+    /// # Errors
+    /// `Missing`, with what to install.
+    pub fn find(folder: &Path) -> Result<Self, ToolchainError> {
+        if let Ok((version, sysroot)) = describe("rustc", folder)
+            && sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir()
+        {
+            return Ok(Self { kind: Kind::Target, version, sysroot });
+        }
+        match describe(DEBIAN_RUSTC, folder) {
+            Ok((version, sysroot)) if sysroot.join("lib/rustlib/src/rust/library").is_dir() && starts(DEBIAN_LINKER) => {
+                Ok(Self { kind: Kind::Debian, version, sysroot })
+            }
+            _ => Err(ToolchainError::Missing),
+        }
+    }
+
+    /// Compiler, target and encoder in one line: what has to be the same for the same bytes.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let library = match self.kind {
+            Kind::Target => "its standard library",
+            Kind::Debian => "build-std",
+        };
+        format!("{}, {TARGET} with {library}, wit-component 0.254", self.version)
+    }
+
+    /// Compiles the package in a folder and gives the core module's file.
+    ///
+    /// # Errors
+    /// `Compile` where cargo fails; its words go to standard error.
+    pub(crate) fn compile(&self, folder: &Path, memory_bytes_max: u64) -> Result<PathBuf, ToolchainError> {
+        let mut command = Command::new(if self.kind == Kind::Debian { DEBIAN_CARGO } else { "cargo" });
+        command.current_dir(folder).args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+        if folder.ancestors().any(|f| f.join("Cargo.lock").is_file()) {
+            command.arg("--locked");
+        }
+        if self.kind == Kind::Debian {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            command
+                .args(["-Z", "build-std=std,panic_abort"])
+                .env("RUSTC", DEBIAN_RUSTC)
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER)
+                .env("PATH", [OsString::from("/usr/bin:"), path].into_iter().collect::<OsString>());
+        }
+        let output = command
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_TARGET_DIR")
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags(folder, memory_bytes_max).join("\u{1f}"))
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .map_err(|source| ToolchainError::Start { tool: "cargo".into(), source })?;
+        if !output.status.success() {
+            return Err(ToolchainError::Compile { status: output.status });
+        }
+        library(&output.stdout, folder).ok_or(ToolchainError::NoLibrary)
+    }
+
+    /// No path of this machine and a memory that has a maximum.
+    fn flags(&self, folder: &Path, memory_bytes_max: u64) -> Vec<String> {
+        let pages = memory_bytes_max.div_ceil(PAGE_BYTES).max(1);
+        let mut flags = vec![
+            "-Ctarget-feature=+simd128".to_owned(),
+            format!("-Clink-arg=--max-memory={}", pages * PAGE_BYTES),
+        ];
+        let sources = folder.ancestors().nth(2).unwrap_or(folder);
+        let packages = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+        let places = [(Some(sources.to_path_buf()), "/kernel"), (packages, "/packages"), (Some(self.sysroot.clone()), "/rust")];
+        for (place, name) in places {
+            if let Some(place) = place {
+                flags.push(format!("--remap-path-prefix={}={name}", place.display()));
+            }
+        }
+        flags
+    }
+}
+
+/// Version and sysroot of a compiler, as it is in a folder (rustup chooses by folder).
+fn describe(rustc: &str, folder: &Path) -> Result<(String, PathBuf), ToolchainError> {
+    let ask = |flags: &[&str]| {
+        let output = Command::new(rustc)
+            .args(flags)
+            .current_dir(folder)
+            .output()
+            .map_err(|source| ToolchainError::Start { tool: rustc.to_owned(), source })?;
+        if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()) } else { Err(ToolchainError::Missing) }
+    };
+    Ok((ask(&["--version"])?, PathBuf::from(ask(&["--print", "sysroot"])?)))
+}
+
+fn starts(tool: &str) -> bool {
+    Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success())
+}
+
+/// The `.wasm` file of the folder's own package in cargo's messages.
+fn library(messages: &[u8], folder: &Path) -> Option<PathBuf> {
+    let folder = folder.canonicalize().ok()?;
+    let mut found = None;
+    for line in messages.split(|b| *b == b'\n') {
+        let Ok(message) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+        let manifest = message.get("manifest_path").and_then(|p| p.as_str()).map(Path::new);
+        if manifest.and_then(Path::parent) != Some(&folder) {
+            continue;
+        }
+        let files = message.get("filenames").and_then(|f| f.as_array());
+        let wasm = files.into_iter().flatten().filter_map(|f| f.as_str()).find(|f| f.ends_with(".wasm"));
+        found = wasm.map(PathBuf::from).or(found);
+    }
+    found
+}
