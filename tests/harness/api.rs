@@ -1,0 +1,211 @@
+//! The hub's HTTP interface as tests use it: answers with their status, and event streams.
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::Value;
+
+use crate::within;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Header fields.
+    pub headers: reqwest::header::HeaderMap,
+    /// Body; `Null` where it is not JSON.
+    pub body: Value,
+    /// Body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// The value at a JSON pointer; `Null` where nothing is.
+    #[must_use]
+    pub fn at(&self, pointer: &str) -> &Value {
+        self.body.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    /// The job's identifier.
+    ///
+    /// # Panics
+    /// The answer names none.
+    #[must_use]
+    pub fn job(&self) -> String {
+        self.at("/job_id").as_str().unwrap_or_else(|| panic!("no job in {} {}", self.status, self.text)).to_owned()
+    }
+}
+
+/// A hub and a key.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// The key sent with each request.
+    pub key: String,
+    http: reqwest::Client,
+}
+
+impl Api {
+    /// Opens nothing yet.
+    #[must_use]
+    pub fn new(url: String, key: String) -> Self {
+        Self { url, key, http: reqwest::Client::new() }
+    }
+
+    /// A request that carries the key.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)
+    }
+
+    /// Sends a request.
+    ///
+    /// # Panics
+    /// The connection broke or nothing came.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        self.try_send(request).await.unwrap_or_else(|error| panic!("the hub did not answer: {error:?}"))
+    }
+
+    /// Sends a request that may meet a hub that has just been killed.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
+        within("answer of the hub", async {
+            let response = request.send().await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let text = response.text().await?;
+            let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+            Ok(Answer { status, headers, body, text })
+        })
+        .await
+    }
+
+    /// `POST /api/v0/ops/execute` with these bytes, waiting for the result.
+    pub async fn execute_text(&self, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.request(Method::POST, "/api/v0/ops/execute").header("content-type", "application/json");
+        self.send(request.body(body)).await
+    }
+
+    /// `POST /api/v0/ops/execute`, waiting for the result.
+    pub async fn execute(&self, contract: &Value) -> Answer {
+        self.execute_text(contract.to_string()).await
+    }
+
+    /// `POST /api/v0/ops/execute`, returning the job's identifier at once.
+    ///
+    /// # Panics
+    /// The hub does not accept the contract.
+    pub async fn submit(&self, contract: &Value) -> String {
+        let request = self.request(Method::POST, "/api/v0/ops/execute").header("content-type", "application/json");
+        let answer = self.send(request.header("prefer", "respond-async").body(contract.to_string())).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+        answer.job()
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// `POST /api/v0/jobs/{job}/cancel`.
+    pub async fn cancel(&self, job: &str) -> Answer {
+        self.send(self.request(Method::POST, &format!("/api/v0/jobs/{job}/cancel"))).await
+    }
+
+    /// Opens a job's events.
+    ///
+    /// # Panics
+    /// The hub refuses.
+    pub async fn events(&self, job: &str) -> Events {
+        let response = self.request(Method::GET, &format!("/api/v0/jobs/{job}/events")).send();
+        let response = within("event stream", response).await.expect("the hub answers");
+        assert_eq!(response.status(), StatusCode::OK);
+        Events { response, pending: String::new() }
+    }
+
+    /// Follows a job to its end and returns its last state.
+    ///
+    /// # Panics
+    /// The job does not end.
+    pub async fn finished(&self, job: &str) -> Value {
+        let mut events = self.events(job).await;
+        while events.next().await.is_some() {}
+        let answer = self.get(&format!("/api/v0/jobs/{job}")).await;
+        assert!(is_final(&answer.body), "the stream ended before the job did: {}", answer.text);
+        answer.body
+    }
+}
+
+/// Whether a job's state is its last.
+#[must_use]
+pub fn is_final(state: &Value) -> bool {
+    matches!(state.get("status").and_then(Value::as_str), Some("COMPLETED" | "FAILED" | "CANCELLED"))
+}
+
+/// A job's event stream.
+#[derive(Debug)]
+pub struct Events {
+    response: reqwest::Response,
+    pending: String,
+}
+
+/// One event.
+#[derive(Debug, Clone, Default)]
+pub struct Event {
+    /// Where a broken stream goes on from.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its data; `Null` where it is not JSON.
+    pub data: Value,
+}
+
+impl Events {
+    /// The next event; `None` at the stream's end, however it ended.
+    ///
+    /// # Panics
+    /// Neither comes.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            while let Some(end) = self.pending.find("\n\n") {
+                let block: String = self.pending.drain(..end + 2).collect();
+                if let Some(event) = read(&block) {
+                    return Some(event);
+                }
+            }
+            let chunk = within("event", self.response.chunk()).await.ok().flatten()?;
+            self.pending.push_str(&String::from_utf8_lossy(&chunk).replace('\r', ""));
+        }
+    }
+
+    /// The first event from here on for which `wanted` holds.
+    ///
+    /// # Panics
+    /// The stream ends before.
+    pub async fn find(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.next().await.unwrap_or_else(|| panic!("the events ended without {what}"));
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+}
+
+fn read(block: &str) -> Option<Event> {
+    let mut event = Event::default();
+    let mut data = Vec::new();
+    for line in block.lines() {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.trim_start();
+        match field {
+            "id" => event.id = Some(value.to_owned()),
+            "event" => value.clone_into(&mut event.name),
+            "data" => data.push(value),
+            _ => {}
+        }
+    }
+    event.data = serde_json::from_str(&data.join("\n")).unwrap_or(Value::Null);
+    (!data.is_empty()).then_some(event)
+}

@@ -1,0 +1,177 @@
+//! A hub and agents, one process each, started and ended one by one.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::process::{Process, gone};
+
+/// How many enrolment tokens a hub makes when it starts.
+const TOKENS: usize = 32;
+
+/// A hub, its agents, and the directory all of it lives in.
+#[derive(Debug)]
+pub struct Pool {
+    /// The hub.
+    pub hub: Process,
+    /// Agents by number, from 0; `None` where one was ended.
+    pub agents: Vec<Option<Process>>,
+    /// What the hub announced.
+    pub ready: Value,
+    /// The hub's interface.
+    pub api: Api,
+    tokens: Vec<String>,
+    extra: Vec<OsString>,
+    dir: tempfile::TempDir,
+}
+
+impl Pool {
+    /// Starts a hub and `agents` agents of one core each; returns when all have joined.
+    pub async fn start(agents: usize) -> Self {
+        Self::start_with(agents, &[]).await
+    }
+
+    /// The same with more arguments for the hub.
+    ///
+    /// # Panics
+    /// Something does not come up.
+    pub async fn start_with(agents: usize, hub_args: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("forgepool-test-").tempdir().expect("a temporary directory");
+        let extra: Vec<OsString> = hub_args.iter().map(OsString::from).collect();
+        let (hub, ready) = start_hub(dir.path(), "127.0.0.1:0", "127.0.0.1:0", &extra, None).await;
+        let text = |name: &str| ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let api = Api::new(format!("http://{}", text("http")), text("api_key"));
+        let tokens = tokens(&ready);
+        let mut pool = Self { hub, agents: Vec::new(), ready, api, tokens, extra, dir };
+        let mut starting = Vec::new();
+        for number in 0..agents {
+            starting.push(pool.spawn_agent(number));
+        }
+        for mut agent in starting {
+            agent.ready().await;
+            pool.agents.push(Some(agent));
+        }
+        pool
+    }
+
+    /// The directory of it all.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts one more agent and waits until it joined; returns its number.
+    pub async fn join(&mut self) -> usize {
+        let number = self.agents.len();
+        let mut agent = self.spawn_agent(number);
+        agent.ready().await;
+        self.agents.push(Some(agent));
+        number
+    }
+
+    /// Starts an agent without waiting for it to join; returns its number.
+    pub fn join_later(&mut self) -> usize {
+        let number = self.agents.len();
+        let agent = self.spawn_agent(number);
+        self.agents.push(Some(agent));
+        number
+    }
+
+    /// Kills an agent as `kill -9` does.
+    ///
+    /// # Panics
+    /// It was ended before.
+    pub async fn kill_agent(&mut self, number: usize) {
+        let mut agent = self.agents.get_mut(number).and_then(Option::take).expect("the agent runs");
+        agent.kill().await;
+    }
+
+    /// Stops an agent where it stands, without its knowing.
+    pub fn freeze_agent(&self, number: usize) {
+        self.agent(number).signal(Signal::STOP);
+    }
+
+    /// Lets a frozen agent go on.
+    pub fn thaw_agent(&self, number: usize) {
+        self.agent(number).signal(Signal::CONT);
+    }
+
+    /// An agent that runs.
+    ///
+    /// # Panics
+    /// It was ended before.
+    #[must_use]
+    pub fn agent(&self, number: usize) -> &Process {
+        self.agents.get(number).and_then(Option::as_ref).expect("the agent runs")
+    }
+
+    /// Kills the hub as `kill -9` does.
+    pub async fn kill_hub(&mut self) {
+        self.hub.kill().await;
+    }
+
+    /// Starts the hub again on the same directory and ports. Agents come back by themselves.
+    pub async fn restart_hub(&mut self) {
+        let text = |name: &str| self.ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let key = self.api.key.clone();
+        let (hub, ready) = start_hub(self.dir.path(), &text("http"), &text("quic"), &self.extra, Some(key)).await;
+        self.tokens = tokens(&ready);
+        self.hub = hub;
+        self.api.key = ready.get("api_key").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.ready = ready;
+    }
+
+    /// Ends everything and waits until nothing is left.
+    pub async fn stop(mut self) {
+        let mut ids = vec![self.hub.id()];
+        for agent in self.agents.iter_mut().flatten() {
+            ids.extend(crate::process::descendants(agent.id()));
+            ids.push(agent.id());
+            agent.close_stdin();
+        }
+        self.hub.close_stdin();
+        for agent in self.agents.iter_mut().flatten() {
+            agent.wait().await;
+        }
+        self.hub.wait().await;
+        gone(&ids).await;
+    }
+
+    fn spawn_agent(&mut self, number: usize) -> Process {
+        let text = |name: &str| self.ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut args: Vec<OsString> = ["agent", "--parent-pipe", "--cores", "1", "--data"].map(OsString::from).into();
+        args.push(self.agent_dir(number).into());
+        for (name, value) in [("--hub", text("quic")), ("--hub-key", text("hub_key"))] {
+            args.extend([OsString::from(name), OsString::from(value)]);
+        }
+        let token = self.tokens.pop().expect("a token is left");
+        Process::start(&format!("agent-{number}"), &args, &[("FORGEPOOL_ENROL_TOKEN", token)], &self.logs())
+    }
+
+    fn agent_dir(&self, number: usize) -> PathBuf {
+        self.dir.path().join("agents").join(number.to_string())
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.dir.path().join("logs")
+    }
+}
+
+fn tokens(ready: &Value) -> Vec<String> {
+    let tokens = ready.get("enrol_tokens").and_then(Value::as_array).cloned().unwrap_or_default();
+    tokens.iter().filter_map(|token| token.as_str().map(str::to_owned)).collect()
+}
+
+async fn start_hub(dir: &Path, http: &str, quic: &str, extra: &[OsString], key: Option<String>) -> (Process, Value) {
+    let mut args: Vec<OsString> = ["hub", "--parent-pipe", "--http", http, "--quic", quic].map(OsString::from).into();
+    args.extend(["--announce-tokens".into(), TOKENS.to_string().into()]);
+    args.extend(["--data".into(), dir.join("hub").into()]);
+    args.extend(extra.iter().cloned());
+    let env: Vec<(&str, String)> = key.into_iter().map(|key| ("FORGEPOOL_DEV_KEY", key)).collect();
+    let mut hub = Process::start("hub", &args, &env, &dir.join("logs"));
+    let ready = hub.ready().await;
+    (hub, ready)
+}

@@ -1,0 +1,16 @@
+//! The whole system: a real hub and real agents as processes on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod answers;
+mod bad_input;
+mod cancel;
+mod churn;
+mod command;
+mod events;
+mod evidence;
+mod idempotency;
+mod quickstart;
+mod restart;
+mod same_bits;
+mod statistics;
+mod up;
