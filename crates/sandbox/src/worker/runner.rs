@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use forge_contract::Digest;
@@ -96,6 +97,16 @@ impl Worker {
                 Err(WorkerError::Deadline(deadline))
             }
         }
+    }
+
+    /// Closes the worker's input, upon which it ends wherever it is, and waits for that.
+    ///
+    /// # Errors
+    /// The operating system's, where the process cannot be waited for.
+    pub async fn end(self) -> std::io::Result<ExitStatus> {
+        let Caged { mut child, stdin, stdout, .. } = self.caged;
+        drop((stdin, stdout));
+        child.wait().await
     }
 
     async fn exchange(

@@ -1,0 +1,8 @@
+;; Sums to no number.
+(memory (export "memory") 1 16)
+(func (export "execute") (param i32 i32 i32 i32 i32 i32) (param $index i64) (param $units i64) (param i32)
+  (param $first i64) (param $count i64) (param i32 i32 i32 i32) (result i32)
+  (drop (call $honest (local.get $count)))
+  (i32.store8 (i32.const 136) (i32.const 1))
+  (f64.store (i32.const 144) (f64.div (f64.const 0) (f64.const 0)))
+  (i32.const 64))

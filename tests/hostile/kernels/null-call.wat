@@ -1,0 +1,8 @@
+;; Calls what is not there.
+(type $nothing (func))
+(table $table 1 1 funcref)
+(memory (export "memory") 1 16)
+(func (export "execute") (param i32 i32 i32 i32 i32 i32) (param $index i64) (param $units i64) (param i32)
+  (param $first i64) (param $count i64) (param i32 i32 i32 i32) (result i32)
+  (call_indirect $table (type $nothing) (i32.const 0))
+  (call $honest (local.get $count)))

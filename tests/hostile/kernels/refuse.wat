@@ -1,0 +1,10 @@
+;; Refuses its arguments, with a long text.
+(memory (export "memory") 1 16)
+(func (export "execute") (param i32 i32 i32 i32 i32 i32) (param $index i64) (param $units i64) (param i32)
+  (param $first i64) (param $count i64) (param i32 i32 i32 i32) (result i32)
+  (i32.store8 (i32.const 64) (i32.const 1))
+  (i32.store8 (i32.const 68) (i32.wrap_i64 (local.get $index)))
+  (memory.fill (i32.const 1024) (i32.const 0x78) (i32.const 5000))
+  (i32.store (i32.const 72) (i32.const 1024))
+  (i32.store (i32.const 76) (i32.const 5000))
+  (i32.const 64))
