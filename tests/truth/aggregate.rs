@@ -106,6 +106,11 @@ impl Aggregate {
         if self.closed && self.beyond > 0.0 { grid + self.beyond * f(self.end) } else { grid }
     }
 
+    /// The aggregate limit where it is on the grid, else the grid's end.
+    pub fn end(&self) -> f64 {
+        self.end
+    }
+
     /// Whether the grid holds the whole distribution.
     pub fn covers(&self) -> bool {
         self.closed || self.beyond < 1e-11

@@ -126,7 +126,10 @@ impl Expected {
 
     /// Kurtosis, 3 for a normal; only where the grid holds the whole distribution.
     pub fn kurtosis(&self) -> Option<Bounds> {
-        self.shape(|z, skewness, kurtosis| z.powi(4) - kurtosis - 2.0 * kurtosis * (z * z - 1.0) - 4.0 * skewness * z, 4)
+        self.shape(
+            |z, skewness, kurtosis| z.powi(4) - kurtosis - 2.0 * kurtosis * (z * z - 1.0) - 4.0 * skewness * z,
+            4,
+        )
     }
 
     fn shape(&self, influence: impl Fn(f64, f64, f64) -> f64, power: i32) -> Option<Bounds> {

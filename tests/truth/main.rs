@@ -9,8 +9,16 @@
 )]
 
 mod aggregate;
+mod cases;
+#[allow(dead_code, reason = "shared with the target golden, which uses all of it")]
+#[path = "../golden/dist.rs"]
+mod dist;
 mod expected;
 mod fourier;
 mod model;
 mod normal;
+mod output;
 mod published;
+mod randomness;
+mod run;
+mod sample;
