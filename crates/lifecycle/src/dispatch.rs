@@ -1,1 +1,339 @@
-//! dispatch
+//! Agents: what they hold, how they did so far, and who is next.
+//!
+//! Nothing here reaches a result: a placement decides when and where, never what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forge_contract::envelope::Target;
+use forge_contract::{AgentId, Capability, Digest};
+
+use crate::Millis;
+use crate::action::Placement;
+use crate::event::SessionId;
+use crate::pool::AgentView;
+
+/// Structural faults of one agent until it is quarantined.
+const STRIKES_MAX: u32 = 3;
+/// Rest after a failed attempt, milliseconds; doubles with each further one in a row.
+const REST_MS: u64 = 250;
+/// Longest rest, milliseconds.
+const REST_MS_MAX: u64 = 30_000;
+/// Slowest rate believed, microseconds per million fuel: nobody gets a week by claiming to be slow.
+const US_PER_MEGAFUEL_MAX: u64 = 1_000_000;
+
+/// What a job asks of an agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub target: Target,
+    pub memory_bytes: u64,
+    pub engine: Option<Digest>,
+}
+
+/// A connected agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub id: AgentId,
+    pub capability: Capability,
+    held: u32,
+    draining: bool,
+    rest_until: Millis,
+    key: Option<Placement>,
+}
+
+/// What is known of an agent over its sessions.
+#[derive(Debug, Default)]
+struct History {
+    reported: u64,
+    failed: u64,
+    /// The last sixteen attempts, 1 for a failure, newest in the lowest bit.
+    recent: u16,
+    failures_in_row: u32,
+    strikes: u32,
+    us_per_megafuel: u64,
+}
+
+/// What an attempt showed of its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It answered, at this rate (microseconds per million fuel; 0 is unknown).
+    Answered { us_per_megafuel: u64 },
+    /// It failed for a reason of the machine or the network.
+    Failed,
+    /// Its answer breaks a structural rule or the protocol.
+    Strike,
+    /// It was outvoted.
+    Refuted,
+}
+
+/// Every agent.
+#[derive(Debug, Default)]
+pub(crate) struct Agents {
+    sessions: BTreeMap<SessionId, Agent>,
+    by_agent: BTreeMap<AgentId, SessionId>,
+    history: BTreeMap<AgentId, History>,
+    quarantined: BTreeSet<AgentId>,
+    free: BTreeSet<(Placement, SessionId)>,
+    rests: BTreeSet<(Millis, SessionId)>,
+    cores: u64,
+    leases: u64,
+}
+
+impl Agents {
+    pub fn new(quarantined: BTreeSet<AgentId>) -> Self {
+        Self { quarantined, ..Self::default() }
+    }
+
+    /// The session an agent is connected by.
+    pub fn session_of(&self, agent: AgentId) -> Option<SessionId> {
+        self.by_agent.get(&agent).copied()
+    }
+
+    pub fn agent(&self, session: SessionId) -> Option<&Agent> {
+        self.sessions.get(&session)
+    }
+
+    /// Distinct agents that ever joined.
+    pub fn ever(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Cores of all agents that take work.
+    pub fn cores(&self) -> u64 {
+        self.cores
+    }
+
+    /// Leases all agents that take work can hold.
+    pub fn leases(&self) -> u64 {
+        self.leases
+    }
+
+    /// Agents that could take another lease, best first.
+    pub fn free(&self) -> impl Iterator<Item = (Placement, SessionId)> + '_ {
+        self.free.iter().copied()
+    }
+
+    pub fn none_free(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// The place of an agent in the order of [`Agents::free`], where it is in it.
+    pub fn placement(&self, agent: AgentId) -> Option<(Placement, SessionId)> {
+        let session = self.session_of(agent)?;
+        Some((self.sessions.get(&session)?.key?, session))
+    }
+
+    pub fn join(&mut self, agent: AgentId, session: SessionId, capability: Capability) {
+        self.history.entry(agent).or_default();
+        self.by_agent.insert(agent, session);
+        let joined = Agent { id: agent, capability, held: 0, draining: false, rest_until: 0, key: None };
+        self.sessions.insert(session, joined);
+        self.count();
+        self.refile(session);
+    }
+
+    pub fn leave(&mut self, session: SessionId) -> Option<AgentId> {
+        let gone = self.sessions.remove(&session)?;
+        if let Some(key) = gone.key {
+            self.free.remove(&(key, session));
+        }
+        self.rests.remove(&(gone.rest_until, session));
+        if self.by_agent.get(&gone.id) == Some(&session) {
+            self.by_agent.remove(&gone.id);
+        }
+        self.count();
+        Some(gone.id)
+    }
+
+    pub fn drain(&mut self, session: SessionId) {
+        if let Some(agent) = self.sessions.get_mut(&session) {
+            agent.draining = true;
+        }
+        self.count();
+        self.refile(session);
+    }
+
+    pub fn is_quarantined(&self, agent: AgentId) -> bool {
+        self.quarantined.contains(&agent)
+    }
+
+    /// Takes an agent out for good. False where it was out already.
+    pub fn quarantine(&mut self, agent: AgentId) -> bool {
+        let new = self.quarantined.insert(agent);
+        if let (true, Some(session)) = (new, self.session_of(agent)) {
+            self.count();
+            self.refile(session);
+        }
+        new
+    }
+
+    pub fn hold(&mut self, session: SessionId) {
+        if let Some(agent) = self.sessions.get_mut(&session) {
+            agent.held += 1;
+        }
+        self.refile(session);
+    }
+
+    pub fn release(&mut self, session: SessionId) {
+        if let Some(agent) = self.sessions.get_mut(&session) {
+            agent.held = agent.held.saturating_sub(1);
+        }
+        self.refile(session);
+    }
+
+    /// Notes what an attempt showed. True where the agent is to be quarantined for it.
+    pub fn mark(&mut self, now: Millis, agent: AgentId, mark: Mark) -> bool {
+        let history = self.history.entry(agent).or_default();
+        match mark {
+            Mark::Answered { us_per_megafuel } => {
+                history.reported += 1;
+                history.recent <<= 1;
+                history.failures_in_row = 0;
+                let found = us_per_megafuel.min(US_PER_MEGAFUEL_MAX);
+                history.us_per_megafuel = match (history.us_per_megafuel, found) {
+                    (0, found) => found,
+                    (known, 0) => known,
+                    (known, found) => (3 * known + found) / 4,
+                };
+            }
+            Mark::Failed | Mark::Strike => {
+                history.failed += 1;
+                history.recent = history.recent << 1 | 1;
+                history.failures_in_row += 1;
+                history.strikes += u32::from(mark == Mark::Strike);
+            }
+            Mark::Refuted => history.failed += 1,
+        }
+        let out = mark == Mark::Refuted || history.strikes >= STRIKES_MAX;
+        let rest_ms = match mark {
+            Mark::Failed | Mark::Strike => (REST_MS << (history.failures_in_row - 1).min(7)).min(REST_MS_MAX),
+            Mark::Answered { .. } | Mark::Refuted => 0,
+        };
+        if let Some(session) = self.session_of(agent) {
+            self.rest(session, now, rest_ms);
+            self.refile(session);
+        }
+        out && !self.is_quarantined(agent)
+    }
+
+    fn rest(&mut self, session: SessionId, now: Millis, rest_ms: u64) {
+        let Some(agent) = self.sessions.get_mut(&session).filter(|_| rest_ms > 0) else { return };
+        self.rests.remove(&(agent.rest_until, session));
+        agent.rest_until = now + rest_ms;
+        self.rests.insert((agent.rest_until, session));
+    }
+
+    /// When the next rest ends.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.rests.first().map(|(end, _)| *end)
+    }
+
+    /// Ends the rests that are over.
+    pub fn tick(&mut self, now: Millis) {
+        while let Some((end, session)) = self.rests.first().copied().filter(|(end, _)| *end <= now) {
+            self.rests.remove(&(end, session));
+            if let Some(agent) = self.sessions.get_mut(&session) {
+                agent.rest_until = 0;
+            }
+            self.refile(session);
+        }
+    }
+
+    fn takes_work(&self, agent: &Agent) -> bool {
+        !agent.draining && !self.quarantined.contains(&agent.id)
+    }
+
+    fn count(&mut self) {
+        let at_work = self.sessions.values().filter(|agent| self.takes_work(agent));
+        let (cores, leases) = at_work.fold((0, 0), |(cores, leases), agent| {
+            (cores + u64::from(agent.capability.cores), leases + u64::from(agent.capability.leases))
+        });
+        (self.cores, self.leases) = (cores, leases);
+    }
+
+    /// Puts an agent where it belongs in the order of free ones.
+    fn refile(&mut self, session: SessionId) {
+        let Some(agent) = self.sessions.get(&session) else { return };
+        let full = agent.held >= agent.capability.leases.max(1);
+        let out = full || agent.rest_until > 0 || !self.takes_work(agent);
+        let key = (!out).then(|| self.score(agent));
+        let Some(agent) = self.sessions.get_mut(&session).filter(|agent| agent.key != key) else { return };
+        if let Some(old) = core::mem::replace(&mut agent.key, key) {
+            self.free.remove(&(old, session));
+        }
+        if let Some(new) = key {
+            self.free.insert((new, session));
+        }
+    }
+
+    fn score(&self, agent: &Agent) -> Placement {
+        let history = self.history.get(&agent.id);
+        let failed = history.map_or(0, |h| u64::from(h.recent.count_ones()) * 1000 / 16);
+        let speed = history.map_or(0, |h| h.us_per_megafuel);
+        let load = u64::from(agent.held) * 1000 / u64::from(agent.capability.cores.max(1));
+        Placement { load_permille: load, failed_permille: failed, us_per_megafuel: speed }
+    }
+
+    /// Whether a connected agent could run what is asked, now or when it is free again.
+    pub fn suits(&self, agent: &Agent, need: &Need) -> bool {
+        let capability = &agent.capability;
+        let target = match need.target {
+            Target::Cpu => capability.cpu,
+            Target::Gpu => capability.gpu,
+            Target::Any => capability.cpu || capability.gpu,
+        };
+        let engine = need.engine.is_none_or(|engine| engine == capability.engine);
+        target && engine && capability.memory_bytes >= need.memory_bytes && self.takes_work(agent)
+    }
+
+    /// Whether an agent can take one more now: within its memory, and above its cores only where the work is plenty.
+    pub fn has_room(&self, agent: &Agent, need: &Need, plenty: bool) -> bool {
+        let by_memory = agent.capability.memory_bytes.checked_div(need.memory_bytes).unwrap_or(u64::MAX).max(1);
+        let running = u64::from(agent.capability.cores).min(by_memory);
+        let ahead = u64::from(agent.capability.leases.saturating_sub(agent.capability.cores));
+        u64::from(agent.held) < running + if plenty { ahead } else { 0 }
+    }
+
+    /// Whether some connected agent suits that is none of these.
+    pub fn any_other(&self, need: &Need, except: impl Fn(&AgentId) -> bool) -> bool {
+        self.sessions.values().any(|agent| !except(&agent.id) && self.suits(agent, need))
+    }
+
+    /// How many connected agents suit.
+    pub fn suitable(&self, need: &Need) -> u64 {
+        self.sessions.values().filter(|agent| self.suits(agent, need)).count() as u64
+    }
+
+    /// The engine profile with the most cores among agents that suit otherwise; the smaller digest where equal.
+    pub fn engine(&self, need: &Need) -> Option<Digest> {
+        let mut cores: BTreeMap<Digest, u64> = BTreeMap::new();
+        let open = Need { engine: None, ..*need };
+        for agent in self.sessions.values().filter(|agent| self.suits(agent, &open)) {
+            *cores.entry(agent.capability.engine).or_default() += u64::from(agent.capability.cores);
+        }
+        cores.into_iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|(engine, _)| engine)
+    }
+
+    /// Microseconds per million fuel of an agent, and how many leases it holds per core.
+    pub fn pace(&self, agent: &Agent) -> (u64, u64) {
+        let speed = self.history.get(&agent.id).map_or(0, |h| h.us_per_megafuel);
+        (speed, u64::from(agent.held / agent.capability.cores.max(1)))
+    }
+
+    pub fn views(&self) -> Vec<AgentView> {
+        let view = |(session, agent): (&SessionId, &Agent)| {
+            let history = self.history.get(&agent.id);
+            AgentView {
+                agent: agent.id,
+                session: *session,
+                capability: agent.capability.clone(),
+                leases: u64::from(agent.held),
+                draining: agent.draining,
+                quarantined: self.quarantined.contains(&agent.id),
+                reported: history.map_or(0, |h| h.reported),
+                failed: history.map_or(0, |h| h.failed),
+                fuel_per_ms: history.map_or(0, |h| 1_000_000_000u64.checked_div(h.us_per_megafuel).unwrap_or(0)),
+            }
+        };
+        self.sessions.iter().map(view).collect()
+    }
+}

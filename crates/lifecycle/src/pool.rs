@@ -1,13 +1,21 @@
 //! The pool: every job and every agent, as one deterministic machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use forge_contract::{AgentId, Capability, JobId};
+use forge_contract::report::{Outcome, Report};
+use forge_contract::{AgentId, Capability, Failure, FailureCode, JobId, LeaseId};
 use serde::Serialize;
 
 use crate::Millis;
-use crate::action::{Action, Snapshot};
+use crate::action::{Accepted, Action, Ending, JobOutcome, Placement, Reason, Record, Snapshot, Summary};
+use crate::dispatch::Agents;
 use crate::event::{Event, SessionId};
+use crate::job::{Effects, Grant, Job, attempt};
+use crate::plan::Plan;
+
+/// Ended leases remembered, so that a late answer is recorded with its shard.
+const ENDED_MAX: usize = 4096;
 
 /// How the pool behaves.
 #[derive(Clone, Debug)]
@@ -42,6 +50,8 @@ pub struct Settings {
     pub progress_ms: u64,
     /// Whether slow last shards get a second copy on an idle agent.
     pub hedge: bool,
+    /// A shard is not slow before this many milliseconds.
+    pub hedge_ms_min: u64,
 }
 
 impl Default for Settings {
@@ -62,6 +72,7 @@ impl Default for Settings {
             quorum_wait_ms: 10_000,
             progress_ms: 100,
             hedge: true,
+            hedge_ms_min: 1_000,
         }
     }
 }
@@ -94,37 +105,377 @@ pub struct AgentView {
 /// Call [`Pool::apply`] with each event in the order it happened, perform the actions in order, and send
 /// [`Event::Tick`] at [`Pool::deadline`] at the latest. `now` never goes back.
 pub struct Pool {
-    settings: Settings,
+    settings: Arc<Settings>,
+    agents: Agents,
+    jobs: BTreeMap<JobId, Job>,
+    /// Jobs in the order in which they are offered the next free agent.
+    turns: VecDeque<JobId>,
+    leases: BTreeMap<LeaseId, Held>,
+    by_session: BTreeMap<SessionId, BTreeSet<LeaseId>>,
+    lease_ends: BTreeSet<(Millis, LeaseId)>,
+    ended: BTreeMap<LeaseId, Ended>,
+    wakes: BTreeSet<(Millis, JobId)>,
+    wake_of: BTreeMap<JobId, Millis>,
+    next_lease: u64,
+    stray_reports: u64,
+    stopping: bool,
+}
+
+/// A lease under way.
+struct Held {
+    job: JobId,
+    session: SessionId,
+    ends_at: Millis,
+}
+
+/// A lease that is over and was not answered.
+struct Ended {
+    job: JobId,
+    stage: u32,
+    grant: Grant,
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            agents: Agents::new(settings.quarantined.clone()),
+            next_lease: settings.first_lease,
+            settings: Arc::new(settings),
+            jobs: BTreeMap::new(),
+            turns: VecDeque::new(),
+            leases: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            lease_ends: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            wake_of: BTreeMap::new(),
+            stray_reports: 0,
+            stopping: false,
+        }
     }
 
     /// Takes one event and says what to do.
     pub fn apply(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
-        let _ = (now, event, actions, &self.settings);
+        match event {
+            Event::JobAccepted { job, plan } => self.begin(now, job, plan, actions),
+            Event::JobRestored { job, plan, accepted, accepted_at } => self.restore(now, (job, plan), (accepted_at, accepted), actions),
+            Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
+            Event::AgentJoined { agent, session, capability } => self.join(now, (agent, session), capability, actions),
+            Event::AgentLeft { session } => self.leave(now, session, actions),
+            Event::AgentDraining { session } => {
+                self.agents.drain(session);
+                self.look_all(now);
+            }
+            Event::ShardProgress { lease, units_done } => self.on_lease(now, lease, actions, |job, _, fx| {
+                job.progress(lease, units_done);
+                job.say(now, fx);
+            }),
+            Event::ReportArrived { session, report } => self.report(now, session, report, actions),
+            Event::LeaseBroken { lease, code, detail } => {
+                let failure = Failure::new(code, detail);
+                self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx));
+            }
+            Event::Tick => {}
+            Event::ShutdownRequested => self.stop(now, actions),
+        }
+        self.advance(now, actions);
+        self.dispatch(now, actions);
     }
 
     /// When to send [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {
-        None
+        if self.stopping {
+            return None;
+        }
+        let lease = self.lease_ends.first().map(|(at, _)| *at);
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        [lease, wake, self.agents.deadline()].into_iter().flatten().min()
     }
 
     /// How far a job is; `None` once it is over.
     #[must_use]
     pub fn job(&self, job: JobId) -> Option<Snapshot> {
-        let _ = job;
-        None
+        self.jobs.get(&job).map(Job::snapshot)
+    }
+
+    /// Jobs under way, by id.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.jobs.keys().copied()
     }
 
     /// Agents, by session.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentView> {
-        Vec::new()
+        self.agents.views()
     }
+
+    /// Leases under way.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Answers to leases nobody remembers: of an earlier process, or long over. They are discarded.
+    #[must_use]
+    pub fn stray_reports(&self) -> u64 {
+        self.stray_reports
+    }
+
+    fn begin(&mut self, now: Millis, id: JobId, plan: Arc<Plan>, actions: &mut Vec<Action>) {
+        if self.jobs.contains_key(&id) {
+            return;
+        }
+        let shards_total = plan.shards_total();
+        match Job::new(now, id, plan, Arc::clone(&self.settings), now) {
+            Ok(job) => self.admit(now, id, job, actions),
+            Err(failure) => refuse(id, failure, shards_total, actions),
+        }
+    }
+
+    fn restore(&mut self, now: Millis, (id, plan): (JobId, Arc<Plan>), accepted: (Millis, Vec<Accepted>), actions: &mut Vec<Action>) {
+        if self.jobs.contains_key(&id) {
+            return;
+        }
+        let shards_total = plan.shards_total();
+        let mut fx = Effects::new(actions);
+        match Job::restored(now, id, plan, Arc::clone(&self.settings), accepted, &mut fx) {
+            Ok(job) => self.admit(now, id, job, actions),
+            Err(failure) => refuse(id, failure, shards_total, actions),
+        }
+    }
+
+    fn admit(&mut self, now: Millis, id: JobId, mut job: Job, actions: &mut Vec<Action>) {
+        if job.is_over() {
+            return;
+        }
+        job.look(now, &self.agents);
+        self.jobs.insert(id, job);
+        self.turns.push_back(id);
+        self.step(now, id, actions, |job, _, fx| job.say(now, fx));
+    }
+
+    fn join(&mut self, now: Millis, (agent, session): (AgentId, SessionId), capability: Capability, actions: &mut Vec<Action>) {
+        if let Some(old) = self.agents.session_of(agent) {
+            self.leave(now, old, actions);
+        }
+        self.agents.join(agent, session, capability);
+        self.look_all(now);
+    }
+
+    fn leave(&mut self, now: Millis, session: SessionId, actions: &mut Vec<Action>) {
+        if self.agents.leave(session).is_none() {
+            return;
+        }
+        for lease in self.by_session.get(&session).cloned().unwrap_or_default() {
+            let failure = Failure::new(FailureCode::AgentLost, "the agent disconnected");
+            self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx));
+        }
+        self.by_session.remove(&session);
+        self.look_all(now);
+    }
+
+    fn look_all(&mut self, now: Millis) {
+        for (id, job) in &mut self.jobs {
+            job.look(now, &self.agents);
+            rearm(&mut self.wakes, &mut self.wake_of, *id, job.wake(&self.agents));
+        }
+    }
+
+    fn report(&mut self, now: Millis, session: SessionId, report: Report, actions: &mut Vec<Action>) {
+        let lease = report.lease;
+        match self.leases.get(&lease) {
+            Some(held) if held.session == session => {
+                self.on_lease(now, lease, actions, |job, agents, fx| job.report(now, report, agents, fx));
+            }
+            // Another session's lease: whoever sends this does not hold it.
+            Some(_) => self.stray_reports += 1,
+            None => self.late(now, session, &report, actions),
+        }
+    }
+
+    /// An answer to a lease that is over.
+    fn late(&mut self, now: Millis, session: SessionId, report: &Report, actions: &mut Vec<Action>) {
+        let known = self.ended.get(&report.lease).is_some_and(|ended| ended.grant.session == session);
+        let Some(ended) = known.then(|| self.ended.remove(&report.lease)).flatten() else {
+            self.stray_reports += 1;
+            return;
+        };
+        let mut late = attempt(ended.job, ended.stage, now, report.lease, &ended.grant, Ending::Late);
+        late.usage = report.usage;
+        match &report.outcome {
+            Outcome::Completed(completed) => {
+                late.fuel = completed.fuel();
+                late.result = Some(completed.result_digest());
+            }
+            Outcome::Failed(failure) => late.code = Some(failure.code),
+        }
+        actions.push(Action::Record(Record::Attempt(late)));
+    }
+
+    /// Lets a job take a step, and does what the step asks of the pool.
+    fn step(&mut self, now: Millis, id: JobId, actions: &mut Vec<Action>, step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>)) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let mut fx = Effects::new(actions);
+        step(job, &self.agents, &mut fx);
+        let (ended, marks) = (fx.ended, fx.marks);
+        rearm(&mut self.wakes, &mut self.wake_of, id, job.wake(&self.agents));
+        if job.is_over() {
+            self.jobs.remove(&id);
+            self.turns.retain(|turn| *turn != id);
+        }
+        for (lease, grant, stage) in ended {
+            self.release(lease, Ended { job: id, stage, grant });
+        }
+        for (agent, mark, code) in marks {
+            if self.agents.mark(now, agent, mark) {
+                self.quarantine(now, agent, id, code, actions);
+            }
+        }
+    }
+
+    fn on_lease(&mut self, now: Millis, lease: LeaseId, actions: &mut Vec<Action>, step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>)) {
+        if let Some(held) = self.leases.get(&lease) {
+            self.step(now, held.job, actions, step);
+        }
+    }
+
+    fn release(&mut self, lease: LeaseId, ended: Ended) {
+        let Some(held) = self.leases.remove(&lease) else { return };
+        self.lease_ends.remove(&(held.ends_at, lease));
+        if let Some(leases) = self.by_session.get_mut(&held.session) {
+            leases.remove(&lease);
+        }
+        self.agents.release(held.session);
+        self.ended.insert(lease, ended);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_first();
+        }
+    }
+
+    /// Takes an agent out: what it still runs goes elsewhere.
+    fn quarantine(&mut self, now: Millis, agent: AgentId, job: JobId, code: FailureCode, actions: &mut Vec<Action>) {
+        if !self.agents.quarantine(agent) {
+            return;
+        }
+        actions.push(Action::Record(Record::Quarantined { agent, job, code }));
+        let held = self.agents.session_of(agent).and_then(|session| self.by_session.get(&session));
+        for lease in held.cloned().unwrap_or_default() {
+            self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
+        }
+        self.look_all(now);
+    }
+
+    /// Does what time brings.
+    fn advance(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        if self.stopping {
+            return;
+        }
+        while let Some((_, lease)) = self.lease_ends.first().copied().filter(|(at, _)| *at <= now) {
+            self.expire(now, lease, actions);
+        }
+        self.agents.tick(now);
+        while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
+            self.step(now, id, actions, |job, agents, fx| job.tick(now, agents, fx));
+            // A job that wants nothing more at this instant is looked at again in the next one.
+            if self.wakes.contains(&(at, id)) {
+                let later = self.wake_of.get(&id).map(|_| now + 1);
+                rearm(&mut self.wakes, &mut self.wake_of, id, later);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Millis, lease: LeaseId, actions: &mut Vec<Action>) {
+        let Some(held) = self.leases.get(&lease) else { return };
+        actions.push(Action::Revoke { lease, session: held.session });
+        let failure = Failure::new(FailureCode::AgentDeadline, "the lease ended without an answer");
+        self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx));
+    }
+
+    /// Gives out shards while an agent is free and a job wants one: a shard per job and turn.
+    fn dispatch(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        let mut skipped = VecDeque::new();
+        while !self.stopping && !self.agents.none_free() {
+            let Some(id) = self.turns.pop_front() else { break };
+            match self.place(id) {
+                Some((place, shard, reason)) => {
+                    self.give(now, id, place, (shard, reason), actions);
+                    self.turns.push_back(id);
+                }
+                None => skipped.push_back(id),
+            }
+        }
+        skipped.append(&mut self.turns);
+        self.turns = skipped;
+    }
+
+    /// The best free agent for a job, and a shard for it.
+    fn place(&mut self, id: JobId) -> Option<((Placement, SessionId), u32, Reason)> {
+        let job = self.jobs.get_mut(&id)?;
+        if !job.is_hungry(&self.agents) {
+            return None;
+        }
+        let used = job.is_at_agent_limit().then(|| job.candidates(&self.agents));
+        let mut offer = |place: (Placement, SessionId)| {
+            let (shard, reason) = job.offer(place.1, &self.agents)?;
+            Some((place, shard, reason))
+        };
+        match used {
+            Some(used) => used.into_iter().find_map(&mut offer),
+            None => self.agents.free().find_map(&mut offer),
+        }
+    }
+
+    fn give(&mut self, now: Millis, id: JobId, (placement, session): (Placement, SessionId), (shard, reason): (u32, Reason), actions: &mut Vec<Action>) {
+        let Some(agent) = self.agents.agent(session).map(|agent| agent.id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let lease = LeaseId(self.next_lease);
+        self.next_lease += 1;
+        let grant = Grant { shard, agent, session, reason, placement, started_at: now, units_done: 0 };
+        let Some((task, deadline_ms)) = job.grant(now, lease, grant, &self.agents) else { return };
+        let ends_at = now.saturating_add(deadline_ms);
+        self.leases.insert(lease, Held { job: id, session, ends_at });
+        self.lease_ends.insert((ends_at, lease));
+        self.by_session.entry(session).or_default().insert(lease);
+        self.agents.hold(session);
+        actions.push(Action::Dispatch { lease, agent, session, task, deadline_ms });
+        let mut fx = Effects::new(actions);
+        job.say(now, &mut fx);
+        rearm(&mut self.wakes, &mut self.wake_of, id, job.wake(&self.agents));
+    }
+
+    /// Stops giving out; leases end, jobs stay as recorded.
+    fn stop(&mut self, now: Millis, actions: &mut Vec<Action>) {
+        self.stopping = true;
+        for lease in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
+        }
+        self.wakes.clear();
+        self.wake_of.clear();
+    }
+}
+
+/// Moves a job's alarm.
+fn rearm(wakes: &mut BTreeSet<(Millis, JobId)>, wake_of: &mut BTreeMap<JobId, Millis>, id: JobId, at: Option<Millis>) {
+    let old = match at {
+        Some(at) => wake_of.insert(id, at),
+        None => wake_of.remove(&id),
+    };
+    if old == at {
+        return;
+    }
+    if let Some(old) = old {
+        wakes.remove(&(old, id));
+    }
+    if let Some(at) = at {
+        wakes.insert((at, id));
+    }
+}
+
+/// Ends a job that could not even begin.
+fn refuse(job: JobId, failure: Failure, shards_total: u64, actions: &mut Vec<Action>) {
+    let summary = Summary { shards_total, ..Summary::default() };
+    actions.push(Action::Finish { job, outcome: Box::new(JobOutcome::Failed { failure, summary }) });
 }

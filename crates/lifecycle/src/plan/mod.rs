@@ -18,6 +18,9 @@ use crate::ledger::{Rates, credits_micro};
 
 pub use arguments::{SchemaError, check_schema};
 
+/// Largest quote, fuel: what canonical JSON carries exactly.
+const FUEL_QUOTED_MAX: u64 = (1 << 53) - 1;
+
 /// A kernel that was admitted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernel {
@@ -260,7 +263,7 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
     for stage in &profile.stages {
         stages.push(stage_plan(envelope, stage, &profile.stages, &args, &root_seed)?);
     }
-    let fuel = stages.iter().fold(0u64, |sum, stage| sum.saturating_add(stage.units.saturating_mul(stage.fuel_expected)));
+    let fuel = stages.iter().fold(0u64, |sum, stage| sum.saturating_add(stage.units.saturating_mul(stage.fuel_expected))).min(FUEL_QUOTED_MAX);
     Ok(Plan {
         op: kernel.manifest.label(),
         component: kernel.digest,

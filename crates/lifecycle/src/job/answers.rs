@@ -1,0 +1,223 @@
+//! Answers and failures of leases.
+
+use forge_contract::failure::Blame;
+use forge_contract::report::{Completed, Outcome, Report};
+use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
+
+use super::stage::{Answer, Grant};
+use super::{Effects, Job, verdict};
+use crate::Millis;
+use crate::action::{Accepted, Ending, Record};
+use crate::dispatch::{Agents, Mark};
+use crate::verify::{Decision, decide, drawn, structure, wanted};
+
+/// Failures of the kernel on one shard until they count, where only one agent can be asked.
+const KERNEL_FAILURES_MAX: usize = 3;
+
+/// Why an attempt gave nothing.
+enum Broken {
+    /// Every honest agent would say the same.
+    Kernel,
+    /// The machine's or the network's fault.
+    Machine,
+    /// The agent went away or declined: no fault of the shard's.
+    Lost,
+    /// The agent broke a rule.
+    Agent,
+}
+
+impl Broken {
+    fn of(code: FailureCode) -> Self {
+        match (code, code.blame()) {
+            (FailureCode::AgentLost | FailureCode::AgentDeclined, _) => Self::Lost,
+            (_, Blame::Kernel) => Self::Kernel,
+            (_, Blame::Agent) => Self::Agent,
+            (_, Blame::Machine | Blame::Client | Blame::Platform) => Self::Machine,
+        }
+    }
+}
+
+impl Job {
+    /// Takes the answer to a lease it gave.
+    pub fn report(&mut self, now: Millis, report: Report, agents: &Agents, fx: &mut Effects<'_>) {
+        let lease = report.lease;
+        let Some(grant) = self.end(lease, fx) else { return };
+        let mut attempt = self.attempt(now, lease, &grant, Ending::Failed);
+        attempt.usage = report.usage;
+        attempt.log.clone_from(&report.log);
+        let sound = match &report.outcome {
+            Outcome::Failed(failure) => Err(failure_of_agent(failure)),
+            Outcome::Completed(completed) => self.sound(&grant, &report, completed),
+        };
+        match (sound, report.outcome) {
+            (Ok(fragment), Outcome::Completed(completed)) => {
+                let result = completed.result_digest();
+                attempt.ending = Ending::Reported;
+                attempt.fuel = completed.fuel();
+                attempt.result = Some(result);
+                fx.record(Record::Attempt(attempt));
+                let us_per_megafuel = rate(report.usage.wall_us, completed.fuel());
+                fx.marks.push((grant.agent, Mark::Answered { us_per_megafuel }, FailureCode::AgentDeclined));
+                let (agent, engine, usage) = (grant.agent, report.engine, report.usage);
+                let answer = Answer { agent, lease, engine, usage, result, completed, fragment };
+                self.run.answer(grant.shard, answer, now.saturating_sub(grant.started_at));
+                self.draw(grant.shard);
+                self.decide(now, grant.shard, fx);
+            }
+            (Err(failure), _) => {
+                attempt.code = Some(failure.code);
+                attempt.detail = Some(failure.detail.clone());
+                attempt.unit = failure.unit;
+                fx.record(Record::Attempt(attempt));
+                self.report.malformed += u64::from(failure.code == FailureCode::VerificationStructure);
+                self.failed(now, &grant, failure, agents, fx);
+            }
+            (Ok(_), Outcome::Failed(_)) => {}
+        }
+        self.say(now, fx);
+    }
+
+    /// Checks an answer by itself.
+    fn sound(&self, grant: &Grant, report: &Report, completed: &Completed) -> Result<forge_contract::fragment::Fragment, Failure> {
+        let protocol = |detail: &str| Failure::new(FailureCode::AgentProtocol, detail);
+        let (Some(stage), Some(open)) = (self.stage(), self.run.open.get(&grant.shard)) else {
+            return Err(protocol("the shard is not under way"));
+        };
+        if report.task != open.key {
+            return Err(protocol("the report answers another task"));
+        }
+        if self.engine.is_some_and(|engine| engine != report.engine) {
+            return Err(protocol("the report names another engine profile than the agent announced"));
+        }
+        structure(stage, grant.shard, completed).map_err(|e| Failure::new(FailureCode::VerificationStructure, e.to_string()))
+    }
+
+    /// Looks at the draw of a spot check, now that an answer is in.
+    fn draw(&mut self, shard: u32) {
+        let (settings, stage) = (&self.settings, self.run.index);
+        let hit = drawn(&settings.hub_secret, self.id, stage, shard, settings.spotcheck_ppm);
+        if let Some(open) = self.run.open.get_mut(&shard).filter(|open| !open.unchecked) {
+            open.want = open.want.max(wanted(self.plan.verify, hit));
+        }
+    }
+
+    /// Settles a shard, or asks for what is missing.
+    pub(super) fn decide(&mut self, now: Millis, shard: u32, fx: &mut Effects<'_>) {
+        let Some(open) = self.run.open.get_mut(&shard) else { return };
+        let results: Vec<Digest> = open.answers.iter().map(|answer| answer.result).collect();
+        match decide(&results, open.want, self.settings.copies_max) {
+            Decision::Accept(result) => self.settle(now, shard, result, fx),
+            Decision::More(more) => {
+                let have = u32::try_from(results.len()).unwrap_or(u32::MAX);
+                open.want = open.want.max(have.saturating_add(more));
+                let disputed = open.disputed();
+                let patient = disputed || self.plan.verify != forge_contract::envelope::VerifyMode::Spotcheck;
+                let wait = if patient { self.settings.quorum_wait_ms } else { self.settings.spotcheck_wait_ms };
+                self.run.file(shard, now.saturating_add(wait));
+            }
+            Decision::Unsettled => {
+                let detail = format!("shard {shard}: {} copies gave no majority", results.len());
+                self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+            }
+        }
+    }
+
+    /// Accepts the answer with this result.
+    fn settle(&mut self, now: Millis, shard: u32, result: Digest, fx: &mut Effects<'_>) {
+        let Some(open) = self.run.open.get_mut(&shard) else { return };
+        let agents = |equal: bool, chosen: Option<AgentId>| -> Vec<AgentId> {
+            let others = open.answers.iter().filter(|a| (a.result == result) == equal && Some(a.agent) != chosen);
+            others.map(|a| a.agent).collect()
+        };
+        let chosen = open.answers.iter().position(|answer| answer.result == result);
+        let Some(chosen) = chosen else { return };
+        let first = open.answers.get(chosen).map(|answer| answer.agent);
+        let (agreed, refuted) = (agents(true, first), agents(false, None));
+        let verdict = verdict(open.unchecked, agreed, refuted, open.failed);
+        let answer = open.answers.swap_remove(chosen);
+        let task = open.key;
+        let accepted = Accepted {
+            job: self.id,
+            stage: self.run.index,
+            shard,
+            lease: answer.lease,
+            agent: answer.agent,
+            task,
+            engine: answer.engine,
+            fragment: answer.completed.fragment,
+            units: answer.completed.units,
+            usage: answer.usage,
+            result,
+            verdict,
+        };
+        self.accept(now, accepted, answer.fragment, fx);
+    }
+
+    /// A lease ended without an answer.
+    pub fn broken(&mut self, now: Millis, lease: LeaseId, failure: Failure, agents: &Agents, fx: &mut Effects<'_>) {
+        let Some(grant) = self.end(lease, fx) else { return };
+        let mut attempt = self.attempt(now, lease, &grant, Ending::Failed);
+        attempt.code = Some(failure.code);
+        attempt.detail = Some(failure.detail.clone());
+        attempt.unit = failure.unit;
+        fx.record(Record::Attempt(attempt));
+        self.failed(now, &grant, failure, agents, fx);
+        self.say(now, fx);
+    }
+
+    /// Counts a failed attempt: the shard goes elsewhere, or the job is over.
+    fn failed(&mut self, now: Millis, grant: &Grant, failure: Failure, agents: &Agents, fx: &mut Effects<'_>) {
+        let need = self.need();
+        let Some(open) = self.run.open.get_mut(&grant.shard) else { return };
+        open.failed += 1;
+        open.avoid.insert(grant.agent);
+        // A kernel's failure beside another agent's answer is no proof of anything: it counts as the machine's.
+        let kind = match Broken::of(failure.code) {
+            Broken::Kernel if !open.answers.is_empty() => Broken::Machine,
+            kind => kind,
+        };
+        let mut hopeless = false;
+        match kind {
+            Broken::Kernel => {
+                open.kernel.push((grant.agent, failure.code));
+                let alike = open.kernel.iter().filter(|(_, code)| *code == failure.code);
+                let others = alike.clone().any(|(agent, _)| *agent != grant.agent);
+                let alone = !agents.any_other(&need, |agent| *agent == grant.agent);
+                let repeated = alike.count() >= 2 && alone;
+                hopeless = others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
+            }
+            Broken::Lost => open.losses += 1,
+            Broken::Machine | Broken::Agent => open.attempts += 1,
+        }
+        match Broken::of(failure.code) {
+            Broken::Agent => fx.marks.push((grant.agent, Mark::Strike, failure.code)),
+            Broken::Machine => fx.marks.push((grant.agent, Mark::Failed, failure.code)),
+            Broken::Lost if failure.code == FailureCode::AgentDeclined => fx.marks.push((grant.agent, Mark::Failed, failure.code)),
+            Broken::Kernel | Broken::Lost => {}
+        }
+        if hopeless {
+            return self.fail(now, failure, fx);
+        }
+        if open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max {
+            let detail = format!("shard {} failed {} times; the last time: {failure}", grant.shard, open.failed);
+            let mut last = Failure::new(FailureCode::AgentAttemptsExhausted, detail);
+            last.unit = failure.unit;
+            return self.fail(now, last, fx);
+        }
+        let wait = self.settings.quorum_wait_ms;
+        self.run.file(grant.shard, now.saturating_add(wait));
+    }
+}
+
+/// A failure as an agent may state it: of its own family; everything else breaks the protocol.
+fn failure_of_agent(failure: &Failure) -> Failure {
+    if failure.code.family() == forge_contract::Family::Agent {
+        return failure.clone();
+    }
+    Failure::new(FailureCode::AgentProtocol, format!("the report fails with '{}', which is not an agent's to say", failure.code))
+}
+
+/// Microseconds per million fuel; 0 where too little was burned to tell.
+fn rate(wall_us: u64, fuel: u64) -> u64 {
+    if fuel < 1_000_000 { 0 } else { wall_us / (fuel / 1_000_000) }
+}

@@ -1,0 +1,582 @@
+//! One job: a state machine over its stages. It knows which agent did what, and nothing about agents beyond that.
+
+mod answers;
+mod restore;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use forge_contract::envelope::VerifyMode;
+use forge_contract::fragment::{Fragment, Moments, Part};
+use forge_contract::task::{InputRef, Task};
+use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
+
+use crate::Millis;
+use crate::action::{Accepted, Action, Attempt, Completed, Ending, Estimate, JobOutcome, Phase, Reason, Record, Snapshot, StageFragment};
+use crate::action::{Placement, Summary, Work};
+use crate::dispatch::{Agents, Mark, Need};
+use crate::event::SessionId;
+use crate::plan::{Plan, PlannedSource, StagePlan};
+use crate::pool::Settings;
+use crate::reduce;
+use crate::verify::{Standing, VerificationReport, Verdict, wanted};
+pub(crate) use stage::Grant;
+use stage::StageRun;
+
+/// Shards open at once at least, whatever the pool's size: the others stay untouched in their run.
+const WINDOW_MIN: usize = 256;
+/// Shards open at once per lease the pool can hold.
+const WINDOW_PER_LEASE: usize = 4;
+/// Hedges begun at one time.
+const HEDGES_MAX: usize = 8;
+/// Longest lease, milliseconds: a day.
+const LEASE_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// What a step of a job asks of the pool.
+pub(crate) struct Effects<'a> {
+    pub actions: &'a mut Vec<Action>,
+    /// Leases that ended, with what is needed to recognise a late answer.
+    pub ended: Vec<(LeaseId, Grant, u32)>,
+    /// What the step showed of agents.
+    pub marks: Vec<(AgentId, Mark, FailureCode)>,
+}
+
+impl<'a> Effects<'a> {
+    pub fn new(actions: &'a mut Vec<Action>) -> Self {
+        Self { actions, ended: Vec::new(), marks: Vec::new() }
+    }
+
+    fn record(&mut self, record: Record) {
+        self.actions.push(Action::Record(record));
+    }
+}
+
+/// A job under way.
+pub(crate) struct Job {
+    id: JobId,
+    plan: Arc<Plan>,
+    settings: Arc<Settings>,
+    accepted_at: Millis,
+    phase: Phase,
+    run: StageRun,
+    fragments: Vec<StageFragment>,
+    engine: Option<Digest>,
+    /// Agents that hold a lease of it, and how many.
+    active: BTreeMap<AgentId, u32>,
+    used: BTreeSet<AgentId>,
+    shards_done: u64,
+    work: Work,
+    report: VerificationReport,
+    agents_peak: u64,
+    unserved_since: Option<Millis>,
+    /// Until when a strict job waits for its agents.
+    gate: Option<Millis>,
+    progress_at: Millis,
+    dirty: bool,
+    estimate: Option<(String, Moments)>,
+    over: bool,
+}
+
+impl Job {
+    pub fn new(now: Millis, id: JobId, plan: Arc<Plan>, settings: Arc<Settings>, accepted_at: Millis) -> Result<Self, Failure> {
+        let first = plan.stages.first().ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "the plan has no stage"))?;
+        let run = StageRun::new(0, first, inputs(first, &[])?);
+        let strict = plan.parallel.strict && plan.parallel.min_agents > 0;
+        Ok(Self {
+            id,
+            gate: strict.then(|| now + settings.no_agents_ms),
+            report: VerificationReport { mode: plan.verify, ..VerificationReport::default() },
+            plan,
+            settings,
+            accepted_at,
+            phase: Phase::Queued,
+            run,
+            fragments: Vec::new(),
+            engine: None,
+            active: BTreeMap::new(),
+            used: BTreeSet::new(),
+            shards_done: 0,
+            work: Work::default(),
+            agents_peak: 0,
+            unserved_since: None,
+            progress_at: now,
+            dirty: true,
+            estimate: None,
+            over: false,
+        })
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn stage(&self) -> Option<&StagePlan> {
+        self.plan.stages.get(self.fragments.len())
+    }
+
+    /// What it asks of an agent now.
+    pub fn need(&self) -> Need {
+        let memory_bytes = self.stage().map_or(0, |stage| stage.limits.memory_bytes);
+        Need { target: self.plan.target, memory_bytes, engine: self.engine }
+    }
+
+    fn window(agents: &Agents) -> usize {
+        usize::try_from(agents.leases()).unwrap_or(usize::MAX).saturating_mul(WINDOW_PER_LEASE).max(WINDOW_MIN)
+    }
+
+    /// Looks at who is connected: after a join, a leave, a quarantine, and before the first grant.
+    pub fn look(&mut self, now: Millis, agents: &Agents) {
+        if self.work == Work::default() && self.run.grants.is_empty() {
+            // Nothing computed yet: the engine profile with the most cores decides; later ones must equal it.
+            self.engine = agents.engine(&Need { engine: None, ..self.need() });
+        }
+        let suitable = agents.suitable(&self.need());
+        self.agents_peak = self.agents_peak.max(suitable);
+        if suitable >= self.plan.parallel.min_agents {
+            self.gate = None;
+        }
+        self.unserved_since = match suitable {
+            0 => self.unserved_since.or(Some(now)),
+            _ => None,
+        };
+    }
+
+    /// Whether a shard waits for an agent.
+    pub fn is_hungry(&self, agents: &Agents) -> bool {
+        !self.over && self.gate.is_none() && self.run.is_hungry(Self::window(agents))
+    }
+
+    /// The free agents it may ask, best first: all, or those it already uses where the policy allows no more.
+    pub fn candidates(&self, agents: &Agents) -> Vec<(Placement, SessionId)> {
+        let mut known: Vec<_> = self.active.keys().filter_map(|agent| agents.placement(*agent)).collect();
+        known.sort_unstable();
+        known
+    }
+
+    /// Whether it uses as many agents as the policy allows.
+    pub fn is_at_agent_limit(&self) -> bool {
+        let max = self.plan.parallel.max_agents;
+        max > 0 && self.active.len() as u64 >= max
+    }
+
+    /// The next shard for an agent.
+    pub fn offer(&mut self, session: SessionId, agents: &Agents) -> Option<(u32, Reason)> {
+        let agent = agents.agent(session)?;
+        let need = self.need();
+        let plenty = self.run.fresh_left() > agents.cores();
+        if !agents.suits(agent, &need) || !agents.has_room(agent, &need, plenty) {
+            return None;
+        }
+        self.run.next(&agent.id, Self::window(agents), agents, &need)
+    }
+
+    /// Gives a shard to an agent: the task, and the milliseconds its lease lasts.
+    pub fn grant(&mut self, now: Millis, lease: LeaseId, grant: Grant, agents: &Agents) -> Option<(Arc<Task>, u64)> {
+        let (shard, agent) = (grant.shard, grant.agent);
+        let lease_ms = self.lease_ms(shard, agents.agent(grant.session).map_or((0, 0), |agent| agents.pace(agent)));
+        let want = wanted(self.plan.verify, false);
+        let (plan, id, stage) = (Arc::clone(&self.plan), self.id, self.run.index);
+        let task = self.run.grant(lease, grant, want, |inputs| plan.task(id, stage, shard, inputs.to_vec()))?;
+        *self.active.entry(agent).or_default() += 1;
+        self.run.file(shard, now + self.settings.quorum_wait_ms);
+        self.enter(Phase::Running);
+        self.dirty = true;
+        Some((task, lease_ms))
+    }
+
+    /// A lease as long as the work should take at the agent's measured rate, many times over: it catches what hangs.
+    fn lease_ms(&self, shard: u32, (us_per_megafuel, queued): (u64, u64)) -> u64 {
+        let Some(stage) = self.stage() else { return self.settings.lease_ms_min };
+        let (_, units) = stage.shard_run(shard).unwrap_or((0, 1));
+        let fuel = units.saturating_mul(stage.fuel_expected.max(self.run.unit_fuel()));
+        let assumed_ms = fuel / self.settings.fuel_per_ms_assumed.max(1);
+        let measured_ms = (fuel / 1_000_000).saturating_mul(us_per_megafuel) / 1000;
+        let work_ms = assumed_ms.max(measured_ms).saturating_mul(queued + 1).saturating_mul(self.settings.lease_slack);
+        let tries = self.run.open.get(&shard).map_or(0, |open| open.attempts.min(4));
+        self.settings.lease_ms_min.saturating_add(work_ms).saturating_mul(1 << tries).min(LEASE_MS_MAX)
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        if phase != self.phase {
+            self.phase = phase;
+            self.progress_at = 0;
+            self.dirty = true;
+        }
+    }
+
+    /// Notes how far a running shard is.
+    pub fn progress(&mut self, lease: LeaseId, units_done: u64) {
+        let Some(grant) = self.run.grants.get_mut(&lease) else { return };
+        let units = self.run.open.get(&grant.shard).map_or(0, |open| open.task.unit_count);
+        let done = units_done.min(units);
+        if done > grant.units_done {
+            self.run.units_running += done - grant.units_done;
+            grant.units_done = done;
+            self.dirty = true;
+        }
+    }
+
+    /// When it wants to be called at the latest.
+    pub fn wake(&self, agents: &Agents) -> Option<Millis> {
+        if self.over {
+            return None;
+        }
+        let timeout = (self.plan.timeout_ms > 0).then(|| self.accepted_at.saturating_add(self.plan.timeout_ms));
+        let unserved = self.unserved_since.map(|since| since.saturating_add(self.settings.no_agents_ms));
+        let copy = self.run.overdue().map(|(due, _)| due);
+        let hedge = self.hedge_at(agents);
+        let progress = self.dirty.then(|| self.progress_at.saturating_add(self.settings.progress_ms));
+        [timeout, unserved, self.gate, copy, hedge, progress].into_iter().flatten().min()
+    }
+
+    fn hedge_at(&self, agents: &Agents) -> Option<Millis> {
+        if !self.settings.hedge || self.run.is_hungry(Self::window(agents)) {
+            return None;
+        }
+        let (started_at, lease) = self.run.oldest()?;
+        let after = self.run.took_ms().map_or_else(|| self.first_hedge_ms(lease), |took| took.saturating_mul(2));
+        Some(started_at.saturating_add(after.max(self.settings.hedge_ms_min)))
+    }
+
+    /// Before anything was measured, a shard is slow when it takes longer than an agent assumed to be slow.
+    fn first_hedge_ms(&self, lease: LeaseId) -> u64 {
+        let shard = self.run.grants.get(&lease).map_or(0, |grant| grant.shard);
+        let fuel = self.stage().map_or(0, |stage| {
+            stage.shard_run(shard).unwrap_or((0, 0)).1.saturating_mul(stage.fuel_expected)
+        });
+        self.settings.hedge_ms_min + fuel / self.settings.fuel_per_ms_assumed.max(1)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Millis, agents: &Agents, fx: &mut Effects<'_>) {
+        if self.over {
+            return;
+        }
+        if self.plan.timeout_ms > 0 && now >= self.accepted_at.saturating_add(self.plan.timeout_ms) {
+            let detail = format!("policy.timeout_ms, {}, passed; {} of {} shards were done", self.plan.timeout_ms, self.shards_done, self.plan.shards_total());
+            return self.fail(now, Failure::new(FailureCode::SchedulingTimeout, detail), fx);
+        }
+        if self.unserved_since.is_some_and(|since| now >= since.saturating_add(self.settings.no_agents_ms)) {
+            let detail = format!("no connected agent can run the job (target {}, {} bytes of memory) for {} ms", self.plan.target, self.need().memory_bytes, self.settings.no_agents_ms);
+            return self.fail(now, Failure::new(FailureCode::SchedulingNoAgents, detail), fx);
+        }
+        if self.gate.is_some_and(|gate| now >= gate) {
+            let detail = format!("policy.min_agents asks strictly for {} agents; {} were connected", self.plan.parallel.min_agents, self.agents_peak);
+            return self.fail(now, Failure::new(FailureCode::SchedulingTooFewAgents, detail), fx);
+        }
+        while let Some((due, shard)) = self.run.overdue().filter(|(due, _)| *due <= now) {
+            self.copy_is_overdue(now, due, shard, agents, fx);
+            if self.over {
+                return;
+            }
+        }
+        for _ in 0..HEDGES_MAX {
+            let Some(at) = self.hedge_at(agents).filter(|at| *at <= now) else { break };
+            let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else { break };
+            self.run.hedge(started_at, lease, now + self.settings.quorum_wait_ms);
+        }
+        self.say(now, fx);
+    }
+
+    /// A copy found no agent in its time: another is there and busy, or there is none.
+    fn copy_is_overdue(&mut self, now: Millis, due: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
+        let need = self.need();
+        let Some(open) = self.run.open.get_mut(&shard) else { return };
+        if agents.any_other(&need, |agent| open.has(agent)) {
+            self.run.file(shard, (due + self.settings.spotcheck_wait_ms).max(now + 1));
+            return;
+        }
+        let disputed = open.disputed();
+        let mode = self.plan.verify;
+        let asked = open.want >= 2;
+        if !asked {
+            // Only a hedge: go on waiting for the slow one.
+            open.hedged = false;
+            self.run.file(shard, due);
+        } else if disputed {
+            let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
+            self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+        } else if matches!(mode, VerifyMode::Quorum | VerifyMode::Full) {
+            let detail = format!("policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one");
+            self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
+        } else {
+            open.want = 1;
+            open.unchecked = true;
+            self.run.file(shard, due);
+            self.decide(now, shard, fx);
+        }
+    }
+
+    /// Tells how far it is, not too often.
+    pub fn say(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        if !self.over && self.run.only_copies_left() {
+            self.enter(Phase::Verifying);
+        }
+        let due = now >= self.progress_at.saturating_add(self.settings.progress_ms) || self.progress_at == 0;
+        if self.dirty && due && !self.over {
+            self.dirty = false;
+            self.progress_at = now;
+            fx.actions.push(Action::Progress { job: self.id, snapshot: self.snapshot() });
+        }
+    }
+
+    /// How far it is.
+    pub fn snapshot(&self) -> Snapshot {
+        let estimate = self.estimate.as_ref().and_then(|(name, m)| {
+            let variance = m.m2 / (m.n.checked_sub(1).filter(|n| *n > 0)? as f64);
+            let half = reduce::NORMAL_975 * (variance / m.n as f64).sqrt();
+            Some(Estimate { name: name.clone(), n: m.n, mean: m.mean, ci95_half_width: half }).filter(|e| e.mean.is_finite() && half.is_finite())
+        });
+        Snapshot {
+            phase: self.phase,
+            stage: self.run.index,
+            shards_total: self.plan.shards_total(),
+            shards_done: self.shards_done,
+            units_total: self.plan.units_total(),
+            units_done: (self.work.units + self.run.units_running).min(self.plan.units_total()),
+            items_done: self.work.items,
+            agents_active: self.active.len() as u64,
+            estimate,
+        }
+    }
+
+    /// Accepts a shard: once, for good.
+    fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, fx: &mut Effects<'_>) {
+        let shard = accepted.shard;
+        fx.record(Record::Accepted(accepted.clone()));
+        let rest = self.run.settle(shard).map(|open| open.live).unwrap_or_default();
+        for (lease, _) in rest {
+            self.revoke(now, lease, fx);
+        }
+        for agent in &accepted.verdict.refuted {
+            fx.marks.push((*agent, Mark::Refuted, FailureCode::VerificationMismatch));
+        }
+        if let Err(failure) = self.take_in(&accepted, fragment) {
+            return self.fail(now, failure, fx);
+        }
+        if self.run.is_done() {
+            self.end_stage(now, fx);
+        }
+    }
+
+    /// Counts an accepted shard and folds its fragment.
+    fn take_in(&mut self, accepted: &Accepted, fragment: Fragment) -> Result<(), Failure> {
+        let plan = Arc::clone(&self.plan);
+        let stage = plan.stages.get(self.fragments.len());
+        let stage = stage.ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "no stage is under way"))?;
+        let (first, count) = stage.shard_run(accepted.shard).unwrap_or((0, 0));
+        let items = stage.items_of(first, count);
+        self.estimate = estimate(self.estimate.take(), stage, &fragment);
+        self.used.insert(accepted.agent);
+        self.shards_done += 1;
+        self.work.items = self.work.items.saturating_add(items);
+        self.work.units += count;
+        self.work.fuel = self.work.fuel.saturating_add(accepted.fuel());
+        self.report.add(&accepted.verdict);
+        self.dirty = true;
+        self.run.fold.insert(first, count, fragment).map_err(|e| reduce::fold_failure(&e))
+    }
+
+    /// Ends a stage whose shards are all in: the next one starts, or the job is complete.
+    fn end_stage(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        self.enter(Phase::Reducing);
+        match self.fold_stage() {
+            Err(failure) => self.fail(now, failure, fx),
+            Ok(bytes) => {
+                let index = self.run.index;
+                let read_later = self.plan.stages.iter().flat_map(|stage| &stage.inputs).any(|i| i.source == PlannedSource::Stage { index });
+                if let (true, Some(done)) = (read_later, self.fragments.last()) {
+                    fx.actions.push(Action::Publish { job: self.id, digest: done.digest, bytes: bytes.into() });
+                }
+                if self.fragments.len() == self.plan.stages.len() {
+                    self.complete(now, fx);
+                }
+            }
+        }
+    }
+
+    /// Folds the stage and enters the next one.
+    fn fold_stage(&mut self) -> Result<Vec<u8>, Failure> {
+        let incomplete = |detail: &str| Failure::new(FailureCode::AggregationIncomplete, detail);
+        let stage = self.stage().cloned().ok_or_else(|| incomplete("no stage is under way"))?;
+        let root = self.run.fold.peek().ok_or_else(|| incomplete("units are missing in the folded result"))?;
+        root.check(&stage.parts, stage.items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
+        let bytes = root.encode();
+        self.fragments.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes: bytes.clone() });
+        if let Some(next) = self.plan.stages.get(self.fragments.len()) {
+            let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX);
+            self.run = StageRun::new(index, next, inputs(next, &self.fragments)?);
+            self.phase = Phase::Running;
+        }
+        Ok(bytes)
+    }
+
+    fn complete(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        match reduce::output(&self.plan, &self.fragments) {
+            Err(failure) => self.fail(now, failure, fx),
+            Ok(output) => {
+                let completed = Completed {
+                    output,
+                    result_digest: reduce::result_digest(&self.fragments),
+                    stage_fragments: core::mem::take(&mut self.fragments),
+                    summary: self.summary(),
+                };
+                self.finish(now, Phase::Completed, JobOutcome::Completed(completed), fx);
+            }
+        }
+    }
+
+    /// Ends it with a failure.
+    pub fn fail(&mut self, now: Millis, failure: Failure, fx: &mut Effects<'_>) {
+        let summary = self.summary();
+        self.finish(now, Phase::Failed, JobOutcome::Failed { failure, summary }, fx);
+    }
+
+    /// Ends it at the client's wish.
+    pub fn cancel(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        let summary = self.summary();
+        self.finish(now, Phase::Cancelled, JobOutcome::Cancelled { summary }, fx);
+    }
+
+    fn finish(&mut self, now: Millis, phase: Phase, outcome: JobOutcome, fx: &mut Effects<'_>) {
+        if self.over {
+            return;
+        }
+        let live: Vec<LeaseId> = self.run.grants.keys().copied().collect();
+        for lease in live {
+            self.revoke(now, lease, fx);
+        }
+        self.phase = phase;
+        self.over = true;
+        fx.actions.push(Action::Progress { job: self.id, snapshot: self.snapshot() });
+        fx.actions.push(Action::Finish { job: self.id, outcome: Box::new(outcome) });
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
+            work: self.work,
+            agents_used: self.used.len() as u64,
+            shards: self.shards_done,
+            shards_total: self.plan.shards_total(),
+            verification: self.report.clone(),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let wished = self.plan.parallel.min_agents;
+        if self.agents_peak < wished {
+            warnings.push(format!("policy.min_agents asks for {wished} agents; at most {} were connected", self.agents_peak));
+        }
+        let unchecked = self.report.unchecked;
+        if unchecked > 0 {
+            warnings.push(format!("{unchecked} spot checks were not possible: no second agent was connected"));
+        }
+        warnings
+    }
+
+    /// Takes a lease back.
+    pub fn revoke(&mut self, now: Millis, lease: LeaseId, fx: &mut Effects<'_>) {
+        let Some(grant) = self.end(lease, fx) else { return };
+        fx.actions.push(Action::Revoke { lease, session: grant.session });
+        fx.record(Record::Attempt(self.attempt(now, lease, &grant, Ending::Revoked)));
+    }
+
+    /// Takes a lease back whose shard is still wanted: it goes to another agent.
+    pub fn withdraw(&mut self, now: Millis, lease: LeaseId, fx: &mut Effects<'_>) {
+        let shard = self.run.grants.get(&lease).map(|grant| grant.shard);
+        self.revoke(now, lease, fx);
+        if let Some(shard) = shard {
+            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms));
+        }
+    }
+
+    /// Ends a lease in the books.
+    fn end(&mut self, lease: LeaseId, fx: &mut Effects<'_>) -> Option<Grant> {
+        let grant = self.run.end(lease)?;
+        if let Some(count) = self.active.get_mut(&grant.agent) {
+            *count -= 1;
+            if *count == 0 {
+                self.active.remove(&grant.agent);
+            }
+        }
+        fx.ended.push((lease, grant.clone(), self.run.index));
+        self.dirty = true;
+        Some(grant)
+    }
+
+    fn attempt(&self, now: Millis, lease: LeaseId, grant: &Grant, ending: Ending) -> Attempt {
+        attempt(self.id, self.run.index, now, lease, grant, ending)
+    }
+}
+
+/// The record of an attempt, without what only an answer or a failure knows.
+pub(crate) fn attempt(job: JobId, stage: u32, now: Millis, lease: LeaseId, grant: &Grant, ending: Ending) -> Attempt {
+    Attempt {
+        job,
+        stage,
+        shard: grant.shard,
+        lease,
+        agent: grant.agent,
+        reason: grant.reason,
+        ending,
+        code: None,
+        detail: None,
+        unit: None,
+        started_at: grant.started_at,
+        ended_at: now,
+        usage: forge_contract::report::Usage::default(),
+        fuel: 0,
+        result: None,
+        log: String::new(),
+        placement: grant.placement,
+    }
+}
+
+/// What a stage's units read, by content.
+fn inputs(stage: &StagePlan, done: &[StageFragment]) -> Result<Vec<InputRef>, Failure> {
+    let resolve = |source: &PlannedSource| match source {
+        PlannedSource::Content { digest, bytes, .. } => bytes.map(|bytes| (*digest, bytes)),
+        PlannedSource::Stage { index } => {
+            let fragment = done.get(usize::try_from(*index).ok()?)?;
+            Some((fragment.digest, fragment.bytes.len() as u64))
+        }
+    };
+    let input = |planned: &crate::plan::PlannedInput| {
+        let missing = || Failure::new(FailureCode::RequestNotFound, format!("input '{}' is not stored", planned.name));
+        let (digest, bytes) = resolve(&planned.source).ok_or_else(missing)?;
+        Ok(InputRef { name: planned.name.clone(), digest, bytes })
+    };
+    stage.inputs.iter().map(input).collect()
+}
+
+/// The running mean of the first shown distribution of a stage; a later stage with one starts anew.
+fn estimate(so_far: Option<(String, Moments)>, stage: &StagePlan, fragment: &Fragment) -> Option<(String, Moments)> {
+    let shown = stage.parts.iter().zip(&fragment.parts).filter(|(spec, _)| spec.shown);
+    let found = shown.filter_map(|(_, named)| match &named.part {
+        Part::Moments(moments) => Some((&named.name, *moments)),
+        Part::Distribution(distribution) => Some((&named.name, distribution.moments)),
+        _ => None,
+    });
+    let Some((name, new)) = found.into_iter().next() else { return so_far };
+    match so_far {
+        Some((old, moments)) if old == *name => Some((old, reduce::merged(&moments, &new))),
+        _ => Some((name.clone(), new)),
+    }
+}
+
+fn standing(unchecked: bool, agreed: &[AgentId]) -> Standing {
+    if !agreed.is_empty() {
+        Standing::Matched
+    } else if unchecked {
+        Standing::Unchecked
+    } else {
+        Standing::Structural
+    }
+}
+
+fn verdict(unchecked: bool, agreed: Vec<AgentId>, refuted: Vec<AgentId>, failed: u32) -> Verdict {
+    Verdict { standing: standing(unchecked, &agreed), agreed, refuted, failed }
+}

@@ -1,0 +1,338 @@
+//! One stage under way: which shards are out, which wait, which are settled. No event costs more than a few queue
+//! operations, however many shards the stage has.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use forge_contract::fragment::Fragment;
+use forge_contract::fragment::tree::Fold;
+use forge_contract::report::{Completed, Usage};
+use forge_contract::task::{InputRef, Task};
+use forge_contract::{AgentId, Digest, FailureCode, LeaseId};
+
+use crate::Millis;
+use crate::action::{Placement, Reason};
+use crate::dispatch::{Agents, Need};
+use crate::event::SessionId;
+use crate::plan::StagePlan;
+
+/// Entries of a queue looked at for one agent: those skipped wait for another agent, or for this one's next turn.
+const LOOK_MAX: usize = 32;
+
+/// One lease of one shard.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub shard: u32,
+    pub agent: AgentId,
+    pub session: SessionId,
+    pub reason: Reason,
+    pub placement: Placement,
+    pub started_at: Millis,
+    pub units_done: u64,
+}
+
+/// A structurally sound answer that is not settled yet.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub agent: AgentId,
+    pub lease: LeaseId,
+    pub engine: Digest,
+    pub usage: Usage,
+    pub result: Digest,
+    pub completed: Completed,
+    pub fragment: Fragment,
+}
+
+/// A shard given out at least once and not settled.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub task: Arc<Task>,
+    pub key: Digest,
+    /// Equal answers asked for.
+    pub want: u32,
+    pub live: Vec<(LeaseId, AgentId)>,
+    pub answers: Vec<Answer>,
+    /// Agents it failed on: another one is preferred.
+    pub avoid: BTreeSet<AgentId>,
+    pub attempts: u32,
+    pub losses: u32,
+    pub failed: u32,
+    /// Failures that answer for the kernel, by agent.
+    pub kernel: Vec<(AgentId, FailureCode)>,
+    /// Whether a second copy was asked for because the first is slow.
+    pub hedged: bool,
+    /// Whether a further agent was wanted and none was there.
+    pub unchecked: bool,
+    answered: bool,
+    retrying: bool,
+    due: Option<Millis>,
+}
+
+impl Shard {
+    fn new(task: Arc<Task>, want: u32) -> Self {
+        let key = task.key_digest();
+        Self {
+            task,
+            key,
+            want,
+            live: Vec::new(),
+            answers: Vec::new(),
+            avoid: BTreeSet::new(),
+            attempts: 0,
+            losses: 0,
+            failed: 0,
+            kernel: Vec::new(),
+            hedged: false,
+            unchecked: false,
+            answered: false,
+            retrying: false,
+            due: None,
+        }
+    }
+
+    /// Whether an agent has it or has answered it.
+    pub fn has(&self, agent: &AgentId) -> bool {
+        self.live.iter().any(|(_, holder)| holder == agent) || self.answers.iter().any(|answer| answer.agent == *agent)
+    }
+
+    /// Copies asked for, answered ones and running ones included.
+    fn copies_wanted(&self) -> usize {
+        let hedge = if self.hedged && self.answers.is_empty() { 2 } else { 0 };
+        usize::try_from(self.want).unwrap_or(usize::MAX).max(hedge)
+    }
+
+    /// Whether copies are there that differ.
+    pub fn disputed(&self) -> bool {
+        self.answers.iter().zip(self.answers.iter().skip(1)).any(|(a, b)| a.result != b.result)
+    }
+}
+
+/// A stage under way.
+#[derive(Debug)]
+pub(crate) struct StageRun {
+    pub index: u32,
+    pub inputs: Vec<InputRef>,
+    pub fold: Fold,
+    pub open: BTreeMap<u32, Shard>,
+    pub grants: BTreeMap<LeaseId, Grant>,
+    pub settled: u32,
+    /// Units that running leases say they finished.
+    pub units_running: u64,
+    total: u32,
+    fresh: u32,
+    bits: Vec<u64>,
+    retries: VecDeque<u32>,
+    copies: BTreeSet<(Millis, u32)>,
+    by_age: BTreeSet<(Millis, LeaseId)>,
+    unanswered: usize,
+    seen: Seen,
+}
+
+/// What answers so far took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    answers: u64,
+    took_ms: u64,
+    units: u64,
+    fuel: u64,
+}
+
+impl StageRun {
+    pub fn new(index: u32, plan: &StagePlan, inputs: Vec<InputRef>) -> Self {
+        let words = usize::try_from(plan.shards.div_ceil(64)).unwrap_or(0);
+        Self {
+            index,
+            inputs,
+            fold: Fold::new(plan.units),
+            open: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            settled: 0,
+            units_running: 0,
+            total: plan.shards,
+            fresh: 0,
+            bits: vec![0; words],
+            retries: VecDeque::new(),
+            copies: BTreeSet::new(),
+            by_age: BTreeSet::new(),
+            unanswered: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    fn bit(shard: u32) -> (usize, u64) {
+        (usize::try_from(shard / 64).unwrap_or(usize::MAX), 1 << (shard % 64))
+    }
+
+    pub fn is_settled(&self, shard: u32) -> bool {
+        let (word, bit) = Self::bit(shard);
+        self.bits.get(word).is_none_or(|word| word & bit != 0)
+    }
+
+    /// Marks a shard as settled and forgets it.
+    pub fn settle(&mut self, shard: u32) -> Option<Shard> {
+        let (word, bit) = Self::bit(shard);
+        if let Some(word) = self.bits.get_mut(word).filter(|word| **word & bit == 0) {
+            *word |= bit;
+            self.settled += 1;
+        }
+        let gone = self.open.remove(&shard)?;
+        if let Some(due) = gone.due {
+            self.copies.remove(&(due, shard));
+        }
+        self.unanswered -= usize::from(!gone.answered);
+        Some(gone)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.settled == self.total
+    }
+
+    /// Whether every shard has an answer and only copies are outstanding.
+    pub fn only_copies_left(&self) -> bool {
+        self.fresh >= self.total && self.retries.is_empty() && self.unanswered == 0 && !self.open.is_empty()
+    }
+
+    /// Whether a shard waits for an agent.
+    pub fn is_hungry(&self, window: usize) -> bool {
+        !self.retries.is_empty() || !self.copies.is_empty() || (self.fresh < self.total && self.open.len() < window)
+    }
+
+    /// Shards never given out.
+    pub fn fresh_left(&self) -> u64 {
+        u64::from(self.total - self.fresh)
+    }
+
+    /// The next shard for an agent, and why.
+    pub fn next(&mut self, agent: &AgentId, window: usize, agents: &Agents, need: &Need) -> Option<(u32, Reason)> {
+        if let Some(shard) = self.next_retry(agent, agents, need) {
+            return Some((shard, Reason::Retry));
+        }
+        if let Some(found) = self.next_copy(agent, agents, need) {
+            return Some(found);
+        }
+        while self.fresh < self.total && self.is_settled(self.fresh) {
+            self.fresh += 1;
+        }
+        let first = (self.fresh < self.total && self.open.len() < window).then_some(self.fresh)?;
+        self.fresh += 1;
+        Some((first, Reason::First))
+    }
+
+    fn next_retry(&mut self, agent: &AgentId, agents: &Agents, need: &Need) -> Option<u32> {
+        let fits = |shard: &u32| self.open.get(shard).is_none_or(|s| acceptable(s, agent, agents, need));
+        let at = self.retries.iter().take(LOOK_MAX).position(fits)?;
+        let shard = self.retries.remove(at)?;
+        if let Some(open) = self.open.get_mut(&shard) {
+            open.retrying = false;
+        }
+        Some(shard)
+    }
+
+    fn next_copy(&mut self, agent: &AgentId, agents: &Agents, need: &Need) -> Option<(u32, Reason)> {
+        let fits = |(_, shard): &&(Millis, u32)| {
+            self.open.get(shard).is_some_and(|s| !s.has(agent) && acceptable(s, agent, agents, need))
+        };
+        let (_, shard) = self.copies.iter().take(LOOK_MAX).find(fits).copied()?;
+        let open = self.open.get_mut(&shard)?;
+        if let Some(due) = open.due.take() {
+            self.copies.remove(&(due, shard));
+        }
+        let hedge = open.hedged && open.answers.is_empty() && open.want < 2;
+        Some((shard, if hedge { Reason::Hedge } else { Reason::Check }))
+    }
+
+    /// Notes a lease. The first one of a shard opens it.
+    pub fn grant(&mut self, lease: LeaseId, grant: Grant, want: u32, task: impl FnOnce(&[InputRef]) -> Option<Task>) -> Option<Arc<Task>> {
+        let shard = grant.shard;
+        if !self.open.contains_key(&shard) {
+            let task = Arc::new(task(&self.inputs)?);
+            self.open.insert(shard, Shard::new(task, want));
+            self.unanswered += 1;
+        }
+        let open = self.open.get_mut(&shard)?;
+        open.live.push((lease, grant.agent));
+        self.by_age.insert((grant.started_at, lease));
+        self.grants.insert(lease, grant);
+        Some(Arc::clone(&open.task))
+    }
+
+    /// Ends a lease, however it ended.
+    pub fn end(&mut self, lease: LeaseId) -> Option<Grant> {
+        let grant = self.grants.remove(&lease)?;
+        self.by_age.remove(&(grant.started_at, lease));
+        self.units_running = self.units_running.saturating_sub(grant.units_done);
+        if let Some(open) = self.open.get_mut(&grant.shard) {
+            open.live.retain(|(live, _)| *live != lease);
+        }
+        Some(grant)
+    }
+
+    /// Notes an answer and what it took.
+    pub fn answer(&mut self, shard: u32, answer: Answer, took_ms: u64) {
+        self.seen.answers += 1;
+        self.seen.took_ms += took_ms;
+        self.seen.units += answer.completed.units.len() as u64;
+        self.seen.fuel = self.seen.fuel.saturating_add(answer.completed.fuel());
+        if let Some(open) = self.open.get_mut(&shard) {
+            self.unanswered -= usize::from(!open.answered);
+            open.answered = true;
+            open.answers.push(answer);
+        }
+    }
+
+    /// Puts a shard into the queue it belongs to; a copy that finds no agent is looked at again at `due`.
+    pub fn file(&mut self, shard: u32, due: Millis) {
+        let Some(open) = self.open.get_mut(&shard) else { return };
+        let have = open.live.len() + open.answers.len();
+        if let Some(old) = open.due.take() {
+            self.copies.remove(&(old, shard));
+        }
+        if have == 0 {
+            if !open.retrying {
+                open.retrying = true;
+                self.retries.push_back(shard);
+            }
+        } else if have < open.copies_wanted() {
+            open.due = Some(due);
+            self.copies.insert((due, shard));
+        }
+    }
+
+    /// The copy that waits longest, and when it is to be looked at again.
+    pub fn overdue(&self) -> Option<(Millis, u32)> {
+        self.copies.first().copied()
+    }
+
+    /// When the oldest lease without a hedge was given out.
+    pub fn oldest(&self) -> Option<(Millis, LeaseId)> {
+        self.by_age.first().copied()
+    }
+
+    /// Asks for a second copy of the shard of this lease, if it has only one and no answer. True where it now waits.
+    pub fn hedge(&mut self, started_at: Millis, lease: LeaseId, due: Millis) -> bool {
+        self.by_age.remove(&(started_at, lease));
+        let Some(shard) = self.grants.get(&lease).map(|grant| grant.shard) else { return false };
+        let Some(open) = self.open.get_mut(&shard) else { return false };
+        if open.hedged || !open.answers.is_empty() || open.live.len() != 1 {
+            return false;
+        }
+        open.hedged = true;
+        self.file(shard, due);
+        true
+    }
+
+    /// Mean milliseconds from grant to answer so far.
+    pub fn took_ms(&self) -> Option<u64> {
+        self.seen.took_ms.checked_div(self.seen.answers)
+    }
+
+    /// Mean fuel of a unit so far.
+    pub fn unit_fuel(&self) -> u64 {
+        self.seen.fuel.checked_div(self.seen.units).unwrap_or(0)
+    }
+}
+
+/// Whether a shard may go to an agent it failed on before: only where no other agent could take it.
+fn acceptable(shard: &Shard, agent: &AgentId, agents: &Agents, need: &Need) -> bool {
+    !shard.avoid.contains(agent) || !agents.any_other(need, |other| shard.avoid.contains(other) || shard.has(other))
+}
