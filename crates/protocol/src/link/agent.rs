@@ -275,7 +275,7 @@ async fn take(
 ) {
     match stream::read::<message::Lease>(&mut recv).await {
         Ok(message::Lease { lease, deadline_ms, task }) => {
-            let responder = ShardResponder { send, lease, identity, ended: false };
+            let responder = ShardResponder { send, lease, identity, unsent: Vec::new(), ended: false };
             let deadline = Duration::from_millis(deadline_ms);
             let _ = events.send(AgentEvent::Lease { lease, task, deadline, responder }).await;
         }
@@ -368,16 +368,29 @@ pub struct ShardResponder {
     send: SendStream,
     lease: LeaseId,
     identity: Arc<Identity>,
+    /// Bytes of a progress message whose writing was broken off; they go before anything else.
+    unsent: Vec<u8>,
     ended: bool,
 }
 
 impl ShardResponder {
-    /// Tells how many units are done; the numbers rise.
+    /// Tells how many units are done; the numbers rise. Cancel-safe. Left out where an earlier number still waits.
     ///
     /// # Errors
     /// `Closed` where the lease was taken back or the session ended.
     pub async fn progress(&mut self, units_done: u64) -> Result<(), LinkError> {
-        stream::write(&mut self.send, &Progress { units_done }).await.map_err(broken)
+        if self.unsent.is_empty() {
+            self.unsent = frame::encode(&Progress { units_done }).map_err(|error| broken(error.into()))?;
+        }
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        while !self.unsent.is_empty() {
+            let written = self.send.write(&self.unsent).await.map_err(|error| broken(error.into()))?;
+            self.unsent.drain(..written);
+        }
+        Ok(())
     }
 
     /// Completes when the hub takes the lease back or the session ends; also when a report has arrived.
@@ -399,6 +412,7 @@ impl ShardResponder {
         let signature = self.identity.sign_statement(&statement);
         let (head, fragment) = ReportHead::split(report, signature);
         let head = frame::encode(&head).map_err(|error| broken(error.into()))?;
+        self.flush().await?;
         let sent = self.send.write_all_chunks(&mut [head.into(), fragment.into()]).await;
         sent.map_err(|error| broken(error.into()))?;
         let _ = self.send.finish();

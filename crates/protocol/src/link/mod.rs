@@ -100,6 +100,8 @@ impl LinkSettings {
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(IdleTimeout::try_from(self.idle).ok())
             .keep_alive_interval(keep_alive.then_some(self.keep_alive))
+            // A first guess, corrected by the first answer: a lost first packet is repeated after 0.3 s, not 1 s.
+            .initial_rtt(Duration::from_millis(100))
             .enable_segmentation_offload(self.segmentation_offload);
         transport
     }

@@ -1,0 +1,198 @@
+//! Kernels and inputs by content: fetched once, verified, compiled in a child, kept.
+//!
+//! Several shards may want the same thing at once; one task gets it for all of them, and goes on when the shard that
+//! asked first is taken back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forge_contract::limits::COMPONENT_BYTES_MAX;
+use forge_contract::task::Task;
+use forge_contract::{Digest, Failure, FailureCode};
+use forge_protocol::{FetchError, Fetcher, Partial};
+use forge_sandbox::cache::Cache;
+use forge_sandbox::{Compiler, Inputs, engine_profile};
+use tokio::sync::{Semaphore, watch};
+
+/// Bytes of code and inputs kept in memory.
+const KEPT_BYTES_MAX: usize = 512 << 20;
+/// Sessions over which one transfer may spread.
+const TRANSFERS_MAX: u32 = 4;
+/// Wait before a transfer that broke off goes on in the same session; grows with each attempt.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Components compiled at once: each may take gigabytes.
+const COMPILATIONS_MAX: usize = 1;
+/// Largest input, bytes.
+const INPUT_BYTES_MAX: u64 = 1 << 30;
+
+/// Where objects come from: the session of the moment, if there is one.
+pub(crate) type Source = watch::Receiver<Option<Fetcher>>;
+
+type Found = Result<Bytes, Failure>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Want {
+    /// Native code of a component.
+    Code(Digest),
+    /// An input's bytes.
+    Input(Digest),
+}
+
+#[derive(Default)]
+struct Shelf {
+    entries: HashMap<Want, Entry>,
+    clock: u64,
+}
+
+struct Entry {
+    found: watch::Receiver<Option<Found>>,
+    used: u64,
+}
+
+/// What this agent has at hand.
+pub(crate) struct Components {
+    shelf: Mutex<Shelf>,
+    workshop: Arc<Workshop>,
+}
+
+/// How things are got.
+struct Workshop {
+    source: Source,
+    compiler: Compiler,
+    compilations: Semaphore,
+    cache: Cache,
+}
+
+impl Components {
+    pub fn new(source: Source, compiler: Compiler, cache: Cache) -> Self {
+        let workshop = Workshop { source, compiler, compilations: Semaphore::new(COMPILATIONS_MAX), cache };
+        Self { shelf: Mutex::default(), workshop: Arc::new(workshop) }
+    }
+
+    /// The native code of a task's component.
+    pub async fn code(&self, task: &Task) -> Found {
+        let (component, bytes) = (task.component, task.component_bytes);
+        self.get(Want::Code(component), move |workshop| async move { workshop.code(component, bytes).await }).await
+    }
+
+    /// The inputs a task declares, in its order.
+    pub async fn inputs(&self, task: &Task) -> Result<Inputs, Failure> {
+        let mut inputs = Inputs::none();
+        for input in &task.inputs {
+            let (digest, bytes) = (input.digest, input.bytes);
+            let got = self.get(Want::Input(digest), move |workshop| async move { workshop.input(digest, bytes).await });
+            inputs.add(input, got.await?);
+        }
+        Ok(inputs)
+    }
+
+    /// Forgets code that the engine refused, in memory and on disk.
+    pub fn spoil(&self, component: &Digest) {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.entries.remove(&Want::Code(*component));
+        if let Err(error) = self.workshop.cache.remove(&engine_profile(), component) {
+            tracing::warn!(%component, %error, "refused code stays in the cache");
+        }
+    }
+
+    async fn get<F, G>(&self, want: Want, make: F) -> Found
+    where
+        F: FnOnce(Arc<Workshop>) -> G,
+        G: Future<Output = Found> + Send + 'static,
+    {
+        let mut found = self.entry(want, make);
+        let outcome = found.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        let outcome = outcome.unwrap_or_else(|| Err(Failure::new(FailureCode::AgentFetch, "the transfer was given up")));
+        // A refusal by the compiler is final; what the machine or the network did may be different next time.
+        if outcome.as_ref().is_err_and(|failure| failure.code != FailureCode::AgentCompile) {
+            self.shelf.lock().unwrap_or_else(PoisonError::into_inner).entries.remove(&want);
+        }
+        outcome
+    }
+
+    fn entry<F, G>(&self, want: Want, make: F) -> watch::Receiver<Option<Found>>
+    where
+        F: FnOnce(Arc<Workshop>) -> G,
+        G: Future<Output = Found> + Send + 'static,
+    {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.clock += 1;
+        let now = shelf.clock;
+        if let Some(entry) = shelf.entries.get_mut(&want) {
+            entry.used = now;
+            return entry.found.clone();
+        }
+        shelf.make_room();
+        let (tell, found) = watch::channel(None);
+        shelf.entries.insert(want, Entry { found: found.clone(), used: now });
+        let making = make(self.workshop.clone());
+        tokio::spawn(async move { tell.send_replace(Some(making.await)) });
+        found
+    }
+}
+
+impl Shelf {
+    /// Drops what was not used for longest while there is too much. What a shard still uses, it holds itself.
+    fn make_room(&mut self) {
+        let size = |entry: &Entry| match entry.found.borrow().as_ref() {
+            Some(Ok(bytes)) => bytes.len(),
+            _ => 0,
+        };
+        let mut kept: usize = self.entries.values().map(size).sum();
+        while kept > KEPT_BYTES_MAX {
+            let oldest = self.entries.iter().filter(|(_, entry)| size(entry) > 0).min_by_key(|(_, entry)| entry.used);
+            let Some((want, freed)) = oldest.map(|(want, entry)| (*want, size(entry))) else { return };
+            self.entries.remove(&want);
+            kept -= freed;
+        }
+    }
+}
+
+impl Workshop {
+    async fn code(&self, component: Digest, bytes: u64) -> Found {
+        let profile = engine_profile();
+        match self.cache.get(&profile, &component) {
+            Ok(Some(code)) => return Ok(code.into()),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%component, %error, "the code cache cannot be read"),
+        }
+        let component_bytes = self.fetch(component, bytes.min(COMPONENT_BYTES_MAX)).await?;
+        let code = {
+            let _turn = self.compilations.acquire().await;
+            self.compiler.compile(&component_bytes).await?
+        };
+        tracing::info!(%component, code_bytes = code.len(), "compiled a component");
+        if let Err(error) = self.cache.put(&profile, &component, &code) {
+            tracing::warn!(%component, %error, "the code cache cannot be written");
+        }
+        Ok(code.into())
+    }
+
+    async fn input(&self, digest: Digest, bytes: u64) -> Found {
+        self.fetch(digest, bytes.min(INPUT_BYTES_MAX)).await.map(Bytes::from)
+    }
+
+    /// Gets an object, over as many sessions as it takes up to a bound.
+    async fn fetch(&self, digest: Digest, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+        let mut partial = Partial::new(digest, bytes_max);
+        let mut source = self.source.clone();
+        let mut last = FetchError::Interrupted { digest, reason: "there is no session".into() };
+        for attempt in 1..=TRANSFERS_MAX {
+            let fetcher = match source.wait_for(Option::is_some).await {
+                Ok(fetcher) => fetcher.clone(),
+                Err(_) => break,
+            };
+            let Some(fetcher) = fetcher else { break };
+            match fetcher.resume(&mut partial).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) if error.is_passing() => last = error,
+                Err(error) => return Err(Failure::new(FailureCode::AgentFetch, error.to_string())),
+            }
+            // With the next session at once, with this one after a while.
+            let _ = tokio::time::timeout(AGAIN * attempt, source.changed()).await;
+        }
+        Err(Failure::new(FailureCode::AgentFetch, last.to_string()))
+    }
+}

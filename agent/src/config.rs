@@ -1,0 +1,304 @@
+//! What an agent is told: by flags, by environment, by a file, in that order of precedence.
+
+use std::path::{Path, PathBuf};
+
+use forge_contract::capability::{LABELS_MAX, LEASES_MAX, WORD_BYTES_MAX};
+use forge_protocol::{EnrolToken, HubKey};
+use forge_sandbox::CageLevel;
+use serde::Deserialize;
+
+/// The file in the data directory that remembers the hub's key after the first enrolment.
+const HUB_KEY_FILE: &str = "hub.key";
+/// Largest configuration file, bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// The command line of an agent.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// Hubs to dial, as host:port, tried in this order
+    #[arg(long, env = "FORGEPOOL_HUB", value_delimiter = ',', value_name = "HOST:PORT,..")]
+    pub hub: Vec<String>,
+    /// The hub's public key; not needed with a token or after the first start
+    #[arg(long, env = "FORGEPOOL_HUB_KEY", value_name = "KEY")]
+    pub hub_key: Option<String>,
+    /// Enrolment token (fpe_...), needed once
+    #[arg(long, alias = "token", env = "FORGEPOOL_ENROL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub enroll: Option<String>,
+    /// Directory of the agent's key and compiled kernels [default: the platform's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Shards to run at once [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub cores: Option<u32>,
+    /// Labels for placement, such as region=eu
+    #[arg(long, value_delimiter = ',', value_name = "LABEL,..")]
+    pub labels: Vec<String>,
+    /// Whether kernels run only where Landlock and seccomp hold them, or under whatever the machine has
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub cage: Option<Cage>,
+    /// A TOML file with any of: hub, hub_key, data, cores, labels, cage
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How much of the cage must hold, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cage {
+    /// Landlock and seccomp in force, else no work
+    Required,
+    /// Whatever the machine offers
+    Available,
+}
+
+/// Why an agent cannot start with what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No hub to dial.
+    #[error("no hub is given: use --hub HOST:PORT or FORGEPOOL_HUB")]
+    NoHub,
+    /// No key to know the hub by.
+    #[error("the hub's key is not known: use --enroll TOKEN once, or --hub-key KEY")]
+    NoHubKey,
+    /// Two keys for one hub.
+    #[error("the hub's key is {one} by {by}, and {other} by {and}")]
+    TwoHubKeys {
+        /// One key.
+        one: HubKey,
+        /// Where it stands.
+        by: &'static str,
+        /// The other.
+        other: HubKey,
+        /// Where it stands.
+        and: &'static str,
+    },
+    /// A value that is none.
+    #[error("{field}: {rule}")]
+    Value {
+        /// The flag.
+        field: &'static str,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// A file that cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No place for the data.
+    #[error("the data directory is not known: use --data DIR")]
+    NoData,
+}
+
+/// Everything an agent needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Hubs, `host:port`, in order.
+    pub hubs: Vec<String>,
+    /// The hub's key.
+    pub hub_key: HubKey,
+    /// The secret that enrols this agent, where there is one.
+    pub enrol_secret: Option<[u8; 32]>,
+    /// Where key and cache are.
+    pub data: PathBuf,
+    /// Shards at once, at least 1.
+    pub cores: u32,
+    /// Leases at once, at least `cores`.
+    pub leases: u32,
+    /// Labels, sorted, each once.
+    pub labels: Vec<String>,
+    /// How much of the cage must hold.
+    pub cage: CageLevel,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    hub: Vec<String>,
+    hub_key: Option<String>,
+    data: Option<PathBuf>,
+    cores: Option<u32>,
+    #[serde(default)]
+    labels: Vec<String>,
+    cage: Option<Cage>,
+}
+
+impl Config {
+    /// Puts flags, environment, file and what is remembered together.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn of(args: Args) -> Result<Self, ConfigError> {
+        let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let hubs = if args.hub.is_empty() { file.hub } else { args.hub };
+        if hubs.is_empty() {
+            return Err(ConfigError::NoHub);
+        }
+        let data = args.data.or(file.data).or_else(default_data).ok_or(ConfigError::NoData)?;
+        // An empty variable is one that is not set.
+        let token = args.enroll.filter(|text| !text.is_empty());
+        let token = token.map(|text| crate::parse_token(&text).map_err(|e| value("--enroll", &e))).transpose()?;
+        let told = args.hub_key.filter(|text| !text.is_empty()).or(file.hub_key);
+        let told = told.map(|text| text.parse::<HubKey>().map_err(|e| value("--hub-key", &e))).transpose()?;
+        let hub_key = hub_key(told, token.as_ref(), remembered(&data)?)?;
+        let cores = args.cores.or(file.cores).unwrap_or_else(crate::capability::cores);
+        if !(1..=LEASES_MAX / 2).contains(&cores) {
+            return Err(value("--cores", &format!("1 to {}", LEASES_MAX / 2)));
+        }
+        Ok(Self {
+            hubs,
+            hub_key,
+            enrol_secret: token.map(|token| token.secret),
+            data,
+            cores,
+            leases: cores + cores.max(2),
+            labels: labels(if args.labels.is_empty() { file.labels } else { args.labels })?,
+            cage: match args.cage.or(file.cage).unwrap_or(Cage::Required) {
+                Cage::Required => CageLevel::Required,
+                Cage::Available => CageLevel::Available,
+            },
+        })
+    }
+
+    /// The agent's private key.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.data.join("agent.key")
+    }
+
+    /// Remembers the hub's key, so that later starts need neither token nor key.
+    ///
+    /// # Errors
+    /// `File`.
+    pub fn remember_hub(&self) -> Result<(), ConfigError> {
+        let path = self.data.join(HUB_KEY_FILE);
+        let failed = |error: std::io::Error| ConfigError::File { path: path.clone(), reason: error.to_string() };
+        std::fs::create_dir_all(&self.data).map_err(failed)?;
+        std::fs::write(&path, format!("{}\n", self.hub_key)).map_err(failed)
+    }
+}
+
+fn value(field: &'static str, rule: &impl ToString) -> ConfigError {
+    ConfigError::Value { field, rule: rule.to_string() }
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
+    let failed = |reason: String| ConfigError::File { path: path.into(), reason };
+    let bytes = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(failed(format!("{bytes} bytes are more than {FILE_BYTES_MAX}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| failed(error.to_string()))
+}
+
+fn remembered(data: &Path) -> Result<Option<HubKey>, ConfigError> {
+    let path = data.join(HUB_KEY_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let damaged = |_| ConfigError::File { path: path.clone(), reason: "this is no hub key".into() };
+            text.trim_end().parse().map(Some).map_err(damaged)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ConfigError::File { path, reason: error.to_string() }),
+    }
+}
+
+/// What the operator says now counts before what is remembered; two things said now must agree.
+fn hub_key(
+    told: Option<HubKey>,
+    token: Option<&EnrolToken>,
+    remembered: Option<HubKey>,
+) -> Result<HubKey, ConfigError> {
+    match (told, token.map(|token| token.hub_key)) {
+        (Some(one), Some(other)) if one != other => {
+            Err(ConfigError::TwoHubKeys { one, by: "--hub-key", other, and: "the token" })
+        }
+        (Some(key), _) | (None, Some(key)) => Ok(key),
+        (None, None) => remembered.ok_or(ConfigError::NoHubKey),
+    }
+}
+
+fn labels(mut labels: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    labels.iter_mut().for_each(|label| *label = label.trim().to_owned());
+    labels.retain(|label| !label.is_empty());
+    labels.sort();
+    labels.dedup();
+    let printable = |label: &String| label.len() <= WORD_BYTES_MAX && label.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if labels.len() > LABELS_MAX || !labels.iter().all(printable) {
+        return Err(value("--labels", &"at most 64, each at most 128 printable ASCII bytes"));
+    }
+    Ok(labels)
+}
+
+fn default_data() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = if cfg!(target_os = "macos") {
+        variable("HOME")?.join("Library/Application Support")
+    } else {
+        variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")))?
+    };
+    Some(base.join("forgepool/agent"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn args(data: &Path) -> Args {
+        Args { hub: vec!["127.0.0.1:1".into()], data: Some(data.into()), cores: Some(3), ..Args::default() }
+    }
+
+    #[test]
+    fn the_hub_key_comes_from_token_flag_or_memory_and_must_agree() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(matches!(Config::of(args(data.path())), Err(ConfigError::NoHubKey)));
+        let token = EnrolToken { hub_key: HubKey([1; 32]), secret: [2; 32] };
+        let enrolling = Args { enroll: Some(token.to_string()), ..args(data.path()) };
+        let config = Config::of(enrolling.clone()).unwrap();
+        assert_eq!((config.hub_key, config.enrol_secret), (token.hub_key, Some([2; 32])));
+        assert_eq!((config.cores, config.leases), (3, 6));
+        config.remember_hub().unwrap();
+        let later = Config::of(args(data.path())).unwrap();
+        assert_eq!((later.hub_key, later.enrol_secret), (token.hub_key, None));
+        let clash = Args { hub_key: Some(HubKey([9; 32]).to_string()), ..enrolling };
+        assert!(matches!(Config::of(clash), Err(ConfigError::TwoHubKeys { .. })));
+    }
+
+    #[test]
+    fn flags_come_before_the_file_and_the_file_is_strict() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("agent.toml");
+        let key = HubKey([1; 32]);
+        std::fs::write(&path, format!("hub = ['a:1']\nhub_key = '{key}'\ncores = 7\nlabels = ['b', 'a', 'b']\ncage = 'available'"))
+            .unwrap();
+        let config = Config::of(Args { config: Some(path.clone()), ..args(data.path()) }).unwrap();
+        assert_eq!((config.cores, config.hubs), (3, vec!["127.0.0.1:1".to_owned()]));
+        assert_eq!((config.labels, config.cage), (vec!["a".to_owned(), "b".to_owned()], CageLevel::Available));
+        std::fs::write(&path, "core = 7").unwrap();
+        assert!(matches!(Config::of(Args { config: Some(path), ..args(data.path()) }), Err(ConfigError::File { .. })));
+    }
+
+    #[test]
+    fn values_out_of_range_name_their_flag() {
+        let data = tempfile::tempdir().unwrap();
+        let base = Args { hub_key: Some(HubKey([1; 32]).to_string()), ..args(data.path()) };
+        let cases = [
+            (Args { cores: Some(0), ..base.clone() }, "--cores"),
+            (Args { labels: vec!["ä".into()], ..base.clone() }, "--labels"),
+            (Args { enroll: Some("fpe_x".into()), ..base.clone() }, "--enroll"),
+            (Args { hub_key: Some("x".into()), ..base }, "--hub-key"),
+        ];
+        for (args, flag) in cases {
+            match Config::of(args) {
+                Err(ConfigError::Value { field, .. }) => assert_eq!(field, flag),
+                other => panic!("{flag}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One lease from receipt to report.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use forge_contract::limits::{DETAIL_BYTES_MAX, LOG_BYTES_MAX};
+use forge_contract::report::{Outcome, Report};
+use forge_contract::task::Task;
+use forge_contract::{Digest, Failure, FailureCode, LeaseId};
+use forge_protocol::message::{FRAGMENT_BYTES_MAX, Load};
+use forge_protocol::{LinkError, ShardResponder};
+use forge_sandbox::{Inputs, ShardResult, Worker, WorkerError};
+use tokio::sync::watch;
+
+use crate::bench::{Bench, Bond, Seat};
+use crate::components::Components;
+
+/// Between two progress messages of a shard.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// What all leases of an agent share.
+pub(crate) struct Shop {
+    pub bench: Arc<Bench>,
+    pub components: Components,
+    pub engine: Digest,
+    pub counts: Counts,
+}
+
+/// What is in hand, for the heartbeat.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    running: AtomicU32,
+    waiting: AtomicU32,
+}
+
+impl Counts {
+    pub fn load(&self, memory_free_bytes: u64) -> Load {
+        Load {
+            running: self.running.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            memory_free_bytes,
+        }
+    }
+}
+
+/// One in a count, while it lives.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A lease that was received.
+pub(crate) struct Received {
+    pub lease: LeaseId,
+    pub task: Task,
+    pub deadline: Duration,
+    pub responder: ShardResponder,
+}
+
+/// Serves a lease until it is answered, taken back, or, before it runs, given back because the agent drains.
+pub(crate) async fn serve(shop: Arc<Shop>, received: Received, draining: watch::Receiver<bool>) {
+    let lease = received.lease;
+    let revoked = received.responder.revoked();
+    let served = tokio::select! {
+        biased;
+        served = answer(&shop, received, draining) => served,
+        () = revoked => {
+            tracing::debug!(%lease, "a lease was taken back");
+            return;
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%lease, %error, "a report was not delivered");
+    }
+}
+
+async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<bool>) -> Result<(), LinkError> {
+    let Received { lease, task, deadline, mut responder } = received;
+    let due = Instant::now() + deadline;
+    let waiting = Counted::new(&shop.counts.waiting);
+    let began = Instant::now();
+    let prepared = tokio::select! {
+        prepared = tokio::time::timeout(deadline, prepare(shop, &task)) => prepared,
+        () = drains(&mut draining) => {
+            responder.decline();
+            return Ok(());
+        }
+    };
+    drop(waiting);
+    let prepare_us = micros(began.elapsed());
+    let mut result = match prepared {
+        Ok(Ok((seat, inputs, code))) => {
+            let _running = Counted::new(&shop.counts.running);
+            run(shop, &task, seat, &inputs, &code, due, &mut responder).await
+        }
+        Ok(Err(failure)) => ShardResult::failed(failure),
+        Err(_) => {
+            let detail = format!("the shard was not begun within {} ms", deadline.as_millis());
+            ShardResult::failed(Failure::new(FailureCode::AgentDeadline, detail))
+        }
+    };
+    result.usage.prepare_us = prepare_us;
+    responder.report(report(shop, lease, &task, result)).await
+}
+
+async fn drains(draining: &mut watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        core::future::pending().await
+    }
+}
+
+/// Gets what the shard needs, then a seat: a seat never waits for the network.
+async fn prepare(shop: &Shop, task: &Task) -> Result<(Seat, Inputs, bytes::Bytes), Failure> {
+    let (code, inputs) = tokio::try_join!(shop.components.code(task), shop.components.inputs(task))?;
+    let seat = shop.bench.seat(Bond { job: task.job, component: task.component }).await;
+    Ok((seat, inputs, code))
+}
+
+async fn run(
+    shop: &Shop,
+    task: &Task,
+    mut seat: Seat,
+    inputs: &Inputs,
+    code: &[u8],
+    due: Instant,
+    responder: &mut ShardResponder,
+) -> ShardResult {
+    let bond = Bond { job: task.job, component: task.component };
+    let mut worker = match seat.take(bond, code).await {
+        Ok(worker) => worker,
+        Err(error) => {
+            if matches!(error, WorkerError::Load(_)) {
+                // Perhaps only the cached code is bad: the next lease compiles anew.
+                shop.components.spoil(&task.component);
+            }
+            return ShardResult::failed(error.into());
+        }
+    };
+    let left = due.saturating_duration_since(Instant::now());
+    match drive(&mut worker, task, inputs, left, responder).await {
+        Ok(result) => {
+            seat.keep(bond, worker);
+            result
+        }
+        Err(error) => {
+            tracing::warn!(job = %task.job, shard = task.shard, %error, "a worker gave no answer");
+            ShardResult::failed(error.into())
+        }
+    }
+}
+
+/// Runs the shard and passes progress on.
+async fn drive(
+    worker: &mut Worker,
+    task: &Task,
+    inputs: &Inputs,
+    deadline: Duration,
+    responder: &mut ShardResponder,
+) -> Result<ShardResult, WorkerError> {
+    let (tell, mut told) = watch::channel(0);
+    let running = worker.run(task, inputs, deadline, &tell);
+    let passing = async {
+        while told.changed().await.is_ok() {
+            let units_done = *told.borrow_and_update();
+            if responder.progress(units_done).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(PROGRESS_EVERY).await;
+        }
+        // Taken back, which the caller notices by itself.
+        core::future::pending().await
+    };
+    tokio::select! {
+        result = running => result,
+        () = passing => Err(WorkerError::Busy),
+    }
+}
+
+fn report(shop: &Shop, lease: LeaseId, task: &Task, result: ShardResult) -> Report {
+    let ShardResult { outcome, mut log, usage } = result;
+    cut(&mut log, LOG_BYTES_MAX);
+    let outcome = match outcome {
+        Outcome::Completed(completed) if completed.fragment.len() as u64 > FRAGMENT_BYTES_MAX => {
+            let detail = format!("the shard's fragment has {} bytes, more than {FRAGMENT_BYTES_MAX}", completed.fragment.len());
+            Outcome::Failed(Failure::new(FailureCode::AgentOutputTooLarge, detail))
+        }
+        Outcome::Failed(mut failure) => {
+            cut(&mut failure.detail, DETAIL_BYTES_MAX);
+            Outcome::Failed(failure)
+        }
+        completed @ Outcome::Completed(_) => completed,
+    };
+    Report { lease, task: task.key_digest(), engine: shop.engine, outcome, usage, log }
+}
+
+/// Cuts a text to at most `bytes` bytes, between two characters.
+fn cut(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let mut text = "aé".to_owned();
+        cut(&mut text, 2);
+        assert_eq!(text, "a");
+        cut(&mut text, 5);
+        assert_eq!(text, "a");
+    }
+}

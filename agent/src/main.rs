@@ -1,0 +1,79 @@
+//! `forge-agent`: the provider's program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+/// Runs kernels for a hub on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "forge-agent", version)]
+struct Cli {
+    #[command(flatten)]
+    agent: forge_agent::Args,
+    /// Stop when standard input ends: the program that started this one is gone
+    #[arg(long, hide = true)]
+    parent_pipe: bool,
+}
+
+fn main() -> ExitCode {
+    // Before any thread exists and before the environment is looked at.
+    forge_agent::become_child();
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("FORGEPOOL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match work(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let (ask, asked) = oneshot::channel();
+        tokio::spawn(watch_signals(ask, cli.parent_pipe));
+        let stop = async { drop(asked.await) };
+        forge_agent::run(cli.agent, stop).await
+    });
+    // A thread that waits on standard input must not hold the process.
+    runtime.shutdown_background();
+    Ok(ended?)
+}
+
+/// The first signal asks for an orderly end, the second ends at once; so does a parent that is gone.
+async fn watch_signals(ask: oneshot::Sender<()>, parent_pipe: bool) {
+    if parent_pipe {
+        // A thread, not the runtime's: nothing must wait for it at the end.
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(0);
+        });
+    }
+    signal().await;
+    tracing::info!("finishing the shards that run; a second signal ends at once");
+    drop(ask);
+    signal().await;
+    std::process::exit(1);
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    drop(tokio::signal::ctrl_c().await);
+}

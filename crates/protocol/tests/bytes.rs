@@ -1,0 +1,265 @@
+//! The wire, byte for byte: a change here breaks every agent that is out there.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use forge_contract::limits::UnitLimits;
+use forge_contract::manifest::{PartKind, PartSpec};
+use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::seed::StageKey;
+use forge_contract::task::{Cut, InputRef, Task};
+use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, LeaseId};
+use forge_protocol::frame::{self, FrameError, HEADER_BYTES, Header};
+use forge_protocol::message::{
+    Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, LeaseRef, Load, Message, Missing, Progress, RefusalCode,
+    Refused, ReportHead, Signature, Welcome,
+};
+use forge_protocol::{ALPN, REVISION};
+use proptest::prelude::*;
+
+fn digest(byte: u8) -> Digest {
+    Digest::from_bytes([byte; 32])
+}
+
+fn repeated(byte: &str) -> String {
+    byte.repeat(32)
+}
+
+#[track_caller]
+fn pinned<M: Message + PartialEq + core::fmt::Debug>(message: &M, expected: &[&str]) {
+    let bytes = frame::encode(message).unwrap();
+    assert_eq!(hex::encode(&bytes), expected.concat());
+    let header = Header::read(*bytes.first_chunk().unwrap()).unwrap();
+    assert_eq!(header, Header { kind: M::KIND, bytes: bytes.len() - HEADER_BYTES });
+    assert_eq!(&frame::decode::<M>(&bytes[HEADER_BYTES..]).unwrap(), message);
+}
+
+#[test]
+fn the_first_bytes() {
+    assert_eq!(ALPN, b"forgepool/1");
+    assert_eq!(REVISION, 1);
+    assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert!(Kind::ALL.iter().all(|kind| Kind::of(*kind as u8) == Some(*kind)));
+}
+
+#[test]
+fn hello() {
+    let capability = Capability {
+        cores: 4,
+        leases: 8,
+        memory_bytes: 1 << 30,
+        arch: "x86_64".into(),
+        os: "linux".into(),
+        cpu: true,
+        gpu: false,
+        labels: vec!["eu".into()],
+        engine: digest(0xee),
+        cage: "full".into(),
+    };
+    let hello = Hello { revision: 1, software: "fa".into(), capability, enrol_secret: Some([0x55; 32]) };
+    let (engine, secret) = (repeated("ee"), repeated("55"));
+    pinned(
+        &hello,
+        &[
+            "6a00000001", "01", "026661", "04", "08", "8080808004", "067838365f3634", "056c696e7578", "01", "00",
+            "01026575", &engine, "0466756c6c", "01", &secret,
+        ],
+    );
+}
+
+#[test]
+fn control_messages() {
+    let agent = AgentId(digest(0xaa));
+    let welcome = Welcome { revision: 1, agent, session: 7, heartbeat_ms: 1000, leases_max: 512 };
+    pinned(&welcome, &["2600000002", "01", &repeated("aa"), "07", "e807", "8004"]);
+    let refused = Refused { code: RefusalCode::Token, detail: "no".into() };
+    pinned(&refused, &["0400000003", "02", "026e6f"]);
+    let load = Load { running: 2, waiting: 1, memory_free_bytes: 300 };
+    pinned(&Heartbeat { load }, &["0400000004", "02", "01", "ac02"]);
+    pinned(&Drain, &["0000000005"]);
+}
+
+#[test]
+fn refusal_codes_are_stable() {
+    use RefusalCode::{Draining, Malformed, NotEnrolled, Revision, Token, Unavailable};
+    let codes = [Revision, NotEnrolled, Token, Malformed, Unavailable, Draining];
+    let bytes = codes.map(|code| frame::encode(&Refused { code, detail: String::new() }).unwrap()[HEADER_BYTES]);
+    assert_eq!(bytes, [0, 1, 2, 3, 4, 5]);
+    let texts = codes.map(RefusalCode::as_str);
+    assert_eq!(
+        texts,
+        ["wire.revision", "wire.not_enrolled", "wire.token", "wire.malformed", "wire.unavailable", "wire.draining"]
+    );
+}
+
+fn task(unit: Option<String>) -> Task {
+    Task {
+        job: JobId::from_bits(3),
+        stage_index: 1,
+        shard: 2,
+        component: digest(0xcc),
+        component_bytes: 300,
+        profile: "p.v1".into(),
+        stage: "s".into(),
+        args: "{}".into(),
+        key: StageKey([0x11; 32]),
+        cut: Cut::Items { total: 100, unit: 10 },
+        first_unit: 4,
+        unit_count: 2,
+        limits: UnitLimits { fuel: 5, memory_bytes: 6, output_bytes: 7 },
+        parts: vec![PartSpec { name: "loss".into(), kind: PartKind::Distribution, counts_items: true, shown: true, unit }],
+        inputs: vec![InputRef { name: "in".into(), digest: digest(0x22), bytes: 9 }],
+    }
+}
+
+#[test]
+fn lease() {
+    let lease = Lease { lease: LeaseId(9), deadline_ms: 1000, task: task(None) };
+    let (component, key, input) = (repeated("cc"), repeated("11"), repeated("22"));
+    pinned(
+        &lease,
+        &[
+            "9500000006", "09", "e807", "03", "01", "02", &component, "ac02", "04702e7631", "0173", "027b7d", &key,
+            "00640a", "04", "02", "050607", "01046c6f7373", "05", "01", "01", "00", "0102696e", &input, "09",
+        ],
+    );
+    let shared = LeaseRef { lease: lease.lease, deadline_ms: lease.deadline_ms, task: &lease.task };
+    assert_eq!(frame::encode_as(Kind::Lease, &shared).unwrap(), frame::encode(&lease).unwrap());
+    let named = Lease { task: task(Some("EUR".into())), ..lease };
+    assert_eq!(frame::decode::<Lease>(&frame::encode(&named).unwrap()[HEADER_BYTES..]).unwrap(), named);
+}
+
+#[test]
+fn answers() {
+    pinned(&Progress { units_done: 300 }, &["0200000007", "ac02"]);
+    let base = Report {
+        lease: LeaseId(9),
+        task: digest(0x33),
+        engine: digest(0xee),
+        outcome: Outcome::Completed(Completed {
+            fragment: vec![1, 2, 3],
+            units: vec![UnitRecord { digest: digest(0x44), fuel: 300 }],
+        }),
+        usage: Usage { wall_us: 1, cpu_us: 2, prepare_us: 3 },
+        log: "hi".into(),
+    };
+    let signature = Signature([0x77; 64]);
+    let (head, fragment) = ReportHead::split(base.clone(), signature);
+    assert_eq!(fragment, [1, 2, 3]);
+    let (task, engine, unit, half) = (repeated("33"), repeated("ee"), repeated("44"), repeated("77"));
+    pinned(
+        &head,
+        &["ad00000008", "09", &task, &engine, "00", "03", "01", &unit, "ac02", "010203", "026869", &half, &half],
+    );
+    assert_eq!(head.join(fragment), (base.clone(), signature));
+
+    let failure = Failure::new(FailureCode::AgentTrap, "x").in_unit(5);
+    let failed = Report { outcome: Outcome::Failed(failure), log: String::new(), ..base };
+    let (head, fragment) = ReportHead::split(failed.clone(), signature);
+    assert!(fragment.is_empty());
+    let code = hex::encode("agent.trap");
+    pinned(
+        &head,
+        &["9800000008", "09", &task, &engine, "01", "0a", &code, "0178", "00", "0105", "010203", "00", &half, &half],
+    );
+    assert_eq!(head.join(fragment), (failed, signature));
+}
+
+#[test]
+fn transfers() {
+    pinned(&Fetch { digest: digest(0xdd), offset: 300 }, &["2200000009", &repeated("dd"), "ac02"]);
+    pinned(&Have { bytes: 300 }, &["020000000a", "ac02"]);
+    pinned(&Missing, &["000000000b"]);
+}
+
+#[test]
+fn a_length_is_refused_before_anything_is_reserved() {
+    for kind in Kind::ALL {
+        let max = u32::try_from(kind.bytes_max()).unwrap();
+        let header = |bytes: u32| {
+            let [a, b, c, d] = bytes.to_le_bytes();
+            Header::read([a, b, c, d, kind as u8])
+        };
+        assert_eq!(header(max), Ok(Header { kind, bytes: kind.bytes_max() }));
+        let (bytes, max) = (u64::from(max) + 1, u64::from(max));
+        assert_eq!(header(u32::try_from(bytes).unwrap()), Err(FrameError::TooLong { kind, bytes, max }));
+        assert!(header(u32::MAX).is_err());
+    }
+    assert_eq!(Header::read([0, 0, 0, 0, 12]), Err(FrameError::UnknownKind { number: 12 }));
+    assert_eq!(Header::read([0; 5]), Err(FrameError::UnknownKind { number: 0 }));
+}
+
+#[test]
+fn what_is_sent_is_held_to_the_same_sizes() {
+    let detail = "x".repeat(Kind::Refused.bytes_max());
+    let refused = frame::encode(&Refused { code: RefusalCode::Token, detail });
+    assert!(matches!(refused, Err(FrameError::TooLong { kind: Kind::Refused, .. })));
+}
+
+#[test]
+fn bytes_after_a_message_are_refused() {
+    assert!(frame::decode::<Progress>(&[1]).is_ok());
+    assert_eq!(frame::decode::<Progress>(&[1, 0]), Err(FrameError::Malformed { kind: Kind::Progress }));
+    assert_eq!(frame::decode::<Drain>(&[0]), Err(FrameError::Malformed { kind: Kind::Drain }));
+}
+
+#[test]
+fn the_largest_legal_report_fits_its_maximum() {
+    use forge_contract::limits::{LOG_BYTES_MAX, SHARD_UNITS_MAX};
+    let units = vec![UnitRecord { digest: digest(1), fuel: u64::MAX }; usize::try_from(SHARD_UNITS_MAX).unwrap()];
+    let report = Report {
+        lease: LeaseId(u64::MAX),
+        task: digest(1),
+        engine: digest(2),
+        outcome: Outcome::Completed(Completed { fragment: vec![0], units }),
+        usage: Usage { wall_us: u64::MAX, cpu_us: u64::MAX, prepare_us: u64::MAX },
+        log: "x".repeat(LOG_BYTES_MAX),
+    };
+    let (head, _) = ReportHead::split(report, Signature([0; 64]));
+    assert!(frame::encode(&head).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn foreign_bytes_never_panic(bytes: Vec<u8>, header: [u8; HEADER_BYTES]) {
+        let _ = Header::read(header);
+        let _ = frame::decode::<Hello>(&bytes);
+        let _ = frame::decode::<Welcome>(&bytes);
+        let _ = frame::decode::<Refused>(&bytes);
+        let _ = frame::decode::<Heartbeat>(&bytes);
+        let _ = frame::decode::<Drain>(&bytes);
+        let _ = frame::decode::<Lease>(&bytes);
+        let _ = frame::decode::<Progress>(&bytes);
+        let _ = frame::decode::<ReportHead>(&bytes);
+        let _ = frame::decode::<Fetch>(&bytes);
+        let _ = frame::decode::<Have>(&bytes);
+        let _ = frame::decode::<Missing>(&bytes);
+    }
+
+    #[test]
+    fn a_cut_or_changed_lease_never_panics(cut in 0usize..160, at in 0usize..150, flip: u8) {
+        let lease = Lease { lease: LeaseId(9), deadline_ms: 1000, task: task(Some("EUR".into())) };
+        let mut bytes = frame::encode(&lease).unwrap().split_off(HEADER_BYTES);
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= flip;
+        }
+        bytes.truncate(cut);
+        let _ = frame::decode::<Lease>(&bytes);
+    }
+
+    #[test]
+    fn any_report_survives_the_wire(fragment: Vec<u8>, fuels in prop::collection::vec(any::<u64>(), 0..20), log: String) {
+        let units = fuels.iter().map(|fuel| UnitRecord { digest: Digest::of(&fuel.to_le_bytes()), fuel: *fuel }).collect();
+        let report = Report {
+            lease: LeaseId(1),
+            task: digest(1),
+            engine: digest(2),
+            outcome: Outcome::Completed(Completed { fragment, units }),
+            usage: Usage::default(),
+            log,
+        };
+        let (head, fragment) = ReportHead::split(report.clone(), Signature([3; 64]));
+        prop_assert_eq!(head.fragment_bytes(), fragment.len() as u64);
+        let bytes = frame::encode(&head).unwrap();
+        let (found, _) = frame::decode::<ReportHead>(&bytes[HEADER_BYTES..]).unwrap().join(fragment);
+        prop_assert_eq!(found, report);
+    }
+}
