@@ -1,0 +1,136 @@
+//! Reading a request body: bounded in size, in time, and in what it may unpack to.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use forge_contract::FailureCode;
+use forge_contract::limits::REQUEST_BYTES_MAX;
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+
+use super::problem::Problem;
+
+/// The JSON bytes of a request.
+///
+/// # Errors
+/// `request.media_type`, `request.too_large` (as sent, or unpacked), `request.timeout` (too slow, or ended early),
+/// `request.malformed` (not the gzip it claims to be).
+pub async fn read(headers: &HeaderMap, body: Body, time: Duration) -> Result<Bytes, Problem> {
+    is_json(headers)?;
+    let packed = is_gzip(headers)?;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > REQUEST_BYTES_MAX as u64) {
+        return Err(too_large("the body as declared"));
+    }
+    let collected = tokio::time::timeout(time, collect(body)).await;
+    let bytes = collected.map_err(|_| {
+        Problem::of(FailureCode::RequestTimeout, format!("the body was not complete after {} ms", time.as_millis()))
+    })??;
+    if packed { unpack(&bytes) } else { Ok(bytes) }
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, Problem> {
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            Problem::of(FailureCode::RequestTimeout, "the body ended before the length its headers promise")
+        })?;
+        if let Ok(data) = frame.into_data() {
+            if gathered.len() + data.len() > REQUEST_BYTES_MAX {
+                return Err(too_large("the body"));
+            }
+            gathered.extend_from_slice(&data);
+        }
+    }
+    Ok(gathered.freeze())
+}
+
+/// Unpacks at most one byte more than is allowed, so that a bomb costs no more than an honest body.
+fn unpack(packed: &[u8]) -> Result<Bytes, Problem> {
+    let mut plain = Vec::new();
+    let limit = REQUEST_BYTES_MAX as u64 + 1;
+    flate2::read::GzDecoder::new(packed)
+        .take(limit)
+        .read_to_end(&mut plain)
+        .map_err(|error| Problem::of(FailureCode::RequestMalformed, format!("the body is not the gzip it claims to be: {error}")))?;
+    if plain.len() > REQUEST_BYTES_MAX { Err(too_large("the unpacked body")) } else { Ok(plain.into()) }
+}
+
+fn too_large(what: &str) -> Problem {
+    Problem::of(FailureCode::RequestTooLarge, format!("{what} has more than {REQUEST_BYTES_MAX} bytes"))
+}
+
+fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("(not text)"));
+    let essence = given.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    let found = given.map_or_else(|| "none".into(), |given| format!("'{given}'"));
+    Err(Problem::of(FailureCode::RequestMediaType, format!("Content-Type: expected application/json, found {found}")))
+}
+
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
+    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(false) };
+    let text = value.to_str().unwrap_or("(not text)").trim().to_ascii_lowercase();
+    match text.as_str() {
+        "gzip" | "x-gzip" => Ok(true),
+        "identity" | "" => Ok(false),
+        other => {
+            let detail = format!("Content-Encoding: expected gzip or identity, found '{other}'");
+            Err(Problem::of(FailureCode::RequestMediaType, detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write as _;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packer.write_all(bytes).unwrap();
+        packer.finish().unwrap()
+    }
+
+    async fn code(headers: &[(&'static str, &'static str)], body: Vec<u8>) -> Result<Bytes, FailureCode> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        read(&map, Body::from(body), Duration::from_secs(5)).await.map_err(|problem| problem.code())
+    }
+
+    #[tokio::test]
+    async fn limits_hold_packed_and_plain() {
+        const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+        const GZIP: (&str, &str) = ("content-encoding", "gzip");
+        let full = vec![b' '; REQUEST_BYTES_MAX];
+        assert_eq!(code(&[JSON], full.clone()).await.unwrap().len(), REQUEST_BYTES_MAX);
+        assert_eq!(code(&[JSON, GZIP], gzip(&full)).await.unwrap().len(), REQUEST_BYTES_MAX);
+        let more = vec![b' '; REQUEST_BYTES_MAX + 1];
+        assert_eq!(code(&[JSON], more.clone()).await, Err(FailureCode::RequestTooLarge));
+        assert_eq!(code(&[JSON, GZIP], gzip(&more)).await, Err(FailureCode::RequestTooLarge));
+        assert_eq!(code(&[JSON, GZIP], b"no gzip".to_vec()).await, Err(FailureCode::RequestMalformed));
+        let mut cut = gzip(b"{}");
+        cut.truncate(cut.len() - 4);
+        assert_eq!(code(&[JSON, GZIP], cut).await, Err(FailureCode::RequestMalformed));
+        assert_eq!(code(&[], b"{}".to_vec()).await, Err(FailureCode::RequestMediaType));
+        assert_eq!(code(&[("content-type", "text/plain")], b"{}".to_vec()).await, Err(FailureCode::RequestMediaType));
+        assert_eq!(code(&[JSON, ("content-encoding", "br")], b"{}".to_vec()).await, Err(FailureCode::RequestMediaType));
+        assert_eq!(code(&[JSON, ("content-length", "2000000")], vec![]).await, Err(FailureCode::RequestTooLarge));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        let given = read(&headers, never, Duration::from_secs(3600)).await;
+        assert_eq!(given.unwrap_err().code(), FailureCode::RequestTimeout);
+    }
+}

@@ -1,0 +1,128 @@
+//! A job's progress as server-sent events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use http::HeaderMap;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::App;
+use super::auth::Caller;
+use super::jobs::{job_id, progress_block, status_word};
+use super::problem::{Problem, ProblemBody};
+use crate::coordinator::{Ended, LiveJob, Stamped};
+use crate::document::ProgressBlock;
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The data of a `progress` event.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProgressEvent {
+    /// The job.
+    pub job_id: String,
+    /// `QUEUED`, `RUNNING`, `VERIFYING` or `REDUCING`.
+    pub status: String,
+    /// The same in lower case.
+    pub phase: String,
+    /// Time since acceptance, milliseconds.
+    pub elapsed_ms: u64,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: ProgressBlock,
+}
+
+/// A job's progress: `progress` events, then one `finished` event whose data is the job document.
+///
+/// Ids rise; `Last-Event-ID` leaves out what was seen. A comment line every ten seconds keeps the connection. A
+/// listener that leaves changes nothing. Of a job that is over only `finished` comes, and the stream ends.
+#[utoipa::path(
+    get, path = "/api/v0/jobs/{id}/events", tag = "jobs", security(("bearer" = []), ("key" = [])),
+    params(("id" = String, Path, description = "The hub's job id"), ("Last-Event-ID" = Option<u64>, Header, description = "The last id seen")),
+    responses(
+        (status = 200, description = "Events", body = ProgressEvent, content_type = "text/event-stream"),
+        (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)
+    )
+)]
+pub async fn events(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let job = job_id(&id)?;
+    let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if let Some(live) = app.coordinator.board().job_of(&caller.project, job) {
+        return Ok(sse(follow(&live, seen, app.stopping.clone())));
+    }
+    let row = app.store.job(&caller.project, job).await?.ok_or_else(|| Problem::not_found("job"))?;
+    let id = row.finished_ms.unwrap_or(0);
+    let finished = Event::default().event("finished").id(id.to_string()).data(row.document.unwrap_or_default());
+    Ok(sse(stream::iter([Ok(finished)])))
+}
+
+fn sse(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")).into_response()
+}
+
+struct Listener {
+    live: Arc<LiveJob>,
+    progress: watch::Receiver<Stamped>,
+    ended: watch::Receiver<Option<Arc<Ended>>>,
+    stopping: CancellationToken,
+    seen: Option<u64>,
+    over: bool,
+}
+
+fn follow(live: &Arc<LiveJob>, seen: Option<u64>, stopping: CancellationToken) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    let mut progress = live.progress();
+    // What is there now counts as news, unless the caller has seen it.
+    progress.mark_changed();
+    let listener = Listener { live: Arc::clone(live), progress, ended: live.ended(), stopping, seen, over: false };
+    stream::unfold(listener, |mut listener| async move {
+        let event = listener.next().await?;
+        Some((Ok(event), listener))
+    })
+}
+
+impl Listener {
+    async fn next(&mut self) -> Option<Event> {
+        while !self.over {
+            let Self { progress, ended, stopping, .. } = self;
+            // The guard of a watched value must not outlive its future.
+            let ended = async { ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone()) };
+            tokio::select! {
+                biased;
+                ended = ended => {
+                    let ended = ended?;
+                    self.over = true;
+                    let id = ended.document.finished_at_ms.unwrap_or(0);
+                    return Some(Event::default().event("finished").id(id.to_string()).data(&*ended.text));
+                }
+                changed = progress.changed() => {
+                    changed.ok()?;
+                    let stamped = self.progress.borrow_and_update().clone();
+                    if self.seen.is_none_or(|seen| stamped.id > seen) {
+                        self.seen = Some(stamped.id);
+                        return self.shown(&stamped);
+                    }
+                }
+                () = stopping.cancelled() => return None,
+            }
+        }
+        None
+    }
+
+    fn shown(&self, stamped: &Stamped) -> Option<Event> {
+        let data = ProgressEvent {
+            job_id: self.live.info.job.to_string(),
+            status: status_word(stamped.snapshot.phase).into(),
+            phase: status_word(stamped.snapshot.phase).to_lowercase(),
+            elapsed_ms: crate::clock::unix_ms().saturating_sub(self.live.info.accepted_ms),
+            progress: progress_block(&stamped.snapshot),
+        };
+        Event::default().event("progress").id(stamped.id.to_string()).json_data(data).ok()
+    }
+}

@@ -1,0 +1,399 @@
+//! Executing and planning contracts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use forge_contract::envelope::Envelope;
+use forge_contract::{Digest, Failure, FailureCode, JobId};
+use forge_lifecycle::plan::{Plan, PlannedSource};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use super::auth::Caller;
+use super::jobs::answer_stored;
+use super::problem::{Problem, ProblemBody, status_of};
+use super::trace::{TRACE_HEADER, TraceId};
+use crate::coordinator::{Ended, JobInfo, LiveJob, waiting};
+use crate::document::JobDocument;
+use crate::store::{Ack, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+
+const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
+const PREFERENCE_HEADER: HeaderName = HeaderName::from_static("preference-applied");
+/// Longest `wait` honoured together with `respond-async`.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// What the headers ask for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wishes {
+    /// `Prefer: respond-async`, and how long to wait before answering 202.
+    later: Option<Duration>,
+    /// `Idempotency-Key`.
+    key: Option<String>,
+}
+
+impl Wishes {
+    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut wishes = Self::default();
+        let (mut later, mut wait) = (false, Duration::ZERO);
+        // RFC 7240: what is not understood is ignored.
+        for value in headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()) {
+            for preference in value.split([',', ';']).map(str::trim) {
+                if preference.eq_ignore_ascii_case("respond-async") {
+                    later = true;
+                } else if let Some(seconds) = preference.strip_prefix("wait=").and_then(|text| text.parse().ok()) {
+                    wait = Duration::from_secs(seconds).min(WAIT_MAX);
+                }
+            }
+        }
+        wishes.later = later.then_some(wait);
+        if let Some(value) = headers.get(IDEMPOTENCY_HEADER) {
+            let text = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+            let key = text.ok_or_else(|| {
+                Problem::of(FailureCode::RequestSchema, "the header Idempotency-Key: expected 1 to 255 printable ASCII characters")
+            })?;
+            wishes.key = Some(key.to_owned());
+        }
+        Ok(wishes)
+    }
+}
+
+/// Executes a contract.
+///
+/// Answers with the result, or at once with 202 where `Prefer: respond-async` asks for it (`wait=SECONDS` waits that
+/// long first). A client that leaves cancels nothing. The status of a job that failed follows from its code:
+/// scheduling 503 (out of time 504), a kernel's own failure 422, other agent or verification failures 502, cancelled
+/// 409, aggregation 422 or 500.
+#[utoipa::path(
+    post, path = "/api/v0/ops/execute", tag = "ops", security(("bearer" = []), ("key" = [])),
+    params(
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, optionally with `wait=SECONDS`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key and contract give the same job")
+    ),
+    request_body(content = Object, content_type = "application/json", description = "The contract: ctx, op, seed, policy, args, artifacts"),
+    responses(
+        (status = 200, body = JobDocument), (status = 202, body = JobDocument),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
+        (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
+    )
+)]
+pub async fn execute(
+    State(app): State<Arc<App>>,
+    Extension(trace): Extension<TraceId>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let wishes = Wishes::of(&headers)?;
+    if app.stopping.is_cancelled() {
+        return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping"));
+    }
+    let bytes = super::body::read(&headers, body, app.body_time).await?;
+    let info = match draft(&app, &caller, &trace, &bytes).await {
+        Ok(info) => info,
+        Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
+    };
+    // A task of its own: once begun it ends, whether or not the client still listens.
+    let (job, shared) = (info.job, Arc::clone(&app));
+    let submitted = tokio::spawn(submit(shared, info, wishes.key)).await;
+    match submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))?? {
+        Submitted::New { live, ack } => answer_live(&app, &live, Some(ack), wishes.later, false).await,
+        Submitted::Known(live) => answer_live(&app, &live, None, wishes.later, true).await,
+        Submitted::Over(row) => Ok(replayed(answer_stored(&row)?)),
+    }
+}
+
+/// What became of a submission.
+enum Submitted {
+    New { live: Arc<LiveJob>, ack: Ack },
+    Known(Arc<LiveJob>),
+    Over(Box<JobRow>),
+}
+
+/// Reads and plans a contract.
+async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
+    let envelope = Envelope::parse(bytes)?;
+    let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
+    let plan = planned(app, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    Ok(JobInfo {
+        job: crate::clock::job_id(),
+        project: Arc::clone(&caller.project),
+        trace_id,
+        envelope,
+        plan: Arc::new(plan),
+        accepted_ms: crate::clock::unix_ms(),
+    })
+}
+
+async fn planned(app: &App, envelope: &Envelope) -> Result<Plan, Problem> {
+    let kernel = app.registry.find(&envelope.op)?;
+    let mut plan = forge_lifecycle::plan::plan(envelope, &kernel)?;
+    let mut sizes = std::collections::BTreeMap::new();
+    for source in plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source) {
+        if let PlannedSource::Content { digest, .. } = source
+            && let Some(bytes) = crate::links::read_object(&*app.store, &app.blobs, *digest).await?
+        {
+            sizes.insert(*digest, bytes.len() as u64);
+        }
+    }
+    plan.resolve(|digest| sizes.get(digest).copied())?;
+    Ok(plan)
+}
+
+/// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
+async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], problem: Problem) -> Problem {
+    app.metrics.rejected.inc();
+    let job = crate::clock::job_id();
+    let at_ms = crate::clock::unix_ms();
+    let trace_id = problem.trace().unwrap_or(&trace.0).to_owned();
+    let document = JobDocument::rejected(job, &trace_id, at_ms, problem.failure());
+    let request = RejectedRequest {
+        job,
+        project: caller.project.to_string(),
+        trace_id,
+        body: Digest::of(bytes),
+        code: problem.code(),
+        at_ms,
+        document: serde_json::to_string(&document).unwrap_or_default(),
+    };
+    match app.store.submit(Write::Reject(Box::new(request))).await {
+        Ok(_) => problem.about(job),
+        Err(error) => {
+            tracing::error!(%job, %error, "a refusal could not be recorded");
+            problem
+        }
+    }
+}
+
+fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
+    let op = &info.envelope.op;
+    let unwritable = |_| Problem::of(FailureCode::AggregationStorage, "the plan cannot be written down");
+    Ok(NewJob {
+        job: info.job,
+        project: info.project.to_string(),
+        client_job_id: info.envelope.ctx.job_id.clone(),
+        trace_id: info.trace_id.clone(),
+        op: format!("{} {}", op.label(), op.profile),
+        envelope: info.envelope.canonical().to_owned(),
+        envelope_digest: info.envelope.digest(),
+        plan: serde_json::to_string(&*info.plan).map_err(unwritable)?,
+        accepted_ms: info.accepted_ms,
+        idempotency_key: key,
+    })
+}
+
+async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Submitted, Problem> {
+    let (job, project) = (info.job, Arc::clone(&info.project));
+    let write = Write::Accept(Box::new(new_job(&info, key.clone())?));
+    let live = LiveJob::new(info);
+    let board = app.coordinator.board();
+    // On the board before it is recorded: whoever finds the record finds the job.
+    let count = board.insert(&live);
+    app.metrics.live_max.set(app.metrics.live_max.get().max(count as u64));
+    let mut ack = app.store.submit(write);
+    if key.is_some() {
+        let written = (&mut ack).await;
+        if !matches!(written, Ok(Written::Done)) {
+            board.remove(job);
+        }
+        match written? {
+            Written::Existing(earlier) => return earlier_job(&app, &project, earlier).await,
+            Written::Mismatch(earlier) => {
+                let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
+                return Err(Problem::of(FailureCode::RequestIdempotency, detail).about(earlier));
+            }
+            _ => {}
+        }
+        ack = Ack::given(Written::Done);
+    }
+    // Not awaited: a sync answer's last write is behind this one in the queue, and starting early hides the disk.
+    if app.coordinator.submit(Arc::clone(&live)).await.is_err() {
+        return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping").about(job));
+    }
+    tracing::info!(%job, trace_id = live.info.trace_id, project = &*project, op = live.info.plan.op, profile = live.info.plan.profile, "job accepted");
+    Ok(Submitted::New { live, ack })
+}
+
+async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, Problem> {
+    if let Some(live) = app.coordinator.board().job_of(project, job) {
+        return Ok(Submitted::Known(live));
+    }
+    let row = app.store.job(project, job).await?;
+    row.map(|row| Submitted::Over(Box::new(row))).ok_or_else(|| Problem::not_found("job").about(job))
+}
+
+/// Waits as long as the client wants, then answers with the result or where it will be.
+async fn answer_live(app: &App, live: &LiveJob, ack: Option<Ack>, later: Option<Duration>, again: bool) -> Result<Response, Problem> {
+    let job = live.info.job;
+    let ended = match later {
+        None => tokio::select! {
+            ended = live.wait() => ended,
+            () = app.stopping.cancelled() => None,
+        },
+        Some(wait) if wait.is_zero() => None,
+        Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
+    };
+    if let Some(ack) = ack
+        && let Err(error) = ack.await
+    {
+        tracing::error!(%job, %error, "an acceptance could not be stored");
+        // Stopped already is as good as cancelled.
+        let _ = app.coordinator.cancel(job).await;
+        return Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job));
+    }
+    let response = match (ended, later) {
+        (Some(ended), _) => answer_ended(&ended, &live.info.trace_id),
+        (None, Some(_)) => accepted(live),
+        (None, None) => {
+            let detail = "the hub is stopping; the job is recorded and goes on when the hub is back";
+            return Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id));
+        }
+    };
+    Ok(if again { replayed(response) } else { response })
+}
+
+fn replayed(mut response: Response) -> Response {
+    response.headers_mut().insert(REPLAYED_HEADER, HeaderValue::from_static("true"));
+    response
+}
+
+/// The status a job's end has: 200, or what its code says.
+pub(super) fn status_of_end(phase: Phase, code: Option<FailureCode>) -> StatusCode {
+    match (phase, code) {
+        (Phase::Completed, _) => StatusCode::OK,
+        (Phase::Running, _) => StatusCode::ACCEPTED,
+        (_, Some(code)) => status_of(code),
+        (_, None) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A job document as it was stored.
+pub(super) fn document_response(status: StatusCode, text: String, trace_id: &str) -> Response {
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
+    if let Ok(value) = HeaderValue::from_str(trace_id) {
+        response.headers_mut().insert(TRACE_HEADER, value);
+    }
+    response
+}
+
+fn answer_ended(ended: &Ended, trace_id: &str) -> Response {
+    document_response(status_of_end(ended.phase, ended.code), ended.text.to_string(), trace_id)
+}
+
+fn accepted(live: &LiveJob) -> Response {
+    let document = waiting(&live.info, "QUEUED");
+    let location = document.links.this.clone();
+    let mut response = (StatusCode::ACCEPTED, Json(document)).into_response();
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&location) {
+        headers.insert(header::LOCATION, value);
+    }
+    headers.insert(PREFERENCE_HEADER, HeaderValue::from_static("respond-async"));
+    if let Ok(value) = HeaderValue::from_str(&live.info.trace_id) {
+        headers.insert(TRACE_HEADER, value);
+    }
+    response
+}
+
+/// A plan and its price; nothing is run and nothing recorded.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PlanAnswer {
+    /// Always true.
+    pub ok: bool,
+    /// Digest of the plan.
+    pub plan_digest: String,
+    /// Identity of the result: component, profile, args, seed.
+    pub replay_key: String,
+    /// The root of all randomness.
+    pub root_seed: String,
+    /// Shards of all stages.
+    pub shards: u64,
+    /// Units of all stages.
+    pub units: u64,
+    /// Items of work: iterations, cells, elements.
+    pub iterations: u64,
+    /// What it is expected to cost.
+    pub quote: QuoteBlock,
+    /// The whole plan.
+    #[schema(value_type = Object)]
+    pub plan: Plan,
+}
+
+/// An expected cost.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct QuoteBlock {
+    /// Fuel.
+    pub fuel: u64,
+    /// Credits.
+    pub credits: f64,
+    /// Credits as an integer of millionths.
+    pub credits_micro: u64,
+}
+
+/// Plans a contract: what would be done, and what it would cost.
+#[utoipa::path(
+    post, path = "/api/v0/ops/plan", tag = "ops", security(("bearer" = []), ("key" = [])),
+    request_body(content = Object, content_type = "application/json", description = "The contract"),
+    responses((status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+)]
+pub async fn plan(State(app): State<Arc<App>>, _caller: Caller, headers: HeaderMap, body: Body) -> Result<Json<PlanAnswer>, Problem> {
+    let bytes = super::body::read(&headers, body, app.body_time).await?;
+    let envelope = Envelope::parse(&bytes)?;
+    let plan = planned(&app, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
+        Some(trace) => problem.traced(trace),
+        None => problem,
+    })?;
+    Ok(Json(PlanAnswer {
+        ok: true,
+        plan_digest: plan.digest().to_string(),
+        replay_key: plan.replay_key.to_string(),
+        root_seed: plan.root_seed.as_str().into(),
+        shards: plan.stages.iter().map(|stage| u64::from(stage.shards)).sum(),
+        units: plan.stages.iter().map(|stage| stage.units).sum(),
+        iterations: plan.stages.iter().map(|stage| stage.items).sum(),
+        quote: QuoteBlock {
+            fuel: plan.quote.fuel,
+            credits: crate::coordinator::decimal(plan.quote.credits_micro),
+            credits_micro: plan.quote.credits_micro,
+        },
+        plan,
+    }))
+}
+
+impl From<crate::coordinator::Stopped> for Problem {
+    fn from(_: crate::coordinator::Stopped) -> Self {
+        Self::new(Failure::new(FailureCode::SchedulingShutdown, "the hub is stopping"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn wishes_are_read_leniently_and_keys_strictly() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            Wishes::of(&pairs.iter().map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap())).collect())
+        };
+        assert_eq!(of(&[]).unwrap(), Wishes::default());
+        assert_eq!(of(&[("prefer", "respond-async")]).unwrap().later, Some(Duration::ZERO));
+        assert_eq!(of(&[("prefer", "x, Respond-Async; wait=5")]).unwrap().later, Some(Duration::from_secs(5)));
+        assert_eq!(of(&[("prefer", "wait=99999, respond-async")]).unwrap().later, Some(WAIT_MAX));
+        assert_eq!(of(&[("prefer", "wait=5")]).unwrap().later, None);
+        assert_eq!(of(&[("idempotency-key", "k")]).unwrap().key.as_deref(), Some("k"));
+        let long = "k".repeat(256);
+        for bad in ["", "\u{e9}", &long] {
+            let mut headers = HeaderMap::new();
+            headers.insert(IDEMPOTENCY_HEADER, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            assert_eq!(Wishes::of(&headers).unwrap_err().code(), FailureCode::RequestSchema);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The HTTP API: requests in, documents and problems out.
+
+mod agents;
+pub mod auth;
+mod body;
+mod events;
+mod execute;
+mod jobs;
+mod kernels;
+mod operations;
+pub mod problem;
+mod trace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use forge_contract::FailureCode;
+use http::Method;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::coordinator::Coordinator;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::store::blobs::Blobs;
+use problem::Problem;
+
+/// What handlers share.
+pub struct App {
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// Large objects.
+    pub blobs: Arc<Blobs>,
+    /// Kernels on offer.
+    pub registry: Arc<Registry>,
+    /// The pool's owner.
+    pub coordinator: Coordinator,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Makes enrolment tokens.
+    pub tokens: Arc<dyn Tokens>,
+    /// How long a body may take.
+    pub body_time: Duration,
+    /// Where agents dial, as text; what a token's answer says.
+    pub quic_address: String,
+    /// Cancelled once the hub stops: waiting requests end, new work is refused.
+    pub stopping: CancellationToken,
+}
+
+/// Makes enrolment tokens of this hub.
+pub trait Tokens: Send + Sync + 'static {
+    /// A new token: its text, and what the hub keeps of it. `None` where the system has no entropy.
+    fn make(&self) -> Option<(String, forge_contract::Digest)>;
+    /// The hub's public key as text.
+    fn hub_key(&self) -> String;
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Forge Pool",
+        description = "Runs one job on many machines that nobody has to trust, and gives back a result anyone can re-derive \
+                       bit for bit. Every error is `application/problem+json` (RFC 9457) with a stable `code`. A job that was \
+                       accepted and failed answers with its job document, a non-2xx status and an `error` object."
+    ),
+    modifiers(&Security),
+    components(schemas(problem::ProblemBody)),
+    tags(
+        (name = "ops", description = "Execute and plan contracts"),
+        (name = "jobs", description = "Jobs, their executions, evidence and progress"),
+        (name = "pool", description = "Kernels and agents"),
+        (name = "operations", description = "Health, metrics, this document")
+    )
+)]
+struct Description;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let components = openapi.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let header = ApiKeyValue::new("X-FORGE-API-KEY");
+        components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+}
+
+/// The OpenAPI description of every route.
+#[must_use]
+pub fn description() -> utoipa::openapi::OpenApi {
+    api().split_for_parts().1
+}
+
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(execute::execute))
+        .routes(routes!(execute::plan))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::executions))
+        .routes(routes!(jobs::artifacts))
+        .routes(routes!(jobs::artifact))
+        .routes(routes!(events::events))
+        .routes(routes!(kernels::list))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::token))
+        .routes(routes!(operations::index))
+        .routes(routes!(operations::openapi))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+}
+
+/// The whole API over its shared state.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, openapi) = api().split_for_parts();
+    let openapi = operations::Served::of(&openapi);
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::Extension(openapi))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), trace::layer))
+        .with_state(app)
+}
+
+async fn no_route(uri: http::Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::of(FailureCode::RequestNotFound, format!("there is no route '{path}'; GET / lists what there is"))
+}
+
+async fn no_method(method: Method) -> Problem {
+    Problem::of(FailureCode::RequestMethod, format!("this route does not know {method}"))
+}

@@ -1,0 +1,268 @@
+//! Errors as clients see them: RFC 9457 `application/problem+json`, one shape on every path.
+
+use axum::response::{IntoResponse, Response};
+use forge_contract::{Failure, FailureCode, JobId};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The media type of a problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// A request that was refused. The trace id is added on the way out.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    status: StatusCode,
+    failure: Failure,
+    job: Option<JobId>,
+    trace: Option<String>,
+    allow: Option<HeaderValue>,
+}
+
+/// The body of a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemBody {
+    /// A URI that names the kind of problem: `urn:forgepool:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong here: the field, the rule, what was found.
+    pub detail: String,
+    /// The stable code programs match on.
+    pub code: String,
+    /// JSON pointer (RFC 6901) into the request, where one place is to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The job the refusal is recorded under, or the one it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// What the hub's logs and records know this request by.
+    pub trace_id: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl Problem {
+    /// The problem of a failure; its status follows from its code.
+    #[must_use]
+    pub fn new(failure: Failure) -> Self {
+        Self(Box::new(Inner { status: status_of(failure.code), failure, job: None, trace: None, allow: None }))
+    }
+
+    /// A problem with a code and a sentence.
+    #[must_use]
+    pub fn of(code: FailureCode, detail: impl Into<String>) -> Self {
+        Self::new(Failure::new(code, detail))
+    }
+
+    /// No such thing, or not this project's: the caller cannot tell which.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::of(FailureCode::RequestNotFound, format!("there is no such {what} in this project"))
+    }
+
+    /// The same, at a place in the request.
+    #[must_use]
+    pub fn at(mut self, pointer: &str) -> Self {
+        self.0.failure.pointer = Some(pointer.into());
+        self
+    }
+
+    /// The same, about a job.
+    #[must_use]
+    pub fn about(mut self, job: JobId) -> Self {
+        self.0.job = Some(job);
+        self
+    }
+
+    /// The same, under the trace id the client gave in its contract.
+    #[must_use]
+    pub fn traced(mut self, trace: &str) -> Self {
+        self.0.trace = Some(trace.into());
+        self
+    }
+
+    /// The same with an `Allow` header.
+    #[must_use]
+    pub fn allowing(mut self, methods: Option<HeaderValue>) -> Self {
+        self.0.allow = methods;
+        self
+    }
+
+    /// Its code.
+    #[must_use]
+    pub fn code(&self) -> FailureCode {
+        self.0.failure.code
+    }
+
+    /// Its failure.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        &self.0.failure
+    }
+
+    /// The trace id it was given, if any.
+    #[must_use]
+    pub fn trace(&self) -> Option<&str> {
+        self.0.trace.as_deref()
+    }
+
+    /// The body, under a trace id.
+    #[must_use]
+    pub fn body(&self, trace_id: &str) -> ProblemBody {
+        ProblemBody {
+            kind: kind_of(self.0.failure.code),
+            title: title_of(self.0.failure.code),
+            status: self.0.status.as_u16(),
+            detail: self.0.failure.detail.clone(),
+            code: self.0.failure.code.as_str().into(),
+            pointer: self.0.failure.pointer.clone(),
+            job_id: self.0.job.map(|job| job.to_string()),
+            trace_id: self.0.trace.clone().unwrap_or_else(|| trace_id.into()),
+            fix: fix_of(self.0.failure.code).into(),
+        }
+    }
+
+    /// The response, under a trace id.
+    #[must_use]
+    pub fn render(&self, trace_id: &str) -> Response {
+        let body = serde_json::to_vec(&self.body(trace_id)).unwrap_or_default();
+        let mut response = (self.0.status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+        let headers = response.headers_mut();
+        if self.0.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"forgepool\""));
+        }
+        if let Some(allow) = &self.0.allow {
+            headers.insert(header::ALLOW, allow.clone());
+        }
+        if matches!(self.0.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure)
+    }
+}
+
+impl From<crate::store::StoreError> for Problem {
+    fn from(error: crate::store::StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        Self::of(FailureCode::AggregationStorage, "the hub could not read or write its records")
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Carries the problem outward; the trace layer renders it with the request's trace id.
+    fn into_response(self) -> Response {
+        let mut response = self.0.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The problem type of a code.
+#[must_use]
+pub fn kind_of(code: FailureCode) -> String {
+    format!("urn:forgepool:problem:{code}")
+}
+
+/// The HTTP status of a code, for refused requests and for jobs that failed while the client waited.
+#[must_use]
+pub fn status_of(code: FailureCode) -> StatusCode {
+    use FailureCode as C;
+    use forge_contract::Family;
+    use forge_contract::failure::Blame;
+    match code {
+        C::RequestUnauthenticated => StatusCode::UNAUTHORIZED,
+        C::RequestForbidden => StatusCode::FORBIDDEN,
+        C::RequestNotFound => StatusCode::NOT_FOUND,
+        C::RequestMethod => StatusCode::METHOD_NOT_ALLOWED,
+        C::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        C::RequestIdempotency | C::RequestCancelled => StatusCode::CONFLICT,
+        C::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        C::RequestMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        C::RequestQuota => StatusCode::TOO_MANY_REQUESTS,
+        C::SchedulingTimeout => StatusCode::GATEWAY_TIMEOUT,
+        C::AggregationStorage => StatusCode::INTERNAL_SERVER_ERROR,
+        other => match (other.family(), other.blame()) {
+            (Family::Request, _) => StatusCode::BAD_REQUEST,
+            (Family::Scheduling, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Blame::Kernel | Blame::Client) => StatusCode::UNPROCESSABLE_ENTITY,
+            (Family::Agent | Family::Verification, _) => StatusCode::BAD_GATEWAY,
+            (Family::Aggregation, _) => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+}
+
+/// The code in words.
+#[must_use]
+pub fn title_of(code: FailureCode) -> String {
+    let text = code.as_str().replace('_', " ");
+    let (family, reason) = text.split_once('.').unwrap_or(("", &text));
+    let mut title = format!("{family}: {reason}");
+    if let Some(first) = title.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    title
+}
+
+/// What a caller can do about a code.
+#[must_use]
+pub fn fix_of(code: FailureCode) -> &'static str {
+    use FailureCode as C;
+    use forge_contract::failure::Blame;
+    match code {
+        C::RequestMalformed => "send one JSON object, complete, without duplicate keys",
+        C::RequestSchema | C::RequestConflict | C::RequestArguments => {
+            "correct the field that `pointer` and `detail` name; /api/v0/openapi.json describes every field"
+        }
+        C::RequestUnknownOp => "choose an op, version and profile from GET /api/v0/kernels",
+        C::RequestUnauthenticated => "send the project's key as `Authorization: Bearer <key>` or `X-FORGE-API-KEY: <key>`",
+        C::RequestForbidden => "use a key whose scope allows this",
+        C::RequestNotFound => "check the path and that the key belongs to the right project",
+        C::RequestQuota => "wait, or ask for a higher limit",
+        C::RequestTooLarge => "send at most 1 MiB; large inputs go by digest",
+        C::RequestTimeout => "send the whole body promptly and with a true Content-Length",
+        C::RequestMediaType => "send `Content-Type: application/json`, plain or `Content-Encoding: gzip`",
+        C::RequestMethod => "use a method that the `Allow` header names",
+        C::RequestIdempotency => "use a new Idempotency-Key for a new contract",
+        C::RequestCancelled => "submit the contract again if the result is still wanted",
+        C::SchedulingNoAgents | C::SchedulingTooFewAgents => "start agents, or relax the policy, and submit again",
+        C::SchedulingTimeout => "raise policy.timeout_ms or add agents; the same contract gives the same result later",
+        C::SchedulingShutdown => "submit again in a moment",
+        other => match other.blame() {
+            Blame::Client | Blame::Kernel => "change the arguments; another attempt with the same contract ends the same way",
+            Blame::Machine | Blame::Agent | Blame::Platform => {
+                "submit the same contract again; tell the operator the trace id if it persists"
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_client_or_server_status_and_words() {
+        for code in FailureCode::ALL {
+            let status = status_of(*code);
+            assert!(status.is_client_error() || status.is_server_error(), "{code}");
+            assert!(!title_of(*code).is_empty() && !fix_of(*code).is_empty(), "{code}");
+        }
+        assert_eq!(title_of(FailureCode::RequestUnknownOp), "Request: unknown op");
+        assert_eq!(status_of(FailureCode::AgentTrap), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(status_of(FailureCode::SchedulingNoAgents), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status_of(FailureCode::VerificationMismatch), StatusCode::BAD_GATEWAY);
+    }
+}

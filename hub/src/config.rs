@@ -1,0 +1,190 @@
+//! What the hub is told at its start, read once; nothing below reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use forge_lifecycle::pool::Settings;
+use forge_protocol::LinkSettings;
+
+use crate::registry::KernelSource;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The hub's command line.
+#[derive(Clone, Debug, Args)]
+pub struct HubArgs {
+    /// Where the hub keeps its key, database and blobs [default: the platform's data directory]
+    #[arg(long, env = "FORGEPOOL_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where the HTTP API listens; port 0 picks a free one
+    #[arg(long, env = "FORGEPOOL_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub http: SocketAddr,
+    /// Where agents dial (QUIC); port 0 picks a free one
+    #[arg(long, env = "FORGEPOOL_QUIC", default_value = "127.0.0.1:4433", value_name = "ADDRESS")]
+    pub quic: SocketAddr,
+    /// Folders of kernels (`*.wasm`), checked against a `pins.toml` in or beside them
+    #[arg(long = "kernels", value_name = "DIR")]
+    pub kernels: Vec<PathBuf>,
+    /// An API key of the default project; made and shown at the first start where absent
+    #[arg(long, env = "FORGEPOOL_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub api_key: Option<String>,
+    /// A file to read that key from
+    #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
+    pub api_key_file: Option<PathBuf>,
+    /// A file to write addresses and keys to, as JSON, once the hub is ready
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Stop when standard input ends or says `drain`: a hub started by another process does not outlive it
+    #[arg(long)]
+    pub parent_pipe: bool,
+    /// How long a request body may take, milliseconds
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    pub body_ms: u64,
+    /// How long a job waits while no agent could run it, milliseconds
+    #[arg(long, default_value_t = 30_000, value_name = "MS")]
+    pub no_agents_ms: u64,
+    /// Shortest time an agent has for a shard, milliseconds
+    #[arg(long, default_value_t = 60_000, value_name = "MS")]
+    pub lease_ms: u64,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t, env = "FORGEPOOL_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Why the command line cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The platform names no data directory.
+    #[error("no data directory is known here; give one with --data")]
+    NoData,
+    /// The key file cannot be read.
+    #[error("{path}: {source}")]
+    KeyFile {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key is too short to be secret.
+    #[error("an API key has 16 to 256 printable characters without spaces")]
+    WeakKey,
+}
+
+/// What the hub runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it keeps everything.
+    pub data: PathBuf,
+    /// Where the HTTP API listens.
+    pub http: SocketAddr,
+    /// Where agents dial.
+    pub quic: SocketAddr,
+    /// Where kernels come from.
+    pub kernels: Vec<KernelSource>,
+    /// An API key of the default project.
+    pub api_key: Option<String>,
+    /// How long a request body may take.
+    pub body_time: Duration,
+    /// The pool's settings; lease numbers, secret and quarantine are filled in from the store.
+    pub pool: Settings,
+    /// The links' settings.
+    pub link: LinkSettings,
+}
+
+impl Config {
+    /// A hub that keeps everything in `data` and listens on free ports of the loopback.
+    #[must_use]
+    pub fn local(data: PathBuf) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            data,
+            http: any,
+            quic: any,
+            kernels: Vec::new(),
+            api_key: None,
+            body_time: Duration::from_secs(10),
+            pool: Settings::default(),
+            link: LinkSettings::default(),
+        }
+    }
+}
+
+impl HubArgs {
+    /// The configuration; `built_in` are kernels that come with the program.
+    ///
+    /// # Errors
+    /// `NoData`, `KeyFile`, `WeakKey`.
+    pub fn config(&self, built_in: Vec<KernelSource>) -> Result<Config, ConfigError> {
+        let data = self.data.clone().or_else(data_directory).ok_or(ConfigError::NoData)?;
+        let mut kernels = built_in;
+        kernels.extend(self.kernels.iter().cloned().map(KernelSource::Folder));
+        Ok(Config {
+            http: self.http,
+            quic: self.quic,
+            kernels,
+            api_key: self.key()?,
+            body_time: Duration::from_millis(self.body_ms),
+            pool: Settings { no_agents_ms: self.no_agents_ms, lease_ms_min: self.lease_ms, ..Settings::default() },
+            ..Config::local(data)
+        })
+    }
+
+    fn key(&self) -> Result<Option<String>, ConfigError> {
+        let key = match (&self.api_key, &self.api_key_file) {
+            (Some(key), _) => key.clone(),
+            (None, Some(path)) => {
+                std::fs::read_to_string(path).map_err(|source| ConfigError::KeyFile { path: path.clone(), source })?
+            }
+            (None, None) => return Ok(None),
+        };
+        let key = key.trim();
+        let usable = (16..=256).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        if usable { Ok(Some(key.to_owned())) } else { Err(ConfigError::WeakKey) }
+    }
+}
+
+/// The platform's directory for what a program keeps.
+#[must_use]
+pub fn data_directory() -> Option<PathBuf> {
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = given("HOME");
+    let base = if cfg!(target_os = "macos") {
+        home.map(|home| home.join("Library/Application Support"))
+    } else {
+        given("XDG_DATA_HOME").or_else(|| home.map(|home| home.join(".local/share")))
+    };
+    base.map(|base| base.join("forgepool").join("hub"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        hub: HubArgs,
+    }
+
+    #[test]
+    fn the_command_line_becomes_a_configuration() {
+        let line = Line::try_parse_from(["x", "--data", "/d", "--http", "127.0.0.1:0", "--kernels", "/k", "--api-key", "fpk_0123456789abcdef"]);
+        let config = line.unwrap().hub.config(vec![]).unwrap();
+        assert_eq!((config.data.to_str(), config.http.port(), config.kernels.len()), (Some("/d"), 0, 1));
+        assert_eq!(config.api_key.as_deref(), Some("fpk_0123456789abcdef"));
+        let weak = Line::try_parse_from(["x", "--data", "/d", "--api-key", "short"]).unwrap().hub.config(vec![]);
+        assert!(matches!(weak, Err(ConfigError::WeakKey)));
+    }
+}

@@ -1,0 +1,194 @@
+//! The jobs in hand, where requests wait for their progress and their end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use forge_contract::envelope::Envelope;
+use forge_contract::{Digest, FailureCode, JobId};
+use forge_lifecycle::action::Snapshot;
+use forge_lifecycle::plan::Plan;
+use tokio::sync::watch;
+
+use crate::document::JobDocument;
+use crate::store::Phase;
+
+/// What does not change about a job.
+#[derive(Clone, Debug)]
+pub struct JobInfo {
+    /// Its id.
+    pub job: JobId,
+    /// Its project.
+    pub project: Arc<str>,
+    /// Trace id.
+    pub trace_id: String,
+    /// The contract.
+    pub envelope: Envelope,
+    /// The plan, inputs resolved.
+    pub plan: Arc<Plan>,
+    /// When it was accepted, ms since 1970.
+    pub accepted_ms: u64,
+}
+
+/// A job's end, durable before anybody sees it.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub phase: Phase,
+    /// Why it failed.
+    pub code: Option<FailureCode>,
+    /// The answer.
+    pub document: Arc<JobDocument>,
+    /// The answer as stored.
+    pub text: Arc<str>,
+}
+
+/// Progress with the id its event has.
+#[derive(Clone, Debug, Default)]
+pub struct Stamped {
+    /// Rises with every change, also over restarts: ms since 1970 at least.
+    pub id: u64,
+    /// How far.
+    pub snapshot: Snapshot,
+}
+
+/// A job in hand.
+#[derive(Debug)]
+pub struct LiveJob {
+    /// What does not change.
+    pub info: JobInfo,
+    progress: watch::Sender<Stamped>,
+    ended: watch::Sender<Option<Arc<Ended>>>,
+}
+
+impl LiveJob {
+    /// A job that has just been accepted.
+    #[must_use]
+    pub fn new(info: JobInfo) -> Arc<Self> {
+        let first = Stamped { id: crate::clock::unix_ms(), snapshot: Snapshot::default() };
+        Arc::new(Self { info, progress: watch::Sender::new(first), ended: watch::Sender::new(None) })
+    }
+
+    /// Its progress, from now on.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Stamped> {
+        self.progress.subscribe()
+    }
+
+    /// Its end, once there is one.
+    #[must_use]
+    pub fn ended(&self) -> watch::Receiver<Option<Arc<Ended>>> {
+        self.ended.subscribe()
+    }
+
+    /// Waits for its end. Whoever stops waiting changes nothing.
+    pub async fn wait(&self) -> Option<Arc<Ended>> {
+        let mut ended = self.ended.subscribe();
+        ended.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    pub(super) fn advance(&self, snapshot: Snapshot) {
+        self.progress.send_modify(|stamped| {
+            stamped.id = (stamped.id + 1).max(crate::clock::unix_ms());
+            stamped.snapshot = snapshot;
+        });
+    }
+
+    pub(super) fn end(&self, ended: Ended) {
+        self.ended.send_replace(Some(Arc::new(ended)));
+    }
+}
+
+/// Every job in hand, and the bytes their later stages read.
+#[derive(Debug, Default)]
+pub struct Board {
+    live: Mutex<BTreeMap<JobId, Arc<LiveJob>>>,
+    published: Mutex<Published>,
+}
+
+#[derive(Debug, Default)]
+struct Published {
+    objects: HashMap<Digest, (Bytes, usize)>,
+    of: HashMap<JobId, Vec<Digest>>,
+}
+
+impl Board {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveJob>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a job on the board; returns how many there are.
+    pub fn insert(&self, job: &Arc<LiveJob>) -> usize {
+        let mut live = self.live();
+        live.insert(job.info.job, Arc::clone(job));
+        live.len()
+    }
+
+    /// Takes a job off the board, and what it published.
+    pub fn remove(&self, job: JobId) {
+        self.live().remove(&job);
+        let mut published = self.published();
+        for digest in published.of.remove(&job).unwrap_or_default() {
+            if let Some((_, holders)) = published.objects.get_mut(&digest) {
+                *holders -= 1;
+                if *holders == 0 {
+                    published.objects.remove(&digest);
+                }
+            }
+        }
+    }
+
+    /// A job in hand.
+    #[must_use]
+    pub fn job(&self, job: JobId) -> Option<Arc<LiveJob>> {
+        self.live().get(&job).cloned()
+    }
+
+    /// A job in hand of this project.
+    #[must_use]
+    pub fn job_of(&self, project: &str, job: JobId) -> Option<Arc<LiveJob>> {
+        self.job(job).filter(|live| &*live.info.project == project)
+    }
+
+    /// Every job in hand.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<LiveJob>> {
+        self.live().values().cloned().collect()
+    }
+
+    /// Serves bytes to agents while the job is in hand.
+    pub fn publish(&self, job: JobId, digest: Digest, bytes: &[u8]) {
+        let mut published = self.published();
+        let entry = published.objects.entry(digest).or_insert_with(|| (Bytes::copy_from_slice(bytes), 0));
+        entry.1 += 1;
+        published.of.entry(job).or_default().push(digest);
+    }
+
+    /// Bytes a job in hand published.
+    #[must_use]
+    pub fn object(&self, digest: &Digest) -> Option<Bytes> {
+        self.published().objects.get(digest).map(|(bytes, _)| bytes.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_jobs_publish_stays_until_both_are_over() {
+        let board = Board::default();
+        let (one, two) = (JobId::new(1, 1), JobId::new(2, 2));
+        let digest = Digest::of(b"x");
+        board.publish(one, digest, b"x");
+        board.publish(two, digest, b"x");
+        board.remove(one);
+        assert_eq!(board.object(&digest).as_deref(), Some(&b"x"[..]));
+        board.remove(two);
+        assert_eq!(board.object(&digest), None);
+    }
+}

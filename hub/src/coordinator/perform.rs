@@ -1,0 +1,159 @@
+//! Performing the pool's actions: dispatch, record, tell, finish.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use forge_contract::{Digest, JobId};
+use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, JobOutcome, Record};
+use tokio_util::task::TaskTracker;
+
+use super::board::LiveJob;
+use super::execution::{ending_word, row_of};
+use super::{Surroundings, drain, finish, restore};
+use crate::metrics::Label;
+use crate::store::{AcceptedRow, Write};
+
+/// Executions kept in memory for a job's evidence; beyond that they are read back from the store.
+const LINES_MAX: usize = 2048;
+
+/// An attempt's place (stage, shard, lease) and its JSON.
+pub(super) type Line = ((u32, u32, u64), String);
+
+/// What is counted about a job while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Attempts that ended.
+    pub(super) attempts: u64,
+    /// Each attempt's JSON; `None` once there are too many to keep.
+    pub(super) lines: Option<Vec<Line>>,
+    /// Engine profiles of accepted shards.
+    pub(super) engines: BTreeSet<Digest>,
+    /// Wall time of accepted shards, microseconds.
+    pub(super) wall_us: u64,
+    /// Processor time of accepted shards, microseconds.
+    pub(super) cpu_us: u64,
+}
+
+impl Tally {
+    fn accepted(&mut self, accepted: &Accepted) {
+        self.engines.insert(accepted.engine);
+        self.wall_us = self.wall_us.saturating_add(accepted.usage.wall_us);
+        self.cpu_us = self.cpu_us.saturating_add(accepted.usage.cpu_us);
+    }
+}
+
+/// Performs actions. Nothing here blocks or awaits: writes are queued, ends are tasks of their own.
+pub(super) struct Performer {
+    around: Surroundings,
+    completions: TaskTracker,
+    tallies: HashMap<JobId, Tally>,
+}
+
+impl Performer {
+    pub(super) fn new(around: Surroundings, completions: TaskTracker) -> Self {
+        Self { around, completions, tallies: HashMap::new() }
+    }
+
+    /// A job starts.
+    pub(super) fn take(&mut self, job: &Arc<LiveJob>) {
+        self.tallies.insert(job.info.job, Tally { lines: Some(Vec::new()), ..Tally::default() });
+        self.around.metrics.jobs_accepted.inc();
+    }
+
+    /// A job of an earlier process goes on; its executions are in the store.
+    pub(super) fn adopt(&mut self, restored: &restore::Restored) {
+        let mut tally = Tally { attempts: restored.attempts, ..Tally::default() };
+        restored.accepted().iter().for_each(|accepted| tally.accepted(accepted));
+        self.tallies.insert(restored.job, tally);
+    }
+
+    pub(super) fn perform(&mut self, actions: &mut Vec<Action>) {
+        for action in drain(actions) {
+            match action {
+                Action::Dispatch { lease, agent, session, task, deadline_ms } => {
+                    tracing::debug!(job = %task.job, stage = task.stage_index, shard = task.shard, %lease, %agent, "dispatch");
+                    self.around.fleet.dispatch(session, lease, task, deadline_ms);
+                }
+                Action::Revoke { lease, session } => self.around.fleet.revoke(session, lease),
+                Action::Publish { job, digest, bytes } => self.around.board.publish(job, digest, &bytes),
+                Action::Record(record) => self.record(record),
+                Action::Progress { job, snapshot } => {
+                    if let Some(live) = self.around.board.job(job) {
+                        live.advance(snapshot);
+                    }
+                }
+                Action::Finish { job, outcome } => self.finish(job, *outcome),
+            }
+        }
+    }
+
+    fn record(&mut self, record: Record) {
+        match record {
+            Record::Accepted(accepted) => self.accepted(accepted),
+            Record::Attempt(attempt) => self.attempt(&attempt),
+            Record::Quarantined { agent, job, code } => {
+                tracing::warn!(%agent, %job, code = %code, "agent quarantined");
+                self.around.metrics.verification_failures.inc();
+                drop(self.around.store.submit(Write::Quarantine { agent, code }));
+            }
+        }
+    }
+
+    fn accepted(&mut self, mut accepted: Accepted) {
+        let metrics = &self.around.metrics;
+        metrics.shards.inc();
+        metrics.units.inc_by(accepted.units.len() as u64);
+        metrics.fuel.inc_by(accepted.fuel());
+        if let Some(tally) = self.tallies.get_mut(&accepted.job) {
+            tally.accepted(&accepted);
+        }
+        let fragment = std::mem::take(&mut accepted.fragment);
+        let Some(body) = restore::encode(&accepted) else {
+            tracing::error!(job = %accepted.job, "an acceptance could not be encoded; a restart would compute it again");
+            return;
+        };
+        let (job, stage, shard) = (accepted.job, accepted.stage, accepted.shard);
+        drop(self.around.store.submit(Write::Accepted(Box::new(AcceptedRow { job, stage, shard, body, fragment }))));
+    }
+
+    fn attempt(&mut self, attempt: &Attempt) {
+        let metrics = &self.around.metrics;
+        metrics.attempts.get_or_create(&Label { kind: ending_word(attempt.ending) }).inc();
+        if let Some(code) = attempt.code {
+            metrics.failures.get_or_create(&Label { kind: code.as_str() }).inc();
+            if code.family() == forge_contract::Family::Verification {
+                metrics.verification_failures.inc();
+            }
+            tracing::info!(
+                job = %attempt.job, stage = attempt.stage, shard = attempt.shard, agent = %attempt.agent, lease = %attempt.lease,
+                code = %code, detail = attempt.detail.as_deref().unwrap_or_default(), "attempt failed"
+            );
+        }
+        if attempt.ending == Ending::Reported {
+            let took = attempt.ended_at.saturating_sub(attempt.started_at);
+            metrics.shard_seconds.observe(std::time::Duration::from_millis(took).as_secs_f64());
+        }
+        let live = self.around.board.job(attempt.job);
+        let row = row_of(attempt, live.as_ref().map(|live| &*live.info.plan));
+        if let Some(tally) = self.tallies.get_mut(&attempt.job) {
+            tally.attempts += 1;
+            if let Some(lines) = &mut tally.lines {
+                lines.push(((row.stage, row.shard, row.lease.0), row.body.clone()));
+                if lines.len() > LINES_MAX {
+                    tally.lines = None;
+                }
+            }
+        }
+        drop(self.around.store.submit(Write::Attempt(Box::new(row))));
+    }
+
+    fn finish(&mut self, job: JobId, outcome: JobOutcome) {
+        let tally = self.tallies.remove(&job).unwrap_or_default();
+        let Some(live) = self.around.board.job(job) else {
+            tracing::error!(%job, "a job ended that nobody knows");
+            return;
+        };
+        let around = self.around.clone();
+        self.completions.spawn(async move { finish::finish(&around, &live, tally, outcome).await });
+    }
+}

@@ -1,0 +1,111 @@
+//! Going on after a restart: unfinished jobs with every shard that was accepted.
+
+use std::sync::Arc;
+
+use forge_contract::JobId;
+use forge_contract::envelope::Envelope;
+use forge_lifecycle::action::Accepted;
+use forge_lifecycle::event::Event;
+use forge_lifecycle::plan::Plan;
+
+use super::board::{JobInfo, LiveJob};
+use super::Surroundings;
+use crate::store::{AcceptedRow, RestoredJob, StoreError};
+
+/// First byte of a stored acceptance. Another format is not read: its shard is computed again, with the same bits.
+const FORMAT: u8 = 1;
+
+/// A job to go on with.
+pub(super) struct Restored {
+    pub(super) job: JobId,
+    pub(super) attempts: u64,
+    pub(super) event: Event,
+}
+
+impl Restored {
+    pub(super) fn accepted(&self) -> &[Accepted] {
+        match &self.event {
+            Event::JobRestored { accepted, .. } => accepted,
+            _ => &[],
+        }
+    }
+}
+
+/// An acceptance without its fragment, as bytes.
+pub(super) fn encode(accepted: &Accepted) -> Option<Vec<u8>> {
+    postcard::to_extend(accepted, vec![FORMAT]).ok()
+}
+
+fn decode(row: AcceptedRow) -> Option<Accepted> {
+    let (format, body) = row.body.split_first()?;
+    let accepted: Accepted = postcard::from_bytes(body).ok().filter(|_| *format == FORMAT)?;
+    Some(Accepted { fragment: row.fragment, ..accepted })
+}
+
+/// Reads every unfinished job and puts it on the board.
+pub(super) async fn unfinished(around: &Surroundings) -> Result<Vec<Restored>, StoreError> {
+    let mut restored = Vec::new();
+    for stored in around.store.unfinished().await? {
+        let job = stored.job;
+        let Some(info) = info(&stored) else {
+            tracing::error!(%job, "an unfinished job cannot be read; it stays as it is");
+            continue;
+        };
+        let rows = around.store.accepted(job).await?;
+        let found = rows.len();
+        let accepted: Vec<Accepted> = rows.into_iter().filter_map(decode).collect();
+        let attempts = around.store.attempts_count(job).await?;
+        tracing::info!(%job, trace_id = info.trace_id, shards = accepted.len(), unread = found - accepted.len(), "job goes on");
+        let event = Event::JobRestored { job, plan: Arc::clone(&info.plan), accepted, accepted_at: info.accepted_ms };
+        around.board.insert(&LiveJob::new(info));
+        restored.push(Restored { job, attempts, event });
+    }
+    Ok(restored)
+}
+
+fn info(stored: &RestoredJob) -> Option<JobInfo> {
+    let envelope = Envelope::parse(stored.envelope.as_bytes()).ok()?;
+    let plan: Plan = serde_json::from_str(&stored.plan).ok()?;
+    Some(JobInfo {
+        job: stored.job,
+        project: stored.project.as_str().into(),
+        trace_id: stored.trace_id.clone(),
+        envelope,
+        plan: Arc::new(plan),
+        accepted_ms: stored.accepted_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use forge_contract::report::{UnitRecord, Usage};
+    use forge_contract::{AgentId, Digest, LeaseId};
+    use forge_lifecycle::verify::Verdict;
+
+    #[test]
+    fn an_acceptance_comes_back_as_it_was() {
+        let accepted = Accepted {
+            job: JobId::new(1, 2),
+            stage: 1,
+            shard: 70_000,
+            lease: LeaseId(9),
+            agent: AgentId(Digest::of(b"a")),
+            task: Digest::of(b"t"),
+            engine: Digest::of(b"e"),
+            fragment: Vec::new(),
+            units: vec![UnitRecord { digest: Digest::of(b"u"), fuel: 1 << 40 }],
+            usage: Usage { wall_us: 3, cpu_us: 2, prepare_us: 1 },
+            result: Digest::of(b"r"),
+            verdict: Verdict { agreed: vec![AgentId(Digest::of(b"b"))], ..Verdict::default() },
+        };
+        let row = |body| AcceptedRow { job: accepted.job, stage: 1, shard: 70_000, body, fragment: vec![7; 3] };
+        let body = encode(&accepted).unwrap();
+        let back = decode(row(body.clone())).unwrap();
+        assert_eq!(back, Accepted { fragment: vec![7; 3], ..accepted.clone() });
+        let mut other = body;
+        other[0] = 2;
+        assert_eq!(decode(row(other)), None);
+    }
+}

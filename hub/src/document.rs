@@ -1,0 +1,320 @@
+//! The answer to a job: one document, the same while it runs, when it is answered, and whenever it is read again.
+//!
+//! Field names are those of the product pages; what goes beyond them is added, never renamed.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A job, as a client sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobDocument {
+    /// Whether there is a result.
+    pub ok: bool,
+    /// The hub's id, a ULID.
+    pub job_id: String,
+    /// The client's own label, as sent in `ctx.job_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_job_id: Option<String>,
+    /// What logs and records know it by.
+    pub trace_id: String,
+    /// `QUEUED`, `RUNNING`, `VERIFYING`, `REDUCING`, `COMPLETED`, `FAILED` or `CANCELLED`.
+    pub status: String,
+    /// What was asked for; absent where the request could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<OpBlock>,
+    /// When it was accepted, ms since 1970.
+    pub accepted_at_ms: u64,
+    /// When it ended, ms since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at_ms: Option<u64>,
+    /// What the hub made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<HubBlock>,
+    /// How far it is, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressBlock>,
+    /// Who computed what: how many attempts, and where they are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executions: Option<ExecutionsBlock>,
+    /// Evidence, by content.
+    pub artifacts: Vec<ArtifactLink>,
+    /// What it cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billing: Option<BillingBlock>,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+    /// Why there is no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBlock>,
+    /// Where to look.
+    pub links: Links,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OpBlock {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: u32,
+    /// Profile.
+    pub profile: String,
+}
+
+/// What the hub made of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HubBlock {
+    /// What it took.
+    pub metrics: MetricsBlock,
+    /// The reduced result, by part; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub output: Option<serde_json::Value>,
+    /// What a replay needs.
+    pub replay: ReplayBlock,
+    /// What the checks found.
+    pub verification: VerificationBlock,
+}
+
+/// What a job took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MetricsBlock {
+    /// From acceptance to the end, milliseconds.
+    pub wall_ms: u64,
+    /// Distinct agents whose answers were accepted.
+    pub agents_used: u64,
+    /// Shards accepted.
+    pub shards: u64,
+    /// Shards of the plan.
+    pub shards_total: u64,
+    /// Units accepted.
+    pub units: u64,
+    /// Items of work done: iterations, cells, elements.
+    pub iterations: u64,
+    /// Fuel of accepted units.
+    pub fuel: u64,
+    /// Attempts that ended, copies and failures included.
+    pub attempts: u64,
+    /// Wall time of accepted shards in their workers, summed, milliseconds.
+    pub shard_wall_ms: u64,
+    /// Processor time of accepted shards in their workers, summed, milliseconds.
+    pub shard_cpu_ms: u64,
+}
+
+/// What a replay needs, and what it must find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplayBlock {
+    /// The root of all randomness.
+    pub root_seed: String,
+    /// Identity of the result: component, profile, args, seed.
+    pub replay_key: String,
+    /// Digest of the component.
+    pub component: String,
+    /// Engine profile it ran under; absent before the first accepted shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// Digest of the plan.
+    pub plan_digest: String,
+    /// Digest of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_digest: Option<String>,
+}
+
+/// What the checks found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerificationBlock {
+    /// The policy's mode.
+    pub mode: String,
+    /// Shards accepted.
+    pub shards: u64,
+    /// Shards of which copies were compared.
+    pub checked: u64,
+    /// Of these, shards where all copies were equal.
+    pub matched: u64,
+    /// Of these, shards where an agent was outvoted.
+    pub refuted: u64,
+    /// Shards that failed on one agent and were accepted from another attempt.
+    pub reassigned: u64,
+    /// Shards whose check was drawn and not possible.
+    pub unchecked: u64,
+    /// Answers thrown away because they break a structural rule.
+    pub malformed: u64,
+    /// Agents outvoted.
+    pub agents_refuted: Vec<String>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressBlock {
+    /// Index of the current stage.
+    pub stage: u32,
+    /// Shards of all stages.
+    pub shards_total: u64,
+    /// Shards accepted.
+    pub shards_done: u64,
+    /// Units of all stages.
+    pub units_total: u64,
+    /// Units finished.
+    pub units_done: u64,
+    /// Items of accepted units: iterations, cells, elements.
+    pub items_done: u64,
+    /// Agents at work on it now.
+    pub agents_active: u64,
+    /// The answer so far, for display alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<EstimateBlock>,
+}
+
+/// The mean so far, with its 95% confidence interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EstimateBlock {
+    /// The part's name.
+    pub name: String,
+    /// Values so far.
+    pub n: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// Half the interval's width.
+    pub ci95_half_width: f64,
+}
+
+/// Where executions are listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExecutionsBlock {
+    /// Attempts recorded.
+    pub count: u64,
+    /// The list.
+    pub url: String,
+}
+
+/// An artifact's reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactLink {
+    /// Name, unique in the job.
+    pub name: String,
+    /// Media type.
+    pub media_type: String,
+    /// BLAKE3 digest of its bytes.
+    pub digest: String,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// Where its bytes are.
+    pub url: String,
+    /// The same in the client's key-value namespace: `<kv_namespace>/<job>/<name>`.
+    pub kv: String,
+}
+
+/// What a job cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BillingBlock {
+    /// `test` states, `billable` charges.
+    pub mode: String,
+    /// What it was for.
+    pub reason: String,
+    /// Credits for verified fuel.
+    pub credits: f64,
+    /// The same in euros.
+    pub eur: f64,
+    /// Credits as an integer of millionths.
+    pub credits_micro: u64,
+    /// Euros as an integer of millionths.
+    pub eur_micro: u64,
+    /// Whether it was charged.
+    pub charged: bool,
+}
+
+/// Why there is no result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBlock {
+    /// A URI that names the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The stable code.
+    pub code: String,
+    /// `request`, `scheduling`, `agent`, `verification` or `aggregation`.
+    pub family: String,
+    /// What happened.
+    pub detail: String,
+    /// JSON pointer into the contract, where one place is to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The unit, where one is to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<u64>,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Links {
+    /// This document.
+    #[serde(rename = "self")]
+    pub this: String,
+    /// Its progress, as server-sent events.
+    pub events: String,
+    /// Its executions.
+    pub executions: String,
+    /// Its artifacts.
+    pub artifacts: String,
+}
+
+impl Links {
+    /// The links of a job.
+    #[must_use]
+    pub fn of(job: forge_contract::JobId) -> Self {
+        let this = format!("/api/v0/jobs/{job}");
+        Self {
+            events: format!("{this}/events"),
+            executions: format!("{this}/executions"),
+            artifacts: format!("{this}/artifacts"),
+            this,
+        }
+    }
+}
+
+impl ErrorBlock {
+    /// The error of a failure.
+    #[must_use]
+    pub fn of(failure: &forge_contract::Failure) -> Self {
+        use crate::api::problem::{fix_of, kind_of, title_of};
+        let family = failure.code.as_str().split('.').next().unwrap_or_default();
+        Self {
+            kind: kind_of(failure.code),
+            title: title_of(failure.code),
+            code: failure.code.as_str().into(),
+            family: family.into(),
+            detail: failure.detail.clone(),
+            pointer: failure.pointer.clone(),
+            unit: failure.unit,
+            fix: fix_of(failure.code).into(),
+        }
+    }
+}
+
+impl JobDocument {
+    /// The document of a request that was refused and is kept as a failed job.
+    #[must_use]
+    pub fn rejected(job: forge_contract::JobId, trace_id: &str, at_ms: u64, failure: &forge_contract::Failure) -> Self {
+        Self {
+            ok: false,
+            job_id: job.to_string(),
+            client_job_id: None,
+            trace_id: trace_id.into(),
+            status: "FAILED".into(),
+            op: None,
+            accepted_at_ms: at_ms,
+            finished_at_ms: Some(at_ms),
+            hub: None,
+            progress: None,
+            executions: None,
+            artifacts: Vec::new(),
+            billing: None,
+            warnings: Vec::new(),
+            error: Some(ErrorBlock::of(failure)),
+            links: Links::of(job),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The hub: admits, plans, dispatches, verifies, reduces, records; it never computes.
+//!
+//! Invariant: no crate this one is built from depends on wasmtime.
+
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod document;
+pub mod links;
+pub mod metrics;
+pub mod process;
+pub mod registry;
+mod server;
+mod start;
+pub mod store;
+
+pub use config::{Config, ConfigError, HubArgs};
+pub use registry::KernelSource;
+pub use start::{Running, StartError, start};

@@ -1,0 +1,149 @@
+//! Between the wire and the pool: link events become pool events, the pool's actions become messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forge_contract::task::Task;
+use forge_contract::{AgentId, Digest, LeaseId};
+use forge_lifecycle::event::{Event, SessionId};
+use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
+
+use crate::coordinator::{Board, Coordinator, Fleet};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::store::blobs::Blobs;
+use crate::store::{Store, Write, Written};
+
+/// Who may join: the store's record of agents and tokens.
+pub struct StoreGate {
+    /// The record.
+    pub store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl Gate for StoreGate {
+    async fn known(&self, key: &AgentKey) -> Result<bool, Unavailable> {
+        let found = self.store.agent_key(AgentId::of_public_key(key)).await.map_err(|_| Unavailable)?;
+        Ok(found.as_ref() == Some(key))
+    }
+
+    async fn redeem(&self, secret: &Digest, key: &AgentKey) -> Result<bool, Unavailable> {
+        let written = self.store.submit(Write::Redeem { hash: *secret, public_key: *key }).await;
+        match written.map_err(|_| Unavailable)? {
+            Written::Redeemed(good) => Ok(good),
+            _ => Err(Unavailable),
+        }
+    }
+}
+
+/// What agents may fetch: components, the folded stages of jobs in hand, stored objects.
+pub struct StoreContent {
+    /// Components.
+    pub registry: Arc<Registry>,
+    /// Folded stages.
+    pub board: Arc<Board>,
+    /// Large objects.
+    pub blobs: Arc<Blobs>,
+    /// Small objects.
+    pub store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl Content for StoreContent {
+    async fn open(&self, digest: &Digest) -> Option<ContentBody> {
+        let digest = *digest;
+        if let Some(bytes) = self.registry.component(&digest).or_else(|| self.board.object(&digest)) {
+            return Some(ContentBody::Bytes(bytes));
+        }
+        let bytes = read_object(&*self.store, &self.blobs, digest).await;
+        match bytes {
+            Ok(bytes) => bytes.map(ContentBody::Bytes),
+            Err(error) => {
+                tracing::error!(%digest, %error, "an object could not be read");
+                None
+            }
+        }
+    }
+}
+
+/// An object by content, from its file or the database; verified.
+///
+/// # Errors
+/// What the store says.
+pub async fn read_object(store: &dyn Store, blobs: &Arc<Blobs>, digest: Digest) -> Result<Option<Bytes>, crate::store::StoreError> {
+    let files = Arc::clone(blobs);
+    let read = tokio::task::spawn_blocking(move || files.get(&digest)).await.map_err(|_| crate::store::StoreError::Closed)??;
+    match read {
+        Some(bytes) => Ok(Some(bytes.into())),
+        None => Ok(store.object(&digest).await?.map(Bytes::from)),
+    }
+}
+
+/// The agents on the wire.
+pub struct Wire(pub HubEndpoint);
+
+impl Fleet for Wire {
+    fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64) {
+        self.0.dispatch(session.0, lease, task, deadline_ms);
+    }
+
+    fn revoke(&self, session: SessionId, lease: LeaseId) {
+        self.0.revoke(session.0, lease);
+    }
+}
+
+/// Carries events from the links to the coordinator until the endpoint is gone.
+pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<dyn Store>, metrics: Arc<Metrics>) {
+    let mut sessions: HashMap<u64, AgentId> = HashMap::new();
+    while let Some(event) = events.recv().await {
+        note(&event, &mut sessions, &*store, &metrics);
+        let Some(event) = translate(event) else { continue };
+        if coordinator.event(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn note(event: &LinkEvent, sessions: &mut HashMap<u64, AgentId>, store: &dyn Store, metrics: &Metrics) {
+    let state = |agent: AgentId, state, capability| drop(store.submit(Write::AgentState { agent, state, capability }));
+    match event {
+        LinkEvent::Joined { session, agent, capability, software, remote, .. } => {
+            tracing::info!(%agent, session, software, %remote, cores = capability.cores, cage = capability.cage, "agent joined");
+            sessions.insert(*session, *agent);
+            state(*agent, "connected", serde_json::to_string(capability).ok());
+        }
+        LinkEvent::Left { session, reason } => {
+            if let Some(agent) = sessions.remove(session) {
+                tracing::info!(%agent, session, reason, "agent left");
+                // Where a newer session took this one's place, the agent is still here.
+                if !sessions.values().any(|other| *other == agent) {
+                    state(agent, "gone", None);
+                }
+            }
+        }
+        LinkEvent::Draining { session } => {
+            if let Some(agent) = sessions.get(session) {
+                tracing::info!(%agent, session, "agent drains");
+                state(*agent, "draining", None);
+            }
+        }
+        _ => return,
+    }
+    metrics.agents.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
+}
+
+fn translate(event: LinkEvent) -> Option<Event> {
+    Some(match event {
+        LinkEvent::Joined { session, agent, capability, .. } => {
+            Event::AgentJoined { agent, session: SessionId(session), capability }
+        }
+        LinkEvent::Left { session, .. } => Event::AgentLeft { session: SessionId(session) },
+        LinkEvent::Draining { session } => Event::AgentDraining { session: SessionId(session) },
+        LinkEvent::Progress { lease, units_done, .. } => Event::ShardProgress { lease, units_done },
+        LinkEvent::Report { session, report } => Event::ReportArrived { session: SessionId(session), report },
+        LinkEvent::LeaseBroken { lease, code, detail, .. } => Event::LeaseBroken { lease, code, detail },
+        LinkEvent::Heartbeat { .. } => return None,
+    })
+}

@@ -1,0 +1,20 @@
+//! `forge-hub`: the hub alone, without a line of wasmtime.
+
+use clap::Parser;
+use forge_hub::{HubArgs, process};
+
+/// The Forge Pool hub: plans, dispatches, verifies, reduces and records; it never computes.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Line {
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+fn main() -> anyhow::Result<()> {
+    let line = Line::parse();
+    process::log(line.hub.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(process::run(&line.hub, Vec::new()))?;
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! Bringing the hub up, in order, and taking it down.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use forge_contract::Digest;
+use forge_protocol::identity::IdentityError;
+use forge_protocol::{EnrolToken, HubEndpoint, Identity, LinkError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::auth::{KEY_PREFIX, hash_of};
+use crate::api::{App, Tokens};
+use crate::config::Config;
+use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
+use crate::links::{self, StoreContent, StoreGate, Wire};
+use crate::metrics::Metrics;
+use crate::registry::{Registry, RegistryError};
+use crate::store::blobs::{BlobError, Blobs};
+use crate::store::sqlite::Sqlite;
+use crate::store::{NewKey, Store, StoreError, Write, Written};
+
+const PROJECT: &str = "default";
+/// Characters of a key that are kept to recognise it by.
+const HINT: usize = 8;
+
+/// Why the hub does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory or file cannot be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another hub uses the data directory.
+    #[error("{path} is in use by another hub")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The address is taken.
+    #[error("the HTTP address {address}: {source}")]
+    Http {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The hub's key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The links.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The blobs.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The kernels.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+}
+
+/// A hub that runs.
+pub struct Running {
+    /// Where the HTTP API listens.
+    pub http_addr: SocketAddr,
+    /// Where agents dial.
+    pub quic_addr: SocketAddr,
+    /// The hub's public key, which agents pin; base64url.
+    pub hub_key: String,
+    /// The API key of the default project, where this start was given one or made it.
+    pub api_key: Option<String>,
+    app: Arc<App>,
+    wire: Arc<Wire>,
+    server: JoinHandle<()>,
+    carrier: JoinHandle<()>,
+    // Held for its lock.
+    _lock: std::fs::File,
+}
+
+impl core::fmt::Debug for Running {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Running").field("http", &self.http_addr).field("quic", &self.quic_addr).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// A token that enrols one agent.
+    ///
+    /// # Errors
+    /// `Identity`, `Store`.
+    pub async fn enrol_token(&self) -> Result<String, StartError> {
+        let (token, hash) = self.app.tokens.make().ok_or(IdentityError::Entropy)?;
+        let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
+        self.app.store.submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms }).await?;
+        Ok(token)
+    }
+
+    /// Makes a project, where it is not there yet, and a new key of it with the scope `compute`.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn project_key(&self, project: &str) -> Result<String, StartError> {
+        let (store, key) = (&*self.app.store, new_key());
+        store.submit(Write::Project { id: project.into(), name: project.into() }).await?;
+        remember(store, project, &key, "compute").await?;
+        Ok(key)
+    }
+
+    /// Waits until the server ends by itself, which it never should.
+    pub async fn ended(&mut self) {
+        drop((&mut self.server).await);
+    }
+
+    /// Stops: no new work, ends in progress become durable, agents are told, open requests end.
+    pub async fn shutdown(self) {
+        tracing::info!("stopping");
+        self.app.stopping.cancel();
+        self.app.coordinator.stop().await;
+        self.wire.0.drain();
+        self.wire.0.shutdown().await;
+        self.carrier.abort();
+        drop(self.carrier.await);
+        if self.server.await.is_err() {
+            tracing::error!("the HTTP server ended badly");
+        }
+        self.app.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The hub's key, in its two other uses.
+struct Keys(Identity);
+
+impl Notary for Keys {
+    fn key(&self) -> String {
+        self.0.hub_key().to_string()
+    }
+
+    fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes)
+    }
+}
+
+impl Tokens for Keys {
+    fn make(&self) -> Option<(String, Digest)> {
+        let token = EnrolToken::generate(self.0.hub_key()).ok()?;
+        Some((token.to_string(), token.stored()))
+    }
+
+    fn hub_key(&self) -> String {
+        self.0.hub_key().to_string()
+    }
+}
+
+/// Starts a hub. When this returns it serves.
+///
+/// # Errors
+/// Whatever keeps it from serving; nothing is left running.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let lock = claim(&config.data)?;
+    let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
+    let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("hub.db"), Arc::clone(&blobs)).await?);
+    let api_key = first_key(&*store, config.api_key.clone()).await?;
+    let registry = Arc::new(Registry::load(&config.kernels, &*store, &blobs).await?);
+    let (board, metrics, keys) = (Arc::new(Board::default()), Arc::new(Metrics::default()), Arc::new(Keys(identity.clone())));
+
+    let listener = listen(config.http).await?;
+    let http_addr = listener.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
+    let gate = Arc::new(StoreGate { store: Arc::clone(&store) });
+    let content = Arc::new(StoreContent {
+        registry: Arc::clone(&registry),
+        board: Arc::clone(&board),
+        blobs: Arc::clone(&blobs),
+        store: Arc::clone(&store),
+    });
+    let settings = pool_settings(&config, &identity, &*store).await?;
+    let (endpoint, events) = HubEndpoint::bind(config.quic, &identity, gate, content, config.link)?;
+    let quic_addr = endpoint.local_addr()?;
+    let wire = Arc::new(Wire(endpoint));
+    let around = Surroundings {
+        store: Arc::clone(&store),
+        blobs: Arc::clone(&blobs),
+        fleet: Arc::clone(&wire) as Arc<dyn crate::coordinator::Fleet>,
+        board,
+        metrics: Arc::clone(&metrics),
+        notary: Arc::clone(&keys) as Arc<dyn Notary>,
+    };
+    let coordinator = Coordinator::start(settings, around).await?;
+    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), Arc::clone(&store), Arc::clone(&metrics)));
+    let hub_key = identity.hub_key().to_string();
+    let stopping = CancellationToken::new();
+    let app = Arc::new(App {
+        store,
+        blobs,
+        registry,
+        coordinator,
+        metrics,
+        tokens: keys,
+        body_time: config.body_time,
+        quic_address: quic_addr.to_string(),
+        stopping: stopping.clone(),
+    });
+    let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
+    tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
+    Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, _lock: lock })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Http { address, source })
+}
+
+/// Makes the data directory, private, and locks it: two hubs on one database would grant the same leases.
+fn claim(data: &Path) -> Result<std::fs::File, StartError> {
+    let io = |source| StartError::Io { path: data.to_owned(), source };
+    std::fs::create_dir_all(data).map_err(io)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
+    }
+    let lock = std::fs::File::options().create(true).truncate(false).write(true).open(data.join("hub.lock")).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse { path: data.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+fn new_key() -> String {
+    format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(crate::clock::random::<32>()))
+}
+
+/// Makes the default project and sees to it that somebody can call: with the key given, or with a new one.
+async fn first_key(store: &dyn Store, given: Option<String>) -> Result<Option<String>, StoreError> {
+    store.submit(Write::Project { id: PROJECT.into(), name: PROJECT.into() }).await?;
+    let key = match given {
+        Some(key) => key,
+        None if store.has_keys().await? => return Ok(None),
+        None => new_key(),
+    };
+    remember(store, PROJECT, &key, "compute admin").await?;
+    Ok(Some(key))
+}
+
+async fn remember(store: &dyn Store, project: &str, key: &str, scopes: &str) -> Result<(), StoreError> {
+    let hint = key.chars().take(HINT).collect();
+    let new = NewKey { hash: hash_of(key), project: project.into(), hint, scopes: scopes.into() };
+    store.submit(Write::Key(new)).await.map(drop)
+}
+
+async fn pool_settings(config: &Config, identity: &Identity, store: &dyn Store) -> Result<forge_lifecycle::pool::Settings, StartError> {
+    let Written::FirstLease(first_lease) = store.submit(Write::ReserveLeases).await? else {
+        return Err(StoreError::Corrupt { what: "lease mark" }.into());
+    };
+    let quarantined: BTreeSet<_> =
+        store.agents().await?.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.agent).collect();
+    // An Ed25519 signature is a function of key and message: a secret that needs no file of its own, never sent anywhere.
+    let hub_secret = *Digest::tagged("forgepool v1 audit secret", &identity.sign(b"forgepool v1 audit secret")).as_bytes();
+    Ok(forge_lifecycle::pool::Settings { first_lease, quarantined, hub_secret, ..config.pool.clone() })
+}

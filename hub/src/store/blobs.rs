@@ -1,0 +1,146 @@
+//! Content-addressed files: written once, never changed, verified whenever read.
+//!
+//! ```text
+//! blobs/ab/abcdef...   the object whose BLAKE3 digest is abcdef...
+//! blobs/tmp/...        being written; swept at start
+//! ```
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use forge_contract::Digest;
+
+/// Why a blob could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The bytes on disk are not those that were written.
+    #[error("{path} no longer has its digest")]
+    Corrupt {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// A directory of blobs.
+#[derive(Debug)]
+pub struct Blobs {
+    root: PathBuf,
+    written: AtomicU64,
+}
+
+impl Blobs {
+    /// Opens the directory, making it where missing, and sweeps what an earlier process left half written.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn open(root: &Path) -> Result<Self, BlobError> {
+        let temporary = root.join("tmp");
+        if temporary.exists() {
+            std::fs::remove_dir_all(&temporary).map_err(at(&temporary))?;
+        }
+        std::fs::create_dir_all(&temporary).map_err(at(&temporary))?;
+        Ok(Self { root: root.to_owned(), written: AtomicU64::new(0) })
+    }
+
+    /// Where the object of this digest lies.
+    #[must_use]
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        let text = digest.to_string();
+        let fan = text.get(..2).unwrap_or("00");
+        self.root.join(fan).join(&text)
+    }
+
+    /// Stores an object. When this returns it survives a power cut. Storing it again changes nothing.
+    ///
+    /// Blocks on the disk: call it from a blocking thread.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, BlobError> {
+        let digest = Digest::of(bytes);
+        let path = self.path(&digest);
+        if path.exists() {
+            return Ok(digest);
+        }
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.root.join("tmp").join(format!("{}-{number}", digest.short()));
+        let mut file = std::fs::File::create_new(&temporary).map_err(at(&temporary))?;
+        file.write_all(bytes).map_err(at(&temporary))?;
+        file.sync_all().map_err(at(&temporary))?;
+        let parent = path.parent().unwrap_or(&self.root);
+        if !parent.exists() {
+            std::fs::create_dir_all(parent).map_err(at(parent))?;
+            sync_directory(&self.root)?;
+        }
+        std::fs::rename(&temporary, &path).map_err(at(&path))?;
+        sync_directory(parent)?;
+        Ok(digest)
+    }
+
+    /// Whether the object is there.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// The object, or `None` where there is none. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Io`; `Corrupt` where its digest is not its name.
+    pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, BlobError> {
+        let path = self.path(digest);
+        match std::fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),
+            Ok(_) => Err(BlobError::Corrupt { path }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path)(error)),
+        }
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), BlobError> {
+    std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BlobError + use<> {
+    let path = path.to_owned();
+    move |source| BlobError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_object_comes_back_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let digest = blobs.put(b"hello").unwrap();
+        assert_eq!(digest, Digest::of(b"hello"));
+        assert_eq!(blobs.put(b"hello").unwrap(), digest);
+        assert_eq!(blobs.get(&digest).unwrap().unwrap(), b"hello");
+        assert_eq!(blobs.get(&Digest::of(b"other")).unwrap(), None);
+        std::fs::write(blobs.path(&digest), b"hellO").unwrap();
+        assert!(matches!(blobs.get(&digest), Err(BlobError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn what_was_half_written_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Blobs::open(folder.path()).unwrap());
+        let left = folder.path().join("tmp/half");
+        std::fs::write(&left, b"x").unwrap();
+        drop(Blobs::open(folder.path()).unwrap());
+        assert!(!left.exists());
+    }
+}

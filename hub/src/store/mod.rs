@@ -1,0 +1,206 @@
+//! What the hub remembers: a trait, its SQLite backend, and content-addressed blobs on disk.
+//!
+//! Writes are a closed set submitted to one queue. They become durable in the order of submission, many in one
+//! transaction; whoever needs to know awaits the acknowledgement. Reads see what is committed.
+
+pub mod blobs;
+mod rows;
+pub mod sqlite;
+#[cfg(test)]
+pub mod suite;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use forge_contract::{AgentId, Digest, JobId};
+use tokio::sync::oneshot;
+
+pub use rows::{
+    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine, NewJob, NewKey, Page,
+    Phase, RejectedRequest, RestoredJob,
+};
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused or failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A blob could not be read or written.
+    #[error("blob: {0}")]
+    Blob(#[from] blobs::BlobError),
+    /// A stored row is not what was written.
+    #[error("stored {what} is unreadable")]
+    Corrupt {
+        /// Which row or column.
+        what: &'static str,
+    },
+    /// A kernel's name and version are taken by other bytes.
+    #[error("{label} is already {existing}; a published version never changes")]
+    KernelTaken {
+        /// `name@version`.
+        label: String,
+        /// Digest it is pinned to.
+        existing: Digest,
+    },
+    /// The writer has stopped; nothing more becomes durable.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// One change. Each is applied whole or not at all.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A project.
+    Project {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+    /// An API key, or nothing where its hash is known.
+    Key(NewKey),
+    /// An API key is revoked.
+    RevokeKey {
+        /// BLAKE3 of the key.
+        hash: Digest,
+    },
+    /// A job, with its idempotency key where the client gave one.
+    Accept(Box<NewJob>),
+    /// A request that was refused, kept as a failed job.
+    Reject(Box<RejectedRequest>),
+    /// An accepted shard: what a restart continues from.
+    Accepted(Box<AcceptedRow>),
+    /// An attempt that ended.
+    Attempt(Box<AttemptRow>),
+    /// A job's end: its answer, artifacts and ledger line in one.
+    Finish(Box<FinishedJob>),
+    /// A small object.
+    Object(Vec<u8>),
+    /// A kernel; refused where its label is taken by other bytes.
+    Kernel(Box<KernelRow>),
+    /// An enrolment token.
+    EnrolToken {
+        /// BLAKE3 of its secret.
+        hash: Digest,
+        /// The project it was made in.
+        project: String,
+        /// When it stops working, ms since 1970.
+        expires_ms: u64,
+    },
+    /// An agent presents a token; single use.
+    Redeem {
+        /// BLAKE3 of the secret presented.
+        hash: Digest,
+        /// The agent's public key.
+        public_key: [u8; 32],
+    },
+    /// An agent was seen, or left.
+    AgentState {
+        /// Who.
+        agent: AgentId,
+        /// `connected`, `draining`, `gone`.
+        state: &'static str,
+        /// What it said of itself, JSON; unchanged where absent.
+        capability: Option<String>,
+    },
+    /// An agent was refuted and gets no more work.
+    Quarantine {
+        /// Who.
+        agent: AgentId,
+        /// Why.
+        code: forge_contract::FailureCode,
+    },
+    /// Nothing; its acknowledgement says that everything before it is durable.
+    Barrier,
+    /// Takes a block of lease numbers that no earlier process of this hub has used.
+    ReserveLeases,
+}
+
+/// What a change gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// Done.
+    Done,
+    /// `Accept`: the same idempotency key and body were seen before; that job stands.
+    Existing(JobId),
+    /// `Accept`: the same idempotency key with another body; nothing was written.
+    Mismatch(JobId),
+    /// `Redeem`: whether the token was good.
+    Redeemed(bool),
+    /// `ReserveLeases`: the first number of the block.
+    FirstLease(u64),
+}
+
+/// Resolves when a change is durable.
+#[derive(Debug)]
+pub struct Ack(oneshot::Receiver<Result<Written, StoreError>>);
+
+impl Ack {
+    /// An acknowledgement and the end that gives it.
+    #[must_use]
+    pub fn pair() -> (oneshot::Sender<Result<Written, StoreError>>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(receiver))
+    }
+
+    /// One that is given already.
+    #[must_use]
+    pub fn given(written: Written) -> Self {
+        let (sender, ack) = Self::pair();
+        drop(sender.send(Ok(written)));
+        ack
+    }
+}
+
+impl Future for Ack {
+    type Output = Result<Written, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|given| given.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// The hub's memory. Every backend passes the same suite.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
+    fn submit(&self, write: Write) -> Ack;
+
+    /// Who holds this key; `None` where unknown or revoked.
+    async fn key(&self, hash: &Digest) -> Result<Option<KeyRow>, StoreError>;
+    /// Whether any key that works exists.
+    async fn has_keys(&self) -> Result<bool, StoreError>;
+    /// A job of this project.
+    async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError>;
+    /// A project's jobs, newest first, older than `before`.
+    async fn jobs(&self, project: &str, before: Option<JobId>, phase: Option<Phase>, limit: u32) -> Result<Vec<JobRow>, StoreError>;
+    /// Jobs without an end, oldest first, without their shards.
+    async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError>;
+    /// The accepted shards of a job in (stage, shard) order.
+    async fn accepted(&self, job: JobId) -> Result<Vec<AcceptedRow>, StoreError>;
+    /// Attempts of a job from row `offset`, in (stage, shard, lease) order.
+    async fn attempts(&self, job: JobId, page: Page) -> Result<Vec<AttemptRow>, StoreError>;
+    /// How many attempts of a job are recorded.
+    async fn attempts_count(&self, job: JobId) -> Result<u64, StoreError>;
+    /// Artifacts of a job in their order.
+    async fn artifacts(&self, job: JobId) -> Result<Vec<ArtifactRow>, StoreError>;
+    /// A small object by content; verified.
+    async fn object(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+    /// The public key of an enrolled agent.
+    async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError>;
+    /// Every enrolled agent, by id.
+    async fn agents(&self) -> Result<Vec<AgentRow>, StoreError>;
+    /// Every kernel, by name and version.
+    async fn kernels(&self) -> Result<Vec<KernelRow>, StoreError>;
+    /// The ledger from its start.
+    async fn ledger(&self, page: Page) -> Result<Vec<LedgerLine>, StoreError>;
+    /// Whether the database answers.
+    async fn ready(&self) -> Result<(), StoreError>;
+    /// Finishes what is queued and closes.
+    async fn close(&self);
+}

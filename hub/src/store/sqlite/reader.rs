@@ -1,0 +1,235 @@
+//! The reading half, over a pool of read-only connections.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use forge_contract::{AgentId, Digest, JobId, LeaseId};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
+use crate::store::{
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase, RestoredJob, Store,
+    StoreError, Write,
+};
+
+
+#[async_trait]
+impl Store for Sqlite {
+    fn submit(&self, write: Write) -> Ack {
+        self.queue(write)
+    }
+
+    async fn key(&self, hash: &Digest) -> Result<Option<KeyRow>, StoreError> {
+        let query = sqlx::query("SELECT project, scopes FROM api_keys WHERE hash = ? AND revoked_ms IS NULL");
+        let row = query.bind(hash.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
+        row.map(|row| Ok(KeyRow { project: row.try_get("project")?, scopes: row.try_get("scopes")? })).transpose()
+    }
+
+    async fn has_keys(&self) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT 1 FROM api_keys WHERE revoked_ms IS NULL LIMIT 1");
+        Ok(query.fetch_optional(&self.readers).await?.is_some())
+    }
+
+    async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, client_job_id, trace_id, op, envelope_digest, phase, code, accepted_ms, finished_ms, document \
+             FROM jobs WHERE id = ? AND project = ?",
+        );
+        let query = query.bind(job_bytes(job)).bind(project);
+        query.fetch_optional(&self.readers).await?.as_ref().map(job_row).transpose()
+    }
+
+    async fn jobs(&self, project: &str, before: Option<JobId>, phase: Option<Phase>, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+        // A list leaves the answers out: they can be large.
+        let query = sqlx::query(
+            "SELECT id, client_job_id, trace_id, op, envelope_digest, phase, code, accepted_ms, finished_ms, NULL AS document \
+             FROM jobs WHERE project = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR phase = ?3) ORDER BY id DESC LIMIT ?4",
+        );
+        let rows = query.bind(project).bind(before.map(job_bytes)).bind(phase.map(Phase::as_str)).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        rows.iter().map(job_row).collect()
+    }
+
+    async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms FROM jobs \
+             WHERE finished_ms IS NULL ORDER BY id",
+        );
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter().map(restored).collect()
+    }
+
+    async fn accepted(&self, job: JobId) -> Result<Vec<AcceptedRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT stage, shard, body, fragment, fragment_digest FROM accepted WHERE job = ? ORDER BY stage, shard",
+        );
+        let rows = query.bind(job_bytes(job)).fetch_all(&self.readers).await?;
+        let mut given = Vec::with_capacity(rows.len());
+        for row in rows {
+            let fragment = match row.try_get::<Option<Vec<u8>>, _>("fragment")? {
+                Some(bytes) => bytes,
+                None => self.blob(digest_of(row.try_get("fragment_digest")?)?).await?,
+            };
+            let (stage, shard) = (index(row.try_get("stage")?)?, index(row.try_get("shard")?)?);
+            given.push(AcceptedRow { job, stage, shard, body: row.try_get("body")?, fragment });
+        }
+        Ok(given)
+    }
+
+    async fn attempts(&self, job: JobId, page: Page) -> Result<Vec<AttemptRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT stage, shard, lease, agent, code, body FROM attempts WHERE job = ? ORDER BY stage, shard, lease LIMIT ? OFFSET ?",
+        );
+        let query = query.bind(job_bytes(job)).bind(i64::from(page.limit)).bind(int(page.offset));
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter().map(|row| attempt(job, row)).collect()
+    }
+
+    async fn attempts_count(&self, job: JobId) -> Result<u64, StoreError> {
+        let query = sqlx::query("SELECT COUNT(*) AS n FROM attempts WHERE job = ?").bind(job_bytes(job));
+        Ok(uint(query.fetch_one(&self.readers).await?.try_get("n")?))
+    }
+
+    async fn artifacts(&self, job: JobId) -> Result<Vec<ArtifactRow>, StoreError> {
+        let query = sqlx::query("SELECT name, media_type, digest, bytes FROM artifacts WHERE job = ? ORDER BY place");
+        let rows = query.bind(job_bytes(job)).fetch_all(&self.readers).await?;
+        let artifact = |row: &SqliteRow| {
+            Ok(ArtifactRow {
+                name: row.try_get("name")?,
+                media_type: row.try_get("media_type")?,
+                digest: digest_of(row.try_get("digest")?)?,
+                bytes: uint(row.try_get("bytes")?),
+            })
+        };
+        rows.iter().map(artifact).collect()
+    }
+
+    async fn object(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query("SELECT bytes FROM objects WHERE digest = ?").bind(digest.as_bytes().as_slice());
+        let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
+        let bytes: Vec<u8> = row.try_get("bytes")?;
+        if Digest::of(&bytes) == *digest { Ok(Some(bytes)) } else { Err(StoreError::Corrupt { what: "object" }) }
+    }
+
+    async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError> {
+        let query = sqlx::query("SELECT public_key FROM agents WHERE id = ?").bind(agent.0.as_bytes().as_slice());
+        let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
+        let key: &[u8] = row.try_get("public_key")?;
+        key.try_into().map(Some).map_err(|_| StoreError::Corrupt { what: "agent key" })
+    }
+
+    async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
+        let query = sqlx::query("SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined FROM agents ORDER BY id");
+        let rows = query.fetch_all(&self.readers).await?;
+        let agent = |row: &SqliteRow| {
+            Ok(AgentRow {
+                agent: AgentId(digest_of(row.try_get("id")?)?),
+                enrolled_ms: uint(row.try_get("enrolled_ms")?),
+                last_seen_ms: uint(row.try_get("last_seen_ms")?),
+                state: row.try_get("state")?,
+                capability: row.try_get("capability")?,
+                quarantined: code_of(row, "quarantined")?,
+            })
+        };
+        rows.iter().map(agent).collect()
+    }
+
+    async fn kernels(&self) -> Result<Vec<KernelRow>, StoreError> {
+        let query = sqlx::query("SELECT name, version, digest, bytes, manifest FROM kernels ORDER BY name, version");
+        let rows = query.fetch_all(&self.readers).await?;
+        let kernel = |row: &SqliteRow| {
+            Ok(KernelRow {
+                name: row.try_get("name")?,
+                version: index(row.try_get("version")?)?,
+                digest: digest_of(row.try_get("digest")?)?,
+                bytes: uint(row.try_get("bytes")?),
+                manifest: row.try_get("manifest")?,
+            })
+        };
+        rows.iter().map(kernel).collect()
+    }
+
+    async fn ledger(&self, page: Page) -> Result<Vec<LedgerLine>, StoreError> {
+        let query = sqlx::query("SELECT seq, job, entry, previous, digest FROM ledger ORDER BY seq LIMIT ? OFFSET ?");
+        let rows = query.bind(i64::from(page.limit)).bind(int(page.offset)).fetch_all(&self.readers).await?;
+        let line = |row: &SqliteRow| {
+            Ok(LedgerLine {
+                seq: uint(row.try_get("seq")?),
+                job: job_of(row.try_get("job")?)?,
+                entry: row.try_get("entry")?,
+                previous: digest_of(row.try_get("previous")?)?,
+                digest: digest_of(row.try_get("digest")?)?,
+            })
+        };
+        rows.iter().map(line).collect()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.stop().await;
+    }
+}
+
+impl Sqlite {
+    async fn blob(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
+        let blobs = Arc::clone(&self.blobs);
+        let read = tokio::task::spawn_blocking(move || blobs.get(&digest)).await.map_err(|_| StoreError::Closed)??;
+        read.ok_or(StoreError::Corrupt { what: "fragment blob" })
+    }
+}
+
+fn index(value: i64) -> Result<u32, StoreError> {
+    u32::try_from(value).map_err(|_| StoreError::Corrupt { what: "index" })
+}
+
+fn code_of(row: &SqliteRow, column: &str) -> Result<Option<forge_contract::FailureCode>, StoreError> {
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|text| text.parse().map_err(|_| StoreError::Corrupt { what: "failure code" })).transpose()
+}
+
+fn job_row(row: &SqliteRow) -> Result<JobRow, StoreError> {
+    Ok(JobRow {
+        job: job_of(row.try_get("id")?)?,
+        client_job_id: row.try_get("client_job_id")?,
+        trace_id: row.try_get("trace_id")?,
+        op: row.try_get("op")?,
+        envelope_digest: digest_of(row.try_get("envelope_digest")?)?,
+        phase: Phase::parse(row.try_get("phase")?).ok_or(StoreError::Corrupt { what: "phase" })?,
+        code: code_of(row, "code")?,
+        accepted_ms: uint(row.try_get("accepted_ms")?),
+        finished_ms: row.try_get::<Option<i64>, _>("finished_ms")?.map(uint),
+        document: row.try_get("document")?,
+    })
+}
+
+fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
+    let text = |column: &str, what: &'static str| -> Result<String, StoreError> {
+        String::from_utf8(row.try_get(column)?).map_err(|_| StoreError::Corrupt { what })
+    };
+    Ok(RestoredJob {
+        job: job_of(row.try_get("id")?)?,
+        project: row.try_get("project")?,
+        client_job_id: row.try_get("client_job_id")?,
+        trace_id: row.try_get("trace_id")?,
+        op: row.try_get("op")?,
+        envelope: text("envelope", "envelope")?,
+        plan: text("plan", "plan")?,
+        accepted_ms: uint(row.try_get("accepted_ms")?),
+    })
+}
+
+fn attempt(job: JobId, row: &SqliteRow) -> Result<AttemptRow, StoreError> {
+    Ok(AttemptRow {
+        job,
+        stage: index(row.try_get("stage")?)?,
+        shard: index(row.try_get("shard")?)?,
+        lease: LeaseId(uint(row.try_get("lease")?)),
+        agent: AgentId(digest_of(row.try_get("agent")?)?),
+        code: code_of(row, "code")?,
+        body: row.try_get("body")?,
+    })
+}

@@ -1,0 +1,271 @@
+//! The one writer: drains the queue, applies what it finds in one transaction, acknowledges.
+//!
+//! Group commit: while one transaction waits for the disk, the next batch gathers. Order is the queue's.
+
+use std::sync::Arc;
+
+use forge_contract::{AgentId, Digest};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, uint};
+use crate::store::blobs::Blobs;
+use crate::store::{
+    AcceptedRow, AttemptRow, FinishedJob, KernelRow, LedgerLine, NewJob, NewKey, Phase, RejectedRequest, StoreError, Write, Written,
+};
+
+const BATCH_MAX: usize = 1024;
+/// Lease numbers taken at once: more than a process can grant before the next is taken.
+const LEASE_BLOCK: u64 = 1 << 40;
+
+/// A change and who waits for it.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) write: Write,
+    pub(super) sender: oneshot::Sender<Result<Written, StoreError>>,
+}
+
+/// Serves the queue until its senders are gone.
+pub(super) async fn run(mut connection: SqliteConnection, blobs: Arc<Blobs>, mut queue: mpsc::UnboundedReceiver<Queued>) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let outcome = together(&mut connection, &blobs, &batch).await;
+        match outcome {
+            Ok(given) => {
+                for (queued, written) in batch.drain(..).zip(given) {
+                    drop(queued.sender.send(Ok(written)));
+                }
+            }
+            // One bad change must not take its neighbours down: apply them one by one.
+            Err(_) if batch.len() > 1 => {
+                for queued in batch.drain(..) {
+                    let alone = together(&mut connection, &blobs, std::slice::from_ref(&queued)).await;
+                    answer(queued, alone);
+                }
+            }
+            Err(error) => {
+                if let Some(queued) = batch.pop() {
+                    answer(queued, Err(error));
+                }
+            }
+        }
+        batch.clear();
+    }
+    if let Err(error) = connection.close().await {
+        tracing::error!(%error, "closing the database failed");
+    }
+}
+
+fn answer(queued: Queued, outcome: Result<Vec<Written>, StoreError>) {
+    if let Err(error) = &outcome
+        && !matches!(error, StoreError::KernelTaken { .. })
+    {
+        tracing::error!(%error, "a change could not be stored");
+    }
+    let first = outcome.map(|given| given.into_iter().next().unwrap_or(Written::Done));
+    drop(queued.sender.send(first));
+}
+
+async fn together(connection: &mut SqliteConnection, blobs: &Arc<Blobs>, batch: &[Queued]) -> Result<Vec<Written>, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut given = Vec::with_capacity(batch.len());
+    for queued in batch {
+        given.push(apply(&mut transaction, blobs, &queued.write).await?);
+    }
+    transaction.commit().await?;
+    Ok(given)
+}
+
+async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
+    match write {
+        Write::Project { id, name } => {
+            let query = sqlx::query("INSERT INTO projects (id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING");
+            query.bind(id).bind(name).bind(int(now_ms())).execute(db).await?;
+        }
+        Write::Key(key) => insert_key(db, key).await?,
+        Write::RevokeKey { hash } => {
+            let query = sqlx::query("UPDATE api_keys SET revoked_ms = ? WHERE hash = ? AND revoked_ms IS NULL");
+            query.bind(int(now_ms())).bind(hash.as_bytes().as_slice()).execute(db).await?;
+        }
+        Write::Accept(job) => return accept(db, job).await,
+        Write::Reject(request) => reject(db, request).await?,
+        Write::Accepted(row) => insert_accepted(db, blobs, row).await?,
+        Write::Attempt(row) => insert_attempt(db, row).await?,
+        Write::Finish(job) => finish(db, job).await?,
+        Write::Object(bytes) => insert_object(db, bytes).await?,
+        Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
+        Write::EnrolToken { hash, project, expires_ms } => {
+            let query = sqlx::query("INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms) VALUES (?, ?, ?, ?)");
+            let query = query.bind(hash.as_bytes().as_slice()).bind(project);
+            query.bind(int(now_ms())).bind(int(*expires_ms)).execute(db).await?;
+        }
+        Write::Redeem { hash, public_key } => return redeem(db, hash, public_key).await,
+        Write::AgentState { agent, state, capability } => {
+            let query = sqlx::query("UPDATE agents SET state = ?, last_seen_ms = ?, capability = COALESCE(?, capability) WHERE id = ?");
+            let query = query.bind(*state).bind(int(now_ms())).bind(capability);
+            query.bind(agent.0.as_bytes().as_slice()).execute(db).await?;
+        }
+        Write::Quarantine { agent, code } => {
+            let query = sqlx::query("UPDATE agents SET quarantined = COALESCE(quarantined, ?) WHERE id = ?");
+            query.bind(code.as_str()).bind(agent.0.as_bytes().as_slice()).execute(db).await?;
+        }
+        Write::Barrier => {}
+        Write::ReserveLeases => return reserve(db).await,
+    }
+    Ok(Written::Done)
+}
+
+async fn insert_key(db: &mut SqliteConnection, key: &NewKey) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO api_keys (hash, project, hint, scopes, created_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    );
+    let query = query.bind(key.hash.as_bytes().as_slice()).bind(&key.project).bind(&key.hint);
+    query.bind(&key.scopes).bind(int(now_ms())).execute(db).await?;
+    Ok(())
+}
+
+async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, StoreError> {
+    if let Some(key) = &job.idempotency_key {
+        let query = sqlx::query("SELECT digest, job FROM idempotency WHERE project = ? AND key = ?");
+        if let Some(row) = query.bind(&job.project).bind(key).fetch_optional(&mut *db).await? {
+            let same = digest_of(row.try_get("digest")?)? == job.envelope_digest;
+            let earlier = job_of(row.try_get("job")?)?;
+            return Ok(if same { Written::Existing(earlier) } else { Written::Mismatch(earlier) });
+        }
+        let query = sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
+        let query = query.bind(&job.project).bind(key).bind(job.envelope_digest.as_bytes().as_slice());
+        query.bind(job_bytes(job.job)).bind(int(job.accepted_ms)).execute(&mut *db).await?;
+    }
+    let query = sqlx::query(
+        "INSERT INTO jobs (id, project, client_job_id, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query.bind(job_bytes(job.job)).bind(&job.project).bind(&job.client_job_id).bind(&job.trace_id).bind(&job.op);
+    let query = query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
+    query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms)).execute(db).await?;
+    Ok(Written::Done)
+}
+
+async fn reject(db: &mut SqliteConnection, request: &RejectedRequest) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO jobs (id, project, trace_id, op, envelope_digest, phase, code, accepted_ms, finished_ms, document) \
+         VALUES (?, ?, ?, '', ?, ?, ?, ?, ?, ?)",
+    );
+    let query = query.bind(job_bytes(request.job)).bind(&request.project).bind(&request.trace_id);
+    let query = query.bind(request.body.as_bytes().as_slice()).bind(Phase::Failed.as_str()).bind(request.code.as_str());
+    query.bind(int(request.at_ms)).bind(int(request.at_ms)).bind(&request.document).execute(db).await?;
+    Ok(())
+}
+
+async fn insert_accepted(db: &mut SqliteConnection, blobs: &Arc<Blobs>, row: &AcceptedRow) -> Result<(), StoreError> {
+    let (inline, digest) = if row.fragment.len() <= FRAGMENT_INLINE_BYTES_MAX {
+        (Some(row.fragment.as_slice()), None)
+    } else {
+        let (blobs, bytes) = (Arc::clone(blobs), row.fragment.clone());
+        let stored = tokio::task::spawn_blocking(move || blobs.put(&bytes)).await.map_err(|_| StoreError::Closed)??;
+        (None, Some(stored.as_bytes().to_vec()))
+    };
+    // The same shard twice would be a second acceptance: the first stands.
+    let query = sqlx::query(
+        "INSERT INTO accepted (job, stage, shard, body, fragment, fragment_digest) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    );
+    let query = query.bind(job_bytes(row.job)).bind(i64::from(row.stage)).bind(i64::from(row.shard));
+    query.bind(row.body.as_slice()).bind(inline).bind(digest).execute(db).await?;
+    Ok(())
+}
+
+async fn insert_attempt(db: &mut SqliteConnection, row: &AttemptRow) -> Result<(), StoreError> {
+    let query = sqlx::query("INSERT INTO attempts (job, stage, shard, lease, agent, code, body) VALUES (?, ?, ?, ?, ?, ?, ?)");
+    let query = query.bind(job_bytes(row.job)).bind(i64::from(row.stage)).bind(i64::from(row.shard)).bind(int(row.lease.0));
+    let query = query.bind(row.agent.0.as_bytes().as_slice()).bind(row.code.map(forge_contract::FailureCode::as_str));
+    query.bind(&row.body).execute(db).await?;
+    Ok(())
+}
+
+async fn insert_object(db: &mut SqliteConnection, bytes: &[u8]) -> Result<(), StoreError> {
+    let digest = Digest::of(bytes);
+    let query = sqlx::query("INSERT INTO objects (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING");
+    query.bind(digest.as_bytes().as_slice()).bind(bytes).execute(db).await?;
+    Ok(())
+}
+
+async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "UPDATE jobs SET phase = ?, code = ?, finished_ms = ?, document = ? WHERE id = ? AND finished_ms IS NULL RETURNING project",
+    );
+    let query = query.bind(job.phase.as_str()).bind(job.code.map(forge_contract::FailureCode::as_str));
+    let query = query.bind(int(job.finished_ms)).bind(&job.document).bind(job_bytes(job.job));
+    let Some(row) = query.fetch_optional(&mut *db).await? else {
+        // An end is written once; a second one changes nothing and settles nothing.
+        return Ok(());
+    };
+    let project: String = row.try_get("project")?;
+    for bytes in &job.objects {
+        insert_object(&mut *db, bytes).await?;
+    }
+    for (place, artifact) in job.artifacts.iter().enumerate() {
+        let query = sqlx::query("INSERT INTO artifacts (job, place, name, media_type, digest, bytes) VALUES (?, ?, ?, ?, ?, ?)");
+        let query = query.bind(job_bytes(job.job)).bind(int(place as u64)).bind(&artifact.name).bind(&artifact.media_type);
+        query.bind(artifact.digest.as_bytes().as_slice()).bind(int(artifact.bytes)).execute(&mut *db).await?;
+    }
+    let last = sqlx::query("SELECT seq, digest FROM ledger ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let (seq, previous) = match last {
+        Some(row) => (uint(row.try_get("seq")?) + 1, digest_of(row.try_get("digest")?)?),
+        None => (1, Digest::from_bytes([0; 32])),
+    };
+    let digest = LedgerLine::digest_of(&previous, &job.entry);
+    let query = sqlx::query("INSERT INTO ledger (seq, job, project, entry, previous, digest) VALUES (?, ?, ?, ?, ?, ?)");
+    let query = query.bind(int(seq)).bind(job_bytes(job.job)).bind(project).bind(&job.entry);
+    query.bind(previous.as_bytes().as_slice()).bind(digest.as_bytes().as_slice()).execute(db).await?;
+    Ok(())
+}
+
+async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<(), StoreError> {
+    let query = sqlx::query("SELECT digest FROM kernels WHERE name = ? AND version = ?");
+    if let Some(row) = query.bind(&kernel.name).bind(i64::from(kernel.version)).fetch_optional(&mut *db).await? {
+        let existing = digest_of(row.try_get("digest")?)?;
+        if existing == kernel.digest {
+            return Ok(());
+        }
+        return Err(StoreError::KernelTaken { label: format!("{}@{}", kernel.name, kernel.version), existing });
+    }
+    let query = sqlx::query("INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms) VALUES (?, ?, ?, ?, ?, ?)");
+    let query = query.bind(&kernel.name).bind(i64::from(kernel.version)).bind(kernel.digest.as_bytes().as_slice());
+    query.bind(int(kernel.bytes)).bind(&kernel.manifest).bind(int(now_ms())).execute(db).await?;
+    Ok(())
+}
+
+async fn redeem(db: &mut SqliteConnection, hash: &Digest, public_key: &[u8; 32]) -> Result<Written, StoreError> {
+    let agent = AgentId::of_public_key(public_key);
+    let id = agent.0.as_bytes().as_slice();
+    // The agent that redeemed a token may present it again (its first answer may have been lost); no other may.
+    let query = sqlx::query(
+        "UPDATE enrol_tokens SET redeemed_by = ?1, redeemed_ms = COALESCE(redeemed_ms, ?2) \
+         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project",
+    );
+    let now = int(now_ms());
+    let Some(row) = query.bind(id).bind(now).bind(hash.as_bytes().as_slice()).fetch_optional(&mut *db).await? else {
+        return Ok(Written::Redeemed(false));
+    };
+    let project: String = row.try_get("project")?;
+    let query = sqlx::query(
+        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state) VALUES (?, ?, ?, ?, ?, 'enrolled') \
+         ON CONFLICT DO NOTHING",
+    );
+    query.bind(id).bind(public_key.as_slice()).bind(project).bind(now).bind(now).execute(db).await?;
+    Ok(Written::Redeemed(true))
+}
+
+async fn reserve(db: &mut SqliteConnection) -> Result<Written, StoreError> {
+    let row = sqlx::query("SELECT value FROM meta WHERE name = 'leases'").fetch_optional(&mut *db).await?;
+    let next = match row {
+        Some(row) => {
+            let bytes: [u8; 8] = row.try_get::<&[u8], _>("value")?.try_into().map_err(|_| StoreError::Corrupt { what: "lease mark" })?;
+            u64::from_be_bytes(bytes)
+        }
+        None => 1,
+    };
+    let query = sqlx::query("INSERT INTO meta (name, value) VALUES ('leases', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1");
+    query.bind((next + LEASE_BLOCK).to_be_bytes().to_vec()).execute(db).await?;
+    Ok(Written::FirstLease(next))
+}

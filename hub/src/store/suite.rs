@@ -1,0 +1,221 @@
+//! The suite every backend passes. A backend gives a function that opens the same storage again and again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::Arc;
+
+use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
+
+use super::*;
+
+const FAR: u64 = 1 << 50;
+
+/// Runs every test; `open(false)` must reopen what earlier calls wrote.
+pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
+    let store = open(true).await;
+    for (id, name) in [("a", "first"), ("b", "second")] {
+        store.submit(Write::Project { id: id.into(), name: name.into() }).await.unwrap();
+    }
+    keys(&*store).await;
+    acceptance_and_idempotency(&*store).await;
+    order_and_isolation(&*store).await;
+    shards_survive_and_are_accepted_once(&*store).await;
+    an_end_is_written_once(&*store).await;
+    a_bad_change_leaves_its_neighbours(&*store).await;
+    tokens_work_once(&*store).await;
+    kernels_never_change(&*store).await;
+    let first = store.submit(Write::ReserveLeases).await.unwrap();
+    store.close().await;
+    assert!(matches!(store.submit(Write::ReserveLeases).await, Err(StoreError::Closed)));
+    drop(store);
+    reopened(&*open(false).await, &first).await;
+}
+
+fn job(number: u128) -> JobId {
+    JobId::new(1_000 + u64::try_from(number).unwrap(), number)
+}
+
+fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob {
+    NewJob {
+        job: job(number),
+        project: project.into(),
+        client_job_id: Some(format!("client-{number}")),
+        trace_id: "t".into(),
+        op: "mc@1 insurance.v1".into(),
+        envelope: body.into(),
+        envelope_digest: Digest::of(body.as_bytes()),
+        plan: "{}".into(),
+        accepted_ms: 7,
+        idempotency_key: key.map(Into::into),
+    }
+}
+
+async fn accept(store: &dyn Store, job: NewJob) -> Written {
+    store.submit(Write::Accept(Box::new(job))).await.unwrap()
+}
+
+async fn keys(store: &dyn Store) {
+    let hash = Digest::of(b"fpk_secret");
+    assert!(!store.has_keys().await.unwrap());
+    let key = NewKey { hash, project: "a".into(), hint: "fpk_sec".into(), scopes: "compute".into() };
+    store.submit(Write::Key(key.clone())).await.unwrap();
+    store.submit(Write::Key(key)).await.unwrap();
+    assert_eq!(store.key(&hash).await.unwrap().unwrap(), KeyRow { project: "a".into(), scopes: "compute".into() });
+    assert!(store.has_keys().await.unwrap());
+    assert_eq!(store.key(&Digest::of(b"other")).await.unwrap(), None);
+    store.submit(Write::RevokeKey { hash }).await.unwrap();
+    assert_eq!(store.key(&hash).await.unwrap(), None);
+}
+
+async fn acceptance_and_idempotency(store: &dyn Store) {
+    assert_eq!(accept(store, new_job(1, "a", Some("k"), "one")).await, Written::Done);
+    assert_eq!(accept(store, new_job(2, "a", Some("k"), "one")).await, Written::Existing(job(1)));
+    assert_eq!(accept(store, new_job(2, "a", Some("k"), "two")).await, Written::Mismatch(job(1)));
+    assert_eq!(store.job("a", job(2)).await.unwrap(), None);
+    // Another project's same key is another key.
+    assert_eq!(accept(store, new_job(3, "b", Some("k"), "two")).await, Written::Done);
+    let row = store.job("a", job(1)).await.unwrap().unwrap();
+    assert_eq!((row.phase, row.client_job_id.as_deref(), row.accepted_ms), (Phase::Running, Some("client-1"), 7));
+}
+
+async fn order_and_isolation(store: &dyn Store) {
+    // Not awaited one by one: the queue keeps the order and the batch is one transaction.
+    let acks: Vec<Ack> = (10..60).map(|n| store.submit(Write::Accept(Box::new(new_job(n, "a", None, "x"))))).collect();
+    for ack in acks {
+        assert_eq!(ack.await.unwrap(), Written::Done);
+    }
+    let newest = store.jobs("a", None, None, 3).await.unwrap();
+    assert_eq!(newest.iter().map(|row| row.job).collect::<Vec<_>>(), [job(59), job(58), job(57)]);
+    let next = store.jobs("a", Some(job(57)), Some(Phase::Running), 2).await.unwrap();
+    assert_eq!(next.iter().map(|row| row.job).collect::<Vec<_>>(), [job(56), job(55)]);
+    assert_eq!(store.jobs("a", None, Some(Phase::Failed), 9).await.unwrap(), []);
+    assert_eq!(store.job("b", job(59)).await.unwrap(), None);
+    assert_eq!(store.jobs("b", None, None, 9).await.unwrap().len(), 1);
+}
+
+fn shard(shard: u32, fragment: Vec<u8>) -> AcceptedRow {
+    AcceptedRow { job: job(1), stage: 0, shard, body: vec![1, 2], fragment }
+}
+
+fn attempt(shard: u32, lease: u64, code: Option<FailureCode>) -> AttemptRow {
+    let agent = AgentId(Digest::of(b"agent"));
+    AttemptRow { job: job(1), stage: 0, shard, lease: LeaseId(lease), agent, code, body: format!("{{\"lease\":{lease}}}") }
+}
+
+async fn shards_survive_and_are_accepted_once(store: &dyn Store) {
+    let large: Vec<u8> = (0..400_000u32).map(|n| n.to_le_bytes()[0]).collect();
+    for row in [shard(1, large.clone()), shard(0, vec![9]), shard(0, vec![8])] {
+        store.submit(Write::Accepted(Box::new(row))).await.unwrap();
+    }
+    assert_eq!(store.accepted(job(1)).await.unwrap(), [shard(0, vec![9]), shard(1, large)]);
+    assert_eq!(store.accepted(job(3)).await.unwrap(), []);
+    let attempts = [attempt(1, 5, None), attempt(0, 6, Some(FailureCode::AgentLost)), attempt(0, 7, None)];
+    for row in attempts.clone() {
+        store.submit(Write::Attempt(Box::new(row))).await.unwrap();
+    }
+    let [late, first, second] = attempts;
+    let all = store.attempts(job(1), Page { offset: 0, limit: 10 }).await.unwrap();
+    assert_eq!(all, [first, second.clone(), late]);
+    assert_eq!(store.attempts(job(1), Page { offset: 1, limit: 1 }).await.unwrap(), [second]);
+    assert_eq!(store.attempts_count(job(1)).await.unwrap(), 3);
+}
+
+fn end(number: u128, document: &str) -> FinishedJob {
+    let object = b"result".to_vec();
+    FinishedJob {
+        job: job(number),
+        phase: Phase::Completed,
+        code: None,
+        finished_ms: 9,
+        document: document.into(),
+        artifacts: vec![ArtifactRow {
+            name: "result_json".into(),
+            media_type: "application/json".into(),
+            digest: Digest::of(&object),
+            bytes: 6,
+        }],
+        objects: vec![object],
+        entry: format!("{{\"job\":{number}}}"),
+    }
+}
+
+async fn an_end_is_written_once(store: &dyn Store) {
+    store.submit(Write::Finish(Box::new(end(1, "first")))).await.unwrap();
+    store.submit(Write::Finish(Box::new(end(1, "second")))).await.unwrap();
+    store.submit(Write::Finish(Box::new(end(3, "other")))).await.unwrap();
+    let row = store.job("a", job(1)).await.unwrap().unwrap();
+    assert_eq!((row.phase, row.finished_ms, row.document.as_deref()), (Phase::Completed, Some(9), Some("first")));
+    assert_eq!(store.artifacts(job(1)).await.unwrap(), end(1, "").artifacts);
+    assert_eq!(store.object(&Digest::of(b"result")).await.unwrap().unwrap(), b"result");
+    assert_eq!(store.object(&Digest::of(b"nothing")).await.unwrap(), None);
+    let lines = store.ledger(Page { offset: 0, limit: 9 }).await.unwrap();
+    assert_eq!(lines.iter().map(|line| (line.seq, line.job)).collect::<Vec<_>>(), [(1, job(1)), (2, job(3))]);
+    assert_eq!(lines[0].previous, Digest::from_bytes([0; 32]));
+    assert_eq!(lines[1].previous, lines[0].digest);
+    for line in &lines {
+        assert_eq!(line.digest, LedgerLine::digest_of(&line.previous, &line.entry));
+    }
+}
+
+async fn a_bad_change_leaves_its_neighbours(store: &dyn Store) {
+    let before = store.submit(Write::Accept(Box::new(new_job(70, "a", None, "x"))));
+    let bad = store.submit(Write::Accept(Box::new(new_job(71, "no such project", None, "x"))));
+    let after = store.submit(Write::Accept(Box::new(new_job(72, "a", None, "x"))));
+    assert_eq!(before.await.unwrap(), Written::Done);
+    assert!(bad.await.is_err());
+    assert_eq!(after.await.unwrap(), Written::Done);
+    assert!(store.job("a", job(70)).await.unwrap().is_some());
+    assert!(store.job("a", job(72)).await.unwrap().is_some());
+}
+
+async fn tokens_work_once(store: &dyn Store) {
+    let (good, old) = (Digest::of(b"token"), Digest::of(b"old"));
+    store.submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR }).await.unwrap();
+    store.submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1 }).await.unwrap();
+    let redeem = async |hash, key: u8| store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();
+    assert_eq!(redeem(old, 1).await, Written::Redeemed(false));
+    assert_eq!(redeem(Digest::of(b"unknown"), 1).await, Written::Redeemed(false));
+    assert_eq!(redeem(good, 1).await, Written::Redeemed(true));
+    assert_eq!(redeem(good, 1).await, Written::Redeemed(true));
+    assert_eq!(redeem(good, 2).await, Written::Redeemed(false));
+    let agent = AgentId::of_public_key(&[1; 32]);
+    assert_eq!(store.agent_key(agent).await.unwrap(), Some([1; 32]));
+    assert_eq!(store.agent_key(AgentId::of_public_key(&[2; 32])).await.unwrap(), None);
+    store.submit(Write::AgentState { agent, state: "connected", capability: Some("{}".into()) }).await.unwrap();
+    store.submit(Write::AgentState { agent, state: "gone", capability: None }).await.unwrap();
+    let agents = store.agents().await.unwrap();
+    assert_eq!(agents.len(), 1);
+    assert_eq!((agents[0].state.as_str(), agents[0].capability.as_deref()), ("gone", Some("{}")));
+    assert_eq!(agents[0].quarantined, None);
+    for code in [FailureCode::VerificationMismatch, FailureCode::AgentLost] {
+        store.submit(Write::Quarantine { agent, code }).await.unwrap();
+    }
+    assert_eq!(store.agents().await.unwrap()[0].quarantined, Some(FailureCode::VerificationMismatch));
+    assert_eq!(store.submit(Write::Barrier).await.unwrap(), Written::Done);
+}
+
+async fn kernels_never_change(store: &dyn Store) {
+    let kernel = |bytes: &[u8]| KernelRow {
+        name: "mc".into(),
+        version: 1,
+        digest: Digest::of(bytes),
+        bytes: bytes.len() as u64,
+        manifest: "{}".into(),
+    };
+    store.submit(Write::Kernel(Box::new(kernel(b"one")))).await.unwrap();
+    store.submit(Write::Kernel(Box::new(kernel(b"one")))).await.unwrap();
+    let refused = store.submit(Write::Kernel(Box::new(kernel(b"two")))).await;
+    assert!(matches!(refused, Err(StoreError::KernelTaken { existing, .. }) if existing == Digest::of(b"one")));
+    assert_eq!(store.kernels().await.unwrap(), [kernel(b"one")]);
+}
+
+async fn reopened(store: &dyn Store, first: &Written) {
+    let Written::FirstLease(before) = first else { panic!("{first:?}") };
+    let Written::FirstLease(after) = store.submit(Write::ReserveLeases).await.unwrap() else { panic!() };
+    assert!(after > *before + 1_000_000, "a lease number could come twice");
+    let waiting = store.unfinished().await.unwrap();
+    assert_eq!(waiting.len(), 52);
+    assert_eq!((waiting[0].job, waiting[0].envelope.as_str(), waiting[0].plan.as_str()), (job(10), "x", "{}"));
+    assert_eq!(store.accepted(job(1)).await.unwrap().len(), 2);
+    store.ready().await.unwrap();
+    store.close().await;
+}
