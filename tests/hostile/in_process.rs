@@ -141,27 +141,3 @@ fn the_shard_does_not_say_more_than_its_units() {
     assert_eq!(completed.units[3].digest, unit.fragment.digest());
     assert_eq!(completed.units[3].fuel, unit.fuel);
 }
-
-#[test]
-fn an_interrupted_unit_is_no_verdict() {
-    let mut task = task("spin", PartKind::Count);
-    task.limits.fuel = forge_contract::limits::FUEL_MAX;
-    let kernel = kernel("spin", Backend::CraneliftSpeed);
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let failure = std::thread::scope(|scope| {
-        let (kernel, done) = (&kernel, &done);
-        // Interrupts until the unit is gone, so it does not matter when the unit starts.
-        let interrupter = scope.spawn(move || {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                kernel.interrupt();
-                std::thread::yield_now();
-            }
-        });
-        let failure = local::run_unit(kernel, &task, 0, &inputs(&task)).unwrap_err();
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        interrupter.join().unwrap();
-        failure
-    });
-    assert_eq!(failure.code, FailureCode::AgentDeadline);
-    assert_eq!(failure.code.blame(), forge_contract::failure::Blame::Machine);
-}

@@ -8,7 +8,7 @@ use forge_contract::manifest::PartKind;
 use forge_contract::report::Outcome;
 use forge_contract::{Failure, FailureCode};
 use forge_sandbox::engine::Backend;
-use forge_sandbox::{CageLevel, Compiler, ShardResult, Worker, WorkerError, local};
+use forge_sandbox::{CageLevel, CompileLimits, Compiler, ShardResult, Worker, WorkerError, local};
 use tokio::sync::watch;
 
 use crate::kernels::{component, failing, inputs, task};
@@ -112,6 +112,30 @@ async fn what_cannot_be_compiled_is_a_failure_of_the_component() {
     let compiler = Compiler::new(program(), vec!["compile".into()], CageLevel::Available);
     let failure = compiler.compile(b"\0asm\x01\0\0\0").await.unwrap_err();
     assert_eq!(failure.code, FailureCode::AgentCompile);
+}
+
+/// A table of branches to as many places: its compile time grows with the square of its length.
+fn compile_bomb() -> Vec<u8> {
+    let depth = 20_000;
+    let targets: Vec<String> = (0..depth).map(|target| target.to_string()).collect();
+    let (open, close) = ("block ".repeat(depth), "end local.get 0 drop ".repeat(depth));
+    let function = format!("(func (param i32) {open} local.get 0 br_table {} {close})", targets.join(" "));
+    wat::parse_str(format!("(component (core module {function}))")).unwrap()
+}
+
+#[tokio::test]
+async fn a_compile_bomb_meets_its_limits_and_the_next_component_compiles() {
+    let bomb = compile_bomb();
+    let compiler = Compiler::new(program(), vec!["compile".into()], CageLevel::Available);
+    for (limits, words) in [
+        (CompileLimits { cpu_seconds: 1, memory_bytes: 2 << 30 }, "processor time"),
+        (CompileLimits { cpu_seconds: 60, memory_bytes: 64 << 20 }, "bytes of memory"),
+    ] {
+        let failure = compiler.clone().with_limits(limits).compile(&bomb).await.map(drop).unwrap_err();
+        assert_eq!(failure.code, FailureCode::AgentCompile, "{failure}");
+        assert!(failure.detail.contains(words), "{failure}");
+    }
+    compile("honest").await.unwrap();
 }
 
 #[tokio::test]

@@ -91,8 +91,9 @@ fn set_semantics(config: &mut Config) {
     config.cranelift_nan_canonicalization(true);
     // Relaxed SIMD is not in the allow-list; should it ever be, it stays deterministic.
     config.relaxed_simd_deterministic(true);
-    // Only to kill: a wall-clock backstop, never a verdict.
-    config.epoch_interruption(true);
+    // Fuel bounds the work and the parent kills the process when time is up, so a check on every loop for the same end
+    // would only cost time: 4% of mc@1, measured.
+    config.epoch_interruption(false);
     // Where the stack ends, so that recursion ends in a trap and not in a fault.
     config.max_wasm_stack(WASM_STACK_BYTES);
     // Unused without async, yet the engine insists that it is not the smaller one.

@@ -115,8 +115,6 @@ impl UnitRunner {
     fn call_in(&self, store: &mut Store<HostState>, task: &Task, argument: &wit::Task) -> wasmtime::Result<Called> {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(engine::HOSTCALL_BYTES_MAX);
-        // Epochs only ever rise when this process wants the unit dead.
-        store.set_epoch_deadline(1);
         store.set_fuel(task.limits.fuel)?;
         let instance = self.pre.instantiate(&mut *store)?;
         // Instantiation may cost differently elsewhere; from here on every instruction counts the same everywhere.

@@ -30,4 +30,4 @@ pub use cage::{CageLevel, CageReport};
 pub use engine::engine_profile;
 pub use execute::{ShardResult, UnitRun, UnitRunner};
 pub use inputs::Inputs;
-pub use worker::{Compiler, Worker, WorkerError, compile_main, worker_main};
+pub use worker::{CompileLimits, Compiler, Worker, WorkerError, compile_main, worker_main};

@@ -4,7 +4,6 @@
 
 use forge_contract::task::Task;
 use forge_contract::{Failure, FailureCode};
-use wasmtime::Engine;
 
 use crate::engine::{self, Backend};
 use crate::execute::{self, ShardResult, UnitRun, UnitRunner, with_ample_stack};
@@ -13,7 +12,6 @@ use crate::inputs::Inputs;
 /// A kernel compiled by one backend, loaded in this process.
 pub struct LocalKernel {
     runner: UnitRunner,
-    engine: Engine,
     code_bytes: usize,
 }
 
@@ -26,7 +24,7 @@ pub fn compile(component: &[u8], backend: Backend) -> Result<LocalKernel, Failur
     let engine = engine::engine(backend).map_err(no_engine)?;
     let code = on_own_thread(|| crate::code::compile(&engine, component))?;
     let runner = UnitRunner::load(&engine, &code)?;
-    Ok(LocalKernel { runner, engine, code_bytes: code.len() })
+    Ok(LocalKernel { runner, code_bytes: code.len() })
 }
 
 impl LocalKernel {
@@ -34,11 +32,6 @@ impl LocalKernel {
     #[must_use]
     pub fn code_bytes(&self) -> usize {
         self.code_bytes
-    }
-
-    /// Ends whatever runs now with `agent.deadline`.
-    pub fn interrupt(&self) {
-        self.engine.increment_epoch();
     }
 }
 

@@ -59,7 +59,6 @@ fn of_trap(trap: Trap) -> Failure {
     let code = match trap {
         Trap::OutOfFuel => FailureCode::AgentFuelExhausted,
         Trap::StackOverflow => FailureCode::AgentStackOverflow,
-        Trap::Interrupt => FailureCode::AgentDeadline,
         _ => FailureCode::AgentTrap,
     };
     Failure::new(code, trap.to_string())

@@ -101,7 +101,7 @@ mod linux {
             ("shmget", libc::SYS_shmget, [0, 4096, 0, 0, 0]),
             ("landlock_restrict_self", libc::SYS_landlock_restrict_self, [0, 0, 0, 0, 0]),
             ("seccomp", libc::SYS_seccomp, [1, 0, 0, 0, 0]),
-            ("ioctl", libc::SYS_ioctl, [0, libc::TIOCSTI as usize, path, 0, 0]),
+            ("ioctl", libc::SYS_ioctl, [0, usize::try_from(libc::TIOCSTI).unwrap(), path, 0, 0]),
             ("dup", libc::SYS_dup, [0, 0, 0, 0, 0]),
             ("init_module", libc::SYS_init_module, [0, 0, 0, 0, 0]),
             ("reboot", libc::SYS_reboot, [0, 0, 0, 0, 0]),

@@ -170,7 +170,25 @@ fn set_limits(limits: ProcessLimits) -> rustix::io::Result<()> {
     // The standard three are open; no other can be.
     setrlimit(Resource::Nofile, exactly(3))?;
     if let Some(seconds) = limits.cpu_seconds {
-        setrlimit(Resource::Cpu, exactly(seconds))?;
+        end_when_time_is_up()?;
+        // The soft limit lets the process say why it ends; the hard one does not ask.
+        setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(2)) })?;
     }
     Ok(())
+}
+
+/// Turns SIGXCPU into an exit code. Left to itself, the first process of a namespace does not even notice it.
+fn end_when_time_is_up() -> rustix::io::Result<()> {
+    extern "C" fn end(_: libc::c_int) {
+        #[expect(unsafe_code, reason = "a signal handler may call nothing that is not async-signal-safe")]
+        // SAFETY: `_exit` is async-signal-safe and does not return.
+        unsafe {
+            libc::_exit(super::CPU_SPENT)
+        }
+    }
+    let handler: extern "C" fn(libc::c_int) = end;
+    #[expect(unsafe_code, reason = "setting a signal handler has no safe wrapper")]
+    // SAFETY: the handler is a function of the signature that `signal` documents, and does nothing but end the process.
+    let before = unsafe { libc::signal(libc::SIGXCPU, handler as usize) };
+    if before == libc::SIG_ERR { Err(rustix::io::Errno::from_raw_os_error(last_errno())) } else { Ok(()) }
 }

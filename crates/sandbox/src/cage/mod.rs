@@ -144,6 +144,9 @@ impl fmt::Display for CageReport {
     }
 }
 
+/// Exit code of a process that used up its processor time: the shell's for SIGXCPU.
+pub const CPU_SPENT: i32 = 152;
+
 /// Limits of a caged process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessLimits {

@@ -9,7 +9,7 @@ mod frame;
 mod runner;
 
 pub use child::{compile_main, worker_main};
-pub use compiler::Compiler;
+pub use compiler::{CompileLimits, Compiler};
 pub use runner::Worker;
 
 use std::ffi::OsString;
