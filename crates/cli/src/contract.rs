@@ -1,0 +1,46 @@
+//! Contracts: where they are read from and how they are repeated.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::target::Target;
+
+/// The quickstart's contract, as the product's documentation has it.
+pub const QUICKSTART: &str = include_str!("../../../examples/quickstart.json");
+
+/// The text of a contract file; `-` reads stdin. The text goes to the hub as it is: the hub says what is wrong.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(path: &Path) -> Result<String> {
+    if path.as_os_str() == "-" {
+        return std::io::read_to_string(std::io::stdin()).context("cannot read a contract from stdin");
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A `curl` command that submits `contract`.
+#[must_use]
+pub fn curl(target: &Target, contract: &str) -> String {
+    let compact = serde_json::from_str::<Value>(contract).map_or_else(|_| contract.to_owned(), |value| value.to_string());
+    let key = target.key.as_deref().unwrap_or("<your_api_key>");
+    let quoted = compact.replace('\'', "'\\''");
+    format!(
+        "curl -X POST {}/api/v0/ops/execute \\\n  -H \"Authorization: Bearer {key}\" \\\n  -H \"Content-Type: application/json\" \\\n  -d '{quoted}'\n",
+        target.url
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curl_line_survives_quotes() {
+        let target = Target { url: "http://h:1".into(), key: None };
+        let line = curl(&target, r#"{ "a": "it's" }"#);
+        assert!(line.ends_with("-d '{\"a\":\"it'\\''s\"}'\n"), "{line}");
+    }
+}

@@ -1,0 +1,65 @@
+//! `forgepool plan`: what a contract would do and cost.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::exit::Outcome;
+use crate::table::{Align, Table};
+use crate::target::TargetArgs;
+use crate::{contract, number, screen};
+
+/// Shows the plan and the quote of a contract. Nothing runs, nothing is charged.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The contract as JSON (see examples/); `-` reads stdin
+    #[arg(value_name = "CONTRACT.json")]
+    contract: PathBuf,
+    /// Print the hub's answer as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The file, the connection, or the hub's refusal.
+pub async fn run(args: Args) -> Result<Outcome> {
+    let contract = contract::read(&args.contract)?;
+    let client = Client::new(args.target.resolve()?)?;
+    let answer = client.plan(&contract).await?;
+    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
+    Ok(Outcome::Done)
+}
+
+fn render(answer: &Value) -> String {
+    let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
+    let count = |value: Option<&Value>| value.and_then(Value::as_u64).map_or_else(String::new, number::count);
+    let mut facts = Table::new(&[("", Align::Left), ("", Align::Left)]);
+    for (meaning, value) in [
+        ("op", text("/plan/op")),
+        ("component", text("/plan/component")),
+        ("root seed", text("/root_seed")),
+        ("replay key", text("/replay_key")),
+        ("plan digest", text("/plan_digest")),
+        ("iterations", count(answer.get("iterations"))),
+        ("quote", format!("{} credits, {} fuel", answer.pointer("/quote/credits").unwrap_or(&Value::Null), count(answer.pointer("/quote/fuel")))),
+    ] {
+        facts.row([meaning.to_owned(), value]);
+    }
+    let mut stages = Table::new(&[
+        ("stage", Align::Left),
+        ("units", Align::Right),
+        ("shards", Align::Right),
+        ("units per shard", Align::Right),
+    ]);
+    for stage in answer.pointer("/plan/stages").and_then(Value::as_array).into_iter().flatten() {
+        let name = stage.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
+        stages.row([name, count(stage.get("units")), count(stage.get("shards")), count(stage.get("shard_units"))]);
+    }
+    format!("{}\n{}", facts.render(), stages.render())
+}
