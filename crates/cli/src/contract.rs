@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use crate::target::Target;
 
@@ -24,7 +23,7 @@ pub fn read(path: &Path) -> Result<String> {
 /// A `curl` command that submits `contract`.
 #[must_use]
 pub fn curl(target: &Target, contract: &str) -> String {
-    let compact = serde_json::from_str::<Value>(contract).map_or_else(|_| contract.to_owned(), |value| value.to_string());
+    let compact = compact(contract);
     let key = target.key.as_deref().unwrap_or("<your_api_key>");
     let quoted = compact.replace('\'', "'\\''");
     format!(
@@ -33,9 +32,30 @@ pub fn curl(target: &Target, contract: &str) -> String {
     )
 }
 
+/// JSON without the white space between its tokens; order and spelling stay.
+fn compact(json: &str) -> String {
+    let (mut text, mut quoted, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for character in json.chars() {
+        if quoted || !character.is_ascii_whitespace() {
+            text.push(character);
+        }
+        quoted ^= character == '"' && !escaped;
+        escaped = quoted && character == '\\' && !escaped;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn compact_changes_no_value() {
+        assert_eq!(compact(r#"{ "b c": "x \" y",  "a": [1.0, "\\"] }"#), r#"{"b c":"x \" y","a":[1.0,"\\"]}"#);
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&compact(QUICKSTART)), value(QUICKSTART));
+    }
 
     #[test]
     fn the_curl_line_survives_quotes() {

@@ -6,7 +6,7 @@ pub fn count(value: u64) -> String {
     group(&value.to_string())
 }
 
-/// A measured value: two decimals where it is large, six significant digits where it is small.
+/// A measured value: the larger, the fewer decimals.
 #[must_use]
 pub fn value(value: f64) -> String {
     let magnitude = value.abs();
@@ -18,6 +18,8 @@ pub fn value(value: f64) -> String {
         group(&format!("{value:.0}"))
     } else if magnitude >= 100.0 || magnitude == 0.0 {
         group(&format!("{value:.2}"))
+    } else if magnitude >= 1.0 {
+        format!("{value:.4}")
     } else {
         format!("{value:.6}")
     }
@@ -108,7 +110,7 @@ mod tests {
             (250_000.0, "250,000.00"),
             (22_925_870.194, "22,925,870"),
             (0.132_628_578, "0.132629"),
-            (8.34, "8.340000"),
+            (8.34, "8.3400"),
             (1e-13, "1.00000e-13"),
         ] {
             assert_eq!(value(number), text);

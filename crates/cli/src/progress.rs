@@ -158,7 +158,7 @@ mod tests {
         let data = r#"{"status":"RUNNING","units_done":4,"units_total":16,"agents_active":4,
             "estimate":{"name":"loss","n":262144,"mean":1853.5,"ci95_half_width":18.3}}"#;
         let step = Step::read(&event(data)).unwrap();
-        assert_eq!(step.message(), "262,144 iterations · loss mean 1,853.50 ± 18.300000 · 4 agents");
+        assert_eq!(step.message(), "262,144 iterations · loss mean 1,853.50 ± 18.3000 · 4 agents");
         assert_eq!(percent(&step), 25);
     }
 

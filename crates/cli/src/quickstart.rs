@@ -11,6 +11,9 @@ use crate::pool::{Layout, Pool, PoolError};
 use crate::target::Target;
 use crate::{contract, parent, result, run, screen, up};
 
+/// Rounds after which a pool counts as warm whether or not every agent took part.
+const WARM_UPS_MAX: u32 = 8;
+
 /// Starts a pool of real processes, runs the quickstart's contract on it, shows the result, and proves that it repeats.
 ///
 /// The contract is the one of the product's documentation. It runs on one pool of agents, then again on another with
@@ -39,7 +42,10 @@ pub async fn run(args: Args) -> Result<Outcome> {
 }
 
 async fn both(args: &Args, dir: &Path) -> Result<Outcome> {
-    screen::print(&format!("Starting a hub and {} on this machine.\n", agents(args.agents)))?;
+    screen::print(&format!(
+        "Starting a hub and {} on this machine; each agent fetches the kernel by its digest and compiles it.\n",
+        agents(args.agents)
+    ))?;
     let first = once(args.agents, &dir.join("first")).await?;
     screen::print(&format!("\n{}", result::render(&first)))?;
     if status(&first) != "COMPLETED" {
@@ -79,17 +85,32 @@ async fn once(agents: u32, data: &Path) -> Result<Value> {
     let mut pool = Pool::start(layout).await?;
     let target = pool.target();
     let state = tokio::select! {
-        state = submit(target) => state,
+        state = submit(target, agents) => state,
         error = hub_end(&mut pool) => Err(error.into()),
     };
     pool.stop().await;
     state
 }
 
-async fn submit(target: Target) -> Result<Value> {
+async fn submit(target: Target, agents: u32) -> Result<Value> {
     let client = Client::new(target)?;
+    warm_up(&client, agents).await?;
     let job = client.submit(contract::QUICKSTART).await?;
     run::watch(&client, &job, false).await
+}
+
+/// Lets every agent fetch and compile the kernel, with the same job under other seeds: the first agent that is ready
+/// would do all of so small a job alone.
+async fn warm_up(client: &Client, agents: u32) -> Result<()> {
+    for round in 0..WARM_UPS_MAX {
+        let seed = format!("WARM_UP_{round}");
+        let job = client.submit(&contract::QUICKSTART.replace("ROOT_SEED_QUICKSTART", &seed)).await?;
+        let state = run::watch(client, &job, true).await?;
+        if result::metric(&state, "agents_used") >= Some(u64::from(agents)) || status(&state) != "COMPLETED" {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn hub_end(pool: &mut Pool) -> PoolError {
@@ -102,10 +123,10 @@ async fn hub_end(pool: &mut Pool) -> PoolError {
 
 fn comparison(first: &Value, again: &Value, same: bool) -> String {
     let line = |state: &Value| {
-        let agents = result::metric(state, "agents_used").map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let shards = result::metric(state, "shards").map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let used = result::metric(state, "agents_used").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let shards = result::metric(state, "shards").unwrap_or(0);
         let digest = result::digest(state).unwrap_or_else(|| "no digest".to_owned());
-        format!("  {agents} agents, {shards} shards: {digest}\n")
+        format!("  {digest}  by {}, {shards} shards\n", agents(used))
     };
     let verdict = if same {
         "  Equal, bit for bit.\n"

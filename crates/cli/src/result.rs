@@ -126,6 +126,11 @@ fn remark(distribution: &Map<String, Value>, field: &str) -> String {
     {
         return format!("95 %: {} to {}", number::value(low), number::value(high));
     }
+    if field == "p50"
+        && let Some(error) = statistic(distribution, "quantile_relative_error")
+    {
+        return format!("quantiles are within {}", number::percent(error));
+    }
     String::new()
 }
 
