@@ -16,6 +16,8 @@ use crate::plan::Plan;
 
 /// Ended leases remembered, so that a late answer is recorded with its shard.
 const ENDED_MAX: usize = 4096;
+/// Rounds of timers and dispatch for one event.
+const ROUNDS_MAX: usize = 16;
 
 /// How the pool behaves.
 #[derive(Clone, Debug)]
@@ -180,8 +182,14 @@ impl Pool {
             Event::Tick => {}
             Event::ShutdownRequested => self.stop(now, actions),
         }
-        self.advance(now, actions);
-        self.dispatch(now, actions);
+        for _ in 0..ROUNDS_MAX {
+            self.advance(now, actions);
+            self.dispatch(now, actions);
+            // What was given out may have made something else due, such as a copy of a slow last shard.
+            if self.deadline().is_none_or(|at| at > now) {
+                break;
+            }
+        }
     }
 
     /// When to send [`Event::Tick`] at the latest.
@@ -413,19 +421,30 @@ impl Pool {
 
     /// The best free agent for a job, and a shard for it.
     fn place(&mut self, id: JobId) -> Option<((Placement, SessionId), u32, Reason)> {
+        let plenty = self.is_plenty();
         let job = self.jobs.get_mut(&id)?;
         if !job.is_hungry(&self.agents) {
             return None;
         }
         let used = job.is_at_agent_limit().then(|| job.candidates(&self.agents));
         let mut offer = |place: (Placement, SessionId)| {
-            let (shard, reason) = job.offer(place.1, &self.agents)?;
+            let (shard, reason) = job.offer(place.1, &self.agents, plenty)?;
             Some((place, shard, reason))
         };
         match used {
             Some(used) => used.into_iter().find_map(&mut offer),
             None => self.agents.free().find_map(&mut offer),
         }
+    }
+
+    /// Whether all jobs together have more shards left than there are cores. Were it asked of each job alone, the last
+    /// shards of a small one would never find room beside a large one that holds work ahead.
+    fn is_plenty(&self) -> bool {
+        let mut left = 0u64;
+        self.jobs.values().any(|job| {
+            left = left.saturating_add(job.fresh_left());
+            left > self.agents.cores()
+        })
     }
 
     fn give(&mut self, now: Millis, id: JobId, (placement, session): (Placement, SessionId), (shard, reason): (u32, Reason), actions: &mut Vec<Action>) {

@@ -160,11 +160,15 @@ impl Job {
         max > 0 && self.active.len() as u64 >= max
     }
 
-    /// The next shard for an agent.
-    pub fn offer(&mut self, session: SessionId, agents: &Agents) -> Option<(u32, Reason)> {
+    /// Shards never given out.
+    pub fn fresh_left(&self) -> u64 {
+        self.run.fresh_left()
+    }
+
+    /// The next shard for an agent. `plenty`: there is more work than cores, so agents may hold some ahead.
+    pub fn offer(&mut self, session: SessionId, agents: &Agents, plenty: bool) -> Option<(u32, Reason)> {
         let agent = agents.agent(session)?;
         let need = self.need();
-        let plenty = self.run.fresh_left() > agents.cores();
         if !agents.suits(agent, &need) || !agents.has_room(agent, &need, plenty) {
             return None;
         }
@@ -384,7 +388,7 @@ impl Job {
         match self.fold_stage() {
             Err(failure) => self.fail(now, failure, fx),
             Ok(bytes) => {
-                let index = self.run.index;
+                let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX).saturating_sub(1);
                 let read_later = self.plan.stages.iter().flat_map(|stage| &stage.inputs).any(|i| i.source == PlannedSource::Stage { index });
                 if let (true, Some(done)) = (read_later, self.fragments.last()) {
                     fx.actions.push(Action::Publish { job: self.id, digest: done.digest, bytes: bytes.into() });

@@ -27,11 +27,19 @@ pub fn shards(units: u64, fuel_expected: u64, policy: &Policy) -> Option<(u64, u
         return None;
     }
     let wanted = match policy.shards {
-        Some(target) => floor_power(units.div_ceil(u64::from(target).max(1))),
+        Some(target) => nearest(units, u64::from(target)),
         None => automatic(units, fuel_expected, policy),
     };
     let shard_units = wanted.clamp(least, SHARD_UNITS_MAX);
     u32::try_from(units.div_ceil(shard_units)).ok().map(|shards| (shard_units, shards))
+}
+
+/// The power of two that gives a number of shards nearest to the target.
+fn nearest(units: u64, target: u64) -> u64 {
+    let few = units.div_ceil(target.max(1)).next_power_of_two();
+    let many = (few / 2).max(1);
+    let (below, above) = (units.div_ceil(few), units.div_ceil(many));
+    if target.abs_diff(below) <= above.abs_diff(target) { few } else { many }
 }
 
 fn automatic(units: u64, fuel_expected: u64, policy: &Policy) -> u64 {
@@ -69,7 +77,9 @@ mod tests {
             ((16, mc, policy(1, 10, None)), (1, 16)),
             ((153, mc, policy(1, 50, None)), (1, 153)),
             ((1_526, mc, policy(1, 10, None)), (16, 96)),
-            ((1_526, mc, policy(1, 0, Some(7))), (128, 12)),
+            ((1_526, mc, policy(1, 0, Some(7))), (256, 6)),
+            ((1_526, mc, policy(1, 0, Some(10))), (128, 12)),
+            ((223, mc, policy(1, 0, Some(1))), (256, 1)),
             ((15_259, mc, policy(0, 0, None)), (64, 239)),
             ((1, 10_000_000_000, policy(0, 0, None)), (1, 1)),
             ((16, 1_000, policy(0, 0, None)), (16, 1)),

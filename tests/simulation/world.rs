@@ -1,0 +1,418 @@
+//! Virtual time around one pool: agents, links, and the hub's durable records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::task::Task;
+use forge_contract::{AgentId, Capability, Digest, FailureCode, JobId, LeaseId};
+use forge_lifecycle::action::{Accepted, Action, JobOutcome, Record, StageFragment};
+use forge_lifecycle::event::{Event, SessionId};
+use forge_lifecycle::plan::Plan;
+use forge_lifecycle::pool::{Pool, Settings};
+
+use crate::dice::Dice;
+use crate::kernel;
+
+/// How an agent behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Honest,
+    /// Takes leases and never answers.
+    Hangs,
+    /// Answers each lease twice.
+    Repeats,
+    /// Its answers are other bits, of its own.
+    Lies,
+    /// Its answers are no fragments.
+    Garbles,
+    /// Every attempt fails for a reason of the machine.
+    Breaks,
+    /// Answers for other leases than its own too.
+    Steals,
+}
+
+pub struct Machine {
+    pub manner: Manner,
+    pub cores: u32,
+    /// Virtual milliseconds per shard.
+    pub shard_ms: u64,
+    session: Option<SessionId>,
+    held: BTreeSet<LeaseId>,
+}
+
+enum Happening {
+    ToPool(u64, Box<Event>),
+    Join(usize),
+    Leave(usize),
+    Crash,
+}
+
+/// What an honest agent would say of a task; a kernel may fail instead.
+pub type Compute = fn(&Task, &[StageFragment]) -> Outcome;
+
+pub fn honest(task: &Task, inputs: &[StageFragment]) -> Outcome {
+    Outcome::Completed(kernel::shard(task, inputs))
+}
+
+pub struct World {
+    pub dice: Dice,
+    pub pool: Pool,
+    pub now: u64,
+    pub machines: Vec<Machine>,
+    pub settings: Settings,
+    pub compute: Compute,
+    /// Messages lost, percent.
+    pub loss: u64,
+    pub jobs: BTreeMap<JobId, Arc<Plan>>,
+    pub started: BTreeMap<JobId, u64>,
+    pub finished: BTreeMap<JobId, JobOutcome>,
+    pub accepted: BTreeMap<(JobId, u32, u32), Accepted>,
+    pub quarantined: BTreeSet<AgentId>,
+    pub dispatched: u64,
+    pub crashes: u64,
+    /// Jobs in the order in which shards were given out.
+    pub turns: Vec<JobId>,
+    /// The hub dies in the middle of what the next message makes it do.
+    pub dies_next: bool,
+    published: Vec<StageFragment>,
+    queue: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+    life: u64,
+    sessions: u64,
+    last_lease: u64,
+    live: BTreeMap<LeaseId, (JobId, AgentId)>,
+}
+
+pub fn agent_id(machine: usize) -> AgentId {
+    AgentId::of_public_key(&[machine as u8 + 1; 32])
+}
+
+pub fn engine() -> Digest {
+    Digest::of(b"engine")
+}
+
+impl World {
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        Self {
+            dice: Dice::new(seed),
+            pool: Pool::new(settings.clone()),
+            now: 1_000,
+            machines: Vec::new(),
+            settings,
+            compute: honest,
+            loss: 0,
+            jobs: BTreeMap::new(),
+            started: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+            dispatched: 0,
+            crashes: 0,
+            turns: Vec::new(),
+            dies_next: false,
+            published: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            life: 0,
+            sessions: 0,
+            last_lease: 0,
+            live: BTreeMap::new(),
+        }
+    }
+
+    pub fn machine(&mut self, manner: Manner, cores: u32, shard_ms: u64, joins_at: u64) -> usize {
+        self.machines.push(Machine { manner, cores, shard_ms, session: None, held: BTreeSet::new() });
+        let index = self.machines.len() - 1;
+        self.at(joins_at, Happening::Join(index));
+        index
+    }
+
+    pub fn leaves_at(&mut self, machine: usize, at: u64) {
+        self.at(at, Happening::Leave(machine));
+    }
+
+    pub fn joins_at(&mut self, machine: usize, at: u64) {
+        self.at(at, Happening::Join(machine));
+    }
+
+    pub fn crashes_at(&mut self, at: u64) {
+        self.at(at, Happening::Crash);
+    }
+
+    pub fn event_at(&mut self, at: u64, event: Event) {
+        // An event of the client, not of a connection: every life of the hub takes it.
+        self.at(at, Happening::ToPool(u64::MAX, Box::new(event)));
+    }
+
+    fn at(&mut self, at: u64, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), happening);
+    }
+
+    pub fn submit(&mut self, number: u128, plan: Plan) -> JobId {
+        let id = JobId::from_bits(number);
+        let plan = Arc::new(plan);
+        self.jobs.insert(id, Arc::clone(&plan));
+        self.started.insert(id, self.now);
+        self.tell(Event::JobAccepted { job: id, plan });
+        id
+    }
+
+    /// Runs until every job is over. Panics where that takes forever.
+    pub fn run(&mut self) {
+        for _ in 0..200_000 {
+            if self.finished.len() == self.jobs.len() {
+                return;
+            }
+            self.step();
+        }
+        panic!("no end: {} of {} jobs", self.finished.len(), self.jobs.len());
+    }
+
+    /// The next thing that happens, be it time alone.
+    pub fn step(&mut self) {
+        {
+            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let alarm = self.pool.deadline();
+            let Some(at) = [next, alarm].into_iter().flatten().min() else {
+                panic!("jobs wait and nothing will ever happen");
+            };
+            assert!(at < 100_000_000, "a day passed");
+            self.now = self.now.max(at);
+            if next.is_some_and(|next| next <= self.now) {
+                let (_, happening) = self.queue.pop_first().unwrap();
+                self.happen(happening);
+            } else {
+                self.tell(Event::Tick);
+                assert!(self.pool.deadline().is_none_or(|next| next > self.now), "the alarm does not move");
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ToPool(life, event) => {
+                if life == self.life || life == u64::MAX {
+                    if core::mem::take(&mut self.dies_next) { self.tell_and_die(*event) } else { self.tell(*event) }
+                }
+            }
+            Happening::Join(index) => self.join(index),
+            Happening::Leave(index) => {
+                if let Some(session) = self.machines[index].session.take() {
+                    self.machines[index].held.clear();
+                    self.tell(Event::AgentLeft { session });
+                }
+            }
+            Happening::Crash => self.crash(),
+        }
+    }
+
+    fn join(&mut self, index: usize) {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let machine = &mut self.machines[index];
+        machine.session = Some(session);
+        machine.held.clear();
+        let capability = Capability {
+            cores: machine.cores,
+            leases: machine.cores + 2,
+            memory_bytes: 1 << 30,
+            arch: "sim".into(),
+            os: "sim".into(),
+            cpu: true,
+            gpu: false,
+            labels: vec![],
+            engine: engine(),
+            cage: "none".into(),
+        };
+        self.tell(Event::AgentJoined { agent: agent_id(index), session, capability });
+    }
+
+    /// The hub dies and comes back from its records; agents reconnect.
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.life += 1;
+        self.live.clear();
+        let settings = Settings { first_lease: self.last_lease + 1, quarantined: self.quarantined.clone(), ..self.settings.clone() };
+        self.pool = Pool::new(settings);
+        for machine in &mut self.machines {
+            machine.held.clear();
+        }
+        let open: Vec<JobId> = self.jobs.keys().filter(|id| !self.finished.contains_key(id)).copied().collect();
+        for job in open {
+            let mut accepted: Vec<Accepted> = self.accepted.range((job, 0, 0)..=(job, u32::MAX, u32::MAX)).map(|(_, a)| a.clone()).collect();
+            self.dice.shuffle(&mut accepted);
+            let (plan, accepted_at) = (Arc::clone(&self.jobs[&job]), self.started[&job]);
+            self.tell(Event::JobRestored { job, plan, accepted, accepted_at });
+        }
+        for index in 0..self.machines.len() {
+            if self.machines[index].session.is_some() {
+                let at = self.now + self.dice.from(10, 800);
+                self.at(at, Happening::Join(index));
+            }
+        }
+    }
+
+    /// Gives the pool an event and performs what it asks, all of it.
+    pub fn tell(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.pool.apply(self.now, event, &mut actions);
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    /// Gives the pool an event, performs only some of what it asks, and lets the hub die there.
+    pub fn tell_and_die(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.pool.apply(self.now, event, &mut actions);
+        let kept = self.dice.from(0, actions.len() as u64) as usize;
+        for action in actions.into_iter().take(kept) {
+            self.perform(action);
+        }
+        self.crash();
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Dispatch { lease, agent, session, task, deadline_ms } => self.dispatch(lease, (agent, session), &task, deadline_ms),
+            Action::Revoke { lease, session } => {
+                self.live.remove(&lease);
+                if let Some(machine) = self.machines.iter_mut().find(|m| m.session == Some(session)) {
+                    machine.held.remove(&lease);
+                }
+            }
+            Action::Publish { digest, bytes, .. } => {
+                assert_eq!(digest, Digest::of(&bytes));
+                self.published.push(StageFragment { stage: String::new(), digest, bytes: bytes.to_vec() });
+            }
+            Action::Record(Record::Accepted(accepted)) => {
+                let place = (accepted.job, accepted.stage, accepted.shard);
+                assert!(!self.finished.contains_key(&accepted.job), "accepted after the end");
+                assert!(self.accepted.insert(place, accepted).is_none(), "shard {place:?} accepted twice");
+            }
+            Action::Record(Record::Attempt(attempt)) => {
+                self.live.remove(&attempt.lease);
+                for machine in &mut self.machines {
+                    machine.held.remove(&attempt.lease);
+                }
+            }
+            Action::Record(Record::Quarantined { agent, .. }) => {
+                self.quarantined.insert(agent);
+            }
+            Action::Progress { job, snapshot } => {
+                assert!(!self.finished.contains_key(&job), "progress after the end");
+                assert!(snapshot.shards_done <= snapshot.shards_total && snapshot.units_done <= snapshot.units_total);
+            }
+            Action::Finish { job, outcome } => {
+                assert!(self.live.values().all(|(of, _)| *of != job), "a lease outlives its job");
+                assert!(self.finished.insert(job, *outcome).is_none(), "{job} finished twice");
+            }
+        }
+    }
+
+    fn dispatch(&mut self, lease: LeaseId, (agent, session): (AgentId, SessionId), task: &Arc<Task>, deadline_ms: u64) {
+        assert!(lease.0 > self.last_lease, "leases rise");
+        assert!(!self.quarantined.contains(&agent), "work for a refuted agent");
+        assert!(deadline_ms > 0);
+        self.last_lease = lease.0;
+        self.dispatched += 1;
+        self.turns.push(task.job);
+        self.live.insert(lease, (task.job, agent));
+        self.check_agents(task.job);
+        let index = self.machines.iter().position(|m| m.session == Some(session)).expect("dispatched to a live session");
+        let machine = &mut self.machines[index];
+        machine.held.insert(lease);
+        assert!(machine.held.len() <= machine.cores as usize + 2, "more leases than the agent takes");
+        if self.dice.chance(self.loss) {
+            // The stream dies: half the time the hub notices.
+            if self.dice.chance(50) {
+                let at = self.now + self.dice.from(1, 3_000);
+                let broken = Event::LeaseBroken { lease, code: FailureCode::AgentLost, detail: "stream reset".into() };
+                self.at(at, Happening::ToPool(self.life, Box::new(broken)));
+            }
+            return;
+        }
+        self.answer(index, lease, session, task);
+    }
+
+    fn answer(&mut self, index: usize, lease: LeaseId, session: SessionId, task: &Arc<Task>) {
+        let Machine { manner, shard_ms, cores, ref held, .. } = self.machines[index];
+        let queued = held.len() as u64 / u64::from(cores) + 1;
+        let took = self.dice.from(shard_ms / 2, shard_ms * 2).max(1) * queued;
+        let at = self.now + took + self.dice.from(1, 40);
+        let outcome = match manner {
+            Manner::Hangs => return,
+            Manner::Honest | Manner::Repeats | Manner::Steals => (self.compute)(task, &self.published),
+            Manner::Lies => match (self.compute)(task, &self.published) {
+                Outcome::Completed(completed) => Outcome::Completed(lie(completed, index as u64)),
+                failed @ Outcome::Failed(_) => failed,
+            },
+            Manner::Garbles => {
+                let unit = UnitRecord { digest: Digest::of(b"?"), fuel: 1 };
+                Outcome::Completed(Completed { fragment: vec![1, 200, 7], units: vec![unit; task.unit_count as usize] })
+            }
+            Manner::Breaks => Outcome::Failed(kernel::failure(FailureCode::AgentWorkerLost, None)),
+        };
+        let usage = Usage { wall_us: took * 1000, cpu_us: took * 1000, prepare_us: 0 };
+        let report = Report { lease, task: task.key_digest(), engine: engine(), outcome, usage, log: String::new() };
+        let copies = if manner == Manner::Repeats { 2 } else { 1 };
+        for copy in 0..copies {
+            let event = Event::ReportArrived { session, report: report.clone() };
+            self.at(at + copy * 7, Happening::ToPool(self.life, Box::new(event)));
+        }
+        if manner == Manner::Steals && lease.0 > 1 {
+            let stolen = Report { lease: LeaseId(lease.0 - 1), ..report };
+            self.at(at, Happening::ToPool(self.life, Box::new(Event::ReportArrived { session, report: stolen })));
+        }
+        let progress = Event::ShardProgress { lease, units_done: task.unit_count / 2 + 1 };
+        self.at(self.now + took / 2, Happening::ToPool(self.life, Box::new(progress)));
+    }
+
+    fn check_agents(&self, job: JobId) {
+        let max = self.jobs[&job].parallel.max_agents;
+        let agents: BTreeSet<AgentId> = self.live.values().filter(|(of, _)| *of == job).map(|(_, agent)| *agent).collect();
+        assert!(max == 0 || agents.len() as u64 <= max, "{} agents, {max} allowed", agents.len());
+    }
+
+    /// Asserts that a job completed with the reference bits.
+    pub fn assert_completed(&self, job: JobId, expected: &[StageFragment]) {
+        match &self.finished[&job] {
+            JobOutcome::Completed(completed) => {
+                assert_eq!(completed.stage_fragments, expected, "other bits");
+                assert_eq!(completed.result_digest, forge_lifecycle::reduce::result_digest(expected));
+                let plan = &self.jobs[&job];
+                assert_eq!(completed.summary.shards, plan.shards_total());
+                assert_eq!(completed.summary.work.units, plan.units_total());
+                let fuel: u64 = plan.stages.iter().flat_map(|stage| (0..stage.units).map(kernel::fuel)).sum();
+                assert_eq!(completed.summary.work.fuel, fuel, "each unit's fuel counts once");
+            }
+            other => panic!("expected a result, found {other:?}"),
+        }
+    }
+
+    pub fn failure_of(&self, job: JobId) -> &forge_contract::Failure {
+        match &self.finished[&job] {
+            JobOutcome::Failed { failure, .. } => failure,
+            other => panic!("expected a failure, found {other:?}"),
+        }
+    }
+}
+
+/// The same answer with one number changed, structurally sound, and committed to as if it were true.
+fn lie(honest: Completed, by: u64) -> Completed {
+    use forge_contract::fragment::{Fragment, Part};
+    let mut fragment = Fragment::decode(&honest.fragment).unwrap();
+    for named in &mut fragment.parts {
+        match &mut named.part {
+            Part::Sum(sum) => *sum += 1.0 + by as f64,
+            Part::Bytes(bytes) => bytes[0] ^= by as u8 + 1,
+            _ => {}
+        }
+    }
+    let bytes = fragment.encode();
+    let mut units = honest.units;
+    units[0].digest = if units.len() == 1 { Digest::of(&bytes) } else { Digest::of(&by.to_le_bytes()) };
+    Completed { fragment: bytes, units }
+}
