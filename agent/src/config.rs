@@ -18,8 +18,8 @@ pub struct Args {
     /// Hubs to dial, as host:port, tried in this order
     #[arg(long, env = "FORGEPOOL_HUB", value_delimiter = ',', value_name = "HOST:PORT,..")]
     pub hub: Vec<String>,
-    /// The hub's public key; not needed with a token or after the first start
-    #[arg(long, env = "FORGEPOOL_HUB_KEY", value_name = "KEY")]
+    /// The hub's public key; not needed with a token or after the first start. Base64url: it may begin with a dash
+    #[arg(long, allow_hyphen_values = true, env = "FORGEPOOL_HUB_KEY", value_name = "KEY")]
     pub hub_key: Option<String>,
     /// Enrolment token (fpe_...), needed once
     #[arg(long, alias = "token", env = "FORGEPOOL_ENROL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
