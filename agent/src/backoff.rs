@@ -19,6 +19,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// A hub took the agent in: halfway to a start-over. A hub that is restarted often is soon back; one that takes in
+    /// and breaks off in a loop is still met ever more slowly while it is away.
+    pub fn ease(&mut self) {
+        self.failures /= 2;
+    }
+
     /// Starts over: the last session was a good one.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -56,6 +62,9 @@ mod tests {
         for _ in 0..100 {
             assert!(backoff.wait(0) >= LONGEST / 10 && backoff.wait(u32::MAX) <= LONGEST);
         }
+        backoff.failures = 7;
+        backoff.ease();
+        assert_eq!(backoff.wait(u32::MAX).as_millis(), 800);
         backoff.reset();
         assert_eq!(backoff.wait(0), Duration::from_millis(10));
         assert_eq!(backoff.patience(), PATIENCE * 2);

@@ -115,6 +115,7 @@ pub(crate) async fn run(
         match connected {
             Ok(link) => {
                 joined_once = true;
+                backoff.ease();
                 let began = Instant::now();
                 agent.joined(&link, &mut tell);
                 match agent.serve(link, stop.as_mut(), &mut tell).await {

@@ -170,7 +170,7 @@ async fn start_hub(dir: &Path, http: &str, quic: &str, extra: &[OsString], key: 
     args.extend(["--announce-tokens".into(), TOKENS.to_string().into()]);
     args.extend(["--data".into(), dir.join("hub").into()]);
     args.extend(extra.iter().cloned());
-    let env: Vec<(&str, String)> = key.into_iter().map(|key| ("FORGEPOOL_DEV_KEY", key)).collect();
+    let env: Vec<(&str, String)> = key.into_iter().map(|key| ("FORGEPOOL_API_KEY", key)).collect();
     let mut hub = Process::start("hub", &args, &env, &dir.join("logs"));
     let ready = hub.ready().await;
     (hub, ready)

@@ -41,7 +41,7 @@ async fn agents_that_are_killed_and_join_leave_the_bits_alone() {
     let state = pool.api.finished(&job).await;
     assert_eq!(digest(&state), expected);
     let executions = pool.api.get(&format!("/api/v0/jobs/{job}/executions")).await;
-    let attempts = executions.body["executions"].as_array().unwrap();
+    let attempts = executions.body["items"].as_array().unwrap();
     let lost = attempts.iter().filter(|attempt| attempt["code"] == "agent.lost").count();
     assert!(lost >= 1, "no shard was lost with its agent: the test met no shard in flight\n{}", executions.text);
     pool.stop().await;

@@ -40,9 +40,9 @@ async fn run_jobs_job_and_plan_show_what_the_hub_says() {
     let one = text(&forge(&pool, &["job", job]).await.stdout);
     assert!(one.contains(&digest(&state)), "{one}");
     let executions: Value = serde_json::from_slice(&forge(&pool, &["job", job, "--show", "executions"]).await.stdout).unwrap();
-    assert!(!executions["executions"].as_array().unwrap().is_empty());
+    assert!(!executions["items"].as_array().unwrap().is_empty());
     let plan = text(&forge(&pool, &["plan", "examples/quickstart.json"]).await.stdout);
-    assert!(plan.contains("replay_key") && plan.contains("shards"), "{plan}");
+    assert!(plan.contains("replay key") && plan.contains("shards"), "{plan}");
     pool.stop().await;
 }
 

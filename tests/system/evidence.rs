@@ -14,7 +14,7 @@ async fn executions_and_artifacts_are_complete_and_immutable() {
     digest(&answer.body);
     let (job, shards) = (answer.job(), answer.body["hub"]["metrics"]["shards"].as_u64().unwrap());
     let executions = pool.api.get(&format!("/api/v0/jobs/{job}/executions")).await;
-    let attempts = executions.body["executions"].as_array().unwrap();
+    let attempts = executions.body["items"].as_array().unwrap();
     assert_eq!(attempts.len() as u64, shards, "one attempt per shard, nothing verified twice: {}", executions.text);
     for attempt in attempts {
         for field in ["agent_id", "shard_id", "seed", "result_hash", "wall_us", "cpu_us", "fuel"] {
@@ -22,7 +22,7 @@ async fn executions_and_artifacts_are_complete_and_immutable() {
         }
     }
     let artifacts = pool.api.get(&format!("/api/v0/jobs/{job}/artifacts")).await;
-    let listed = artifacts.body["artifacts"].as_array().unwrap();
+    let listed = artifacts.body["items"].as_array().unwrap();
     let names: Vec<&str> = listed.iter().filter_map(|artifact| artifact["name"].as_str()).collect();
     for name in ["result_json", "executions_json", "metrics_json"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
@@ -33,9 +33,9 @@ async fn executions_and_artifacts_are_complete_and_immutable() {
     pool.kill_hub().await;
     pool.restart_hub().await;
     let after = pool.api.get(&format!("/api/v0/jobs/{job}/artifacts")).await;
-    assert_eq!(after.body["artifacts"], artifacts.body["artifacts"]);
+    assert_eq!(after.body["items"], artifacts.body["items"]);
     let after = pool.api.get(&format!("/api/v0/jobs/{job}/executions")).await;
-    assert_eq!(after.body["executions"], executions.body["executions"]);
+    assert_eq!(after.body["items"], executions.body["items"]);
     pool.stop().await;
 }
 

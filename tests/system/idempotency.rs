@@ -43,7 +43,7 @@ async fn racing_requests_with_one_key_make_one_job() {
     jobs.dedup();
     assert_eq!(jobs.len(), 1, "{jobs:?}");
     let listed = pool.api.get("/api/v0/jobs").await;
-    assert_eq!(listed.body["jobs"].as_array().unwrap().len(), 1);
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), 1);
     pool.stop().await;
 }
 

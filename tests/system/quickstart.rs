@@ -43,7 +43,7 @@ async fn the_documented_request_gets_the_documented_answer() {
     assert_eq!(again.body["hub"]["replay"], body["hub"]["replay"]);
 
     let jobs = pool.api.get("/api/v0/jobs").await;
-    let listed = jobs.body["jobs"].as_array().unwrap();
+    let listed = jobs.body["items"].as_array().unwrap();
     assert_eq!(listed.len(), 2, "{}", jobs.text);
     assert_eq!(listed[0]["job_id"], again.body["job_id"], "newest first");
     pool.stop().await;
@@ -79,6 +79,6 @@ async fn planning_runs_nothing_and_is_always_the_same() {
     let (first, second) = (plan().await, plan().await);
     assert_eq!(first.status, 200, "{}", first.text);
     assert_eq!(first.body["plan"], second.body["plan"]);
-    assert_eq!(pool.api.get("/api/v0/jobs").await.body["jobs"].as_array().unwrap().len(), 0);
+    assert_eq!(pool.api.get("/api/v0/jobs").await.body["items"].as_array().unwrap().len(), 0);
     pool.stop().await;
 }

@@ -63,6 +63,6 @@ async fn a_hub_killed_at_any_moment_goes_on_where_it_was() {
         assert_eq!(&digest(&state.body), &expected[seed], "an earlier job changed");
     }
     let listed = pool.api.get("/api/v0/jobs?limit=100").await;
-    assert_eq!(listed.body["jobs"].as_array().unwrap().len(), acknowledged.len() + 2, "a job is lost or doubled");
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), acknowledged.len() + 2, "a job is lost or doubled");
     pool.stop().await;
 }

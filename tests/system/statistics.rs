@@ -17,8 +17,8 @@ const TRUTH: &[(&str, f64, f64)] = &[
     ("p90", 3_423.5, 5.5),
     ("p95", 4_889.2, 11.0),
     ("p99", 23_679.0, 396.0),
-    ("p99_5", 50_117.6, 26.0),
-    ("p99_9", 52_407.0, 45.0),
+    ("p99.5", 50_117.6, 26.0),
+    ("p99.9", 52_407.0, 45.0),
 ];
 /// P(loss = 0) and its standard error at 1e6.
 const SHARE_ZERO: (f64, f64) = (0.132_628_578, 3.4e-4);
@@ -46,7 +46,7 @@ fn check_consistency(loss: &Value) {
     let at = |name: &str| number(loss, &format!("/{name}"));
     assert!((at("std_dev").powi(2) / at("variance") - 1.0).abs() < 1e-12);
     assert!((at("std_error") * 1000.0 / at("std_dev") - 1.0).abs() < 1e-6, "1e6 observations");
-    let rising = ["min", "p50", "p75", "p90", "p95", "p99", "p99_5", "p99_9", "max"].map(at);
+    let rising = ["min", "p50", "p75", "p90", "p95", "p99", "p99.5", "p99.9", "max"].map(at);
     assert!(rising.windows(2).all(|pair| pair[0] <= pair[1]), "{rising:?}");
     assert!(at("tvar95") >= at("p95") && at("tvar99") >= at("p99") && at("tvar99") >= at("tvar95"));
     assert!(at("max") <= 250_000.0, "the aggregate limit holds");
