@@ -1,5 +1,6 @@
 //! Agents that lie, garble or break: copies find them, and nobody honest is blamed.
 
+use forge_contract::FailureCode;
 use forge_lifecycle::action::JobOutcome;
 use forge_lifecycle::pool::Settings;
 use serde_json::json;
@@ -14,7 +15,7 @@ fn settings() -> Settings {
 #[test]
 fn quorum_gives_the_true_answer_among_liars() {
     let expected = reference(&planned("two.v1", 150, json!({})));
-    let mut refuted = 0;
+    let (mut refuted, mut unsettled) = (0, 0);
     for seed in 0..600 {
         let mut world = World::new(seed, settings());
         world.loss = world.dice.pick(&[0, 10]);
@@ -31,8 +32,14 @@ fn quorum_gives_the_true_answer_among_liars() {
         let verify = world.dice.pick(&["quorum", "full"]);
         let job = world.submit(1, planned("two.v1", 150, json!({"verify": verify, "shards": 30})));
         world.run();
-        world.assert_completed(job, &expected);
         assert!(world.quarantined.iter().all(|agent| bad.contains(agent)), "seed {seed}: an honest agent was refuted");
+        // Three liars on one shard can spend its five copies before anyone finds them elsewhere; a wrong answer never wins.
+        if let JobOutcome::Failed { failure, .. } = &world.finished[&job] {
+            assert_eq!(failure.code, FailureCode::VerificationUnsettled, "{failure}");
+            unsettled += 1;
+            continue;
+        }
+        world.assert_completed(job, &expected);
         let JobOutcome::Completed(completed) = &world.finished[&job] else { unreachable!() };
         let report = &completed.summary.verification;
         let shards = world.jobs[&job].shards_total();
@@ -41,6 +48,7 @@ fn quorum_gives_the_true_answer_among_liars() {
         refuted += report.agents_refuted.len();
     }
     assert!(refuted > 300, "{refuted} liars found: the worlds are too kind");
+    assert!(unsettled <= 6, "{unsettled} of 600 worlds unsettled");
 }
 
 #[test]

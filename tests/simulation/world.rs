@@ -178,7 +178,7 @@ impl World {
             let Some(at) = [next, alarm].into_iter().flatten().min() else {
                 panic!("jobs wait and nothing will ever happen");
             };
-            assert!(at < 100_000_000, "a day passed");
+            assert!(at < 100_000_000, "a day passed: {:?}\n{:?}", self.pool.jobs().map(|job| self.pool.job(job)).collect::<Vec<_>>(), self.pool.agents());
             self.now = self.now.max(at);
             if next.is_some_and(|next| next <= self.now) {
                 let (_, happening) = self.queue.pop_first().unwrap();

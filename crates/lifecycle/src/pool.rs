@@ -373,6 +373,9 @@ impl Pool {
         for lease in held.cloned().unwrap_or_default() {
             self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
         }
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            self.step(now, id, actions, |job, _, fx| job.disown(now, agent, fx));
+        }
         self.look_all(now);
     }
 

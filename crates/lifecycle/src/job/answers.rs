@@ -153,6 +153,21 @@ impl Job {
         self.accept(now, accepted, answer.fragment, fx);
     }
 
+    /// Drops the unsettled answers of an agent that was taken out: they prove nothing any more.
+    pub fn disown(&mut self, now: Millis, agent: AgentId, fx: &mut Effects<'_>) {
+        let held: Vec<u32> = self.run.open.iter().filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent)).map(|(s, _)| *s).collect();
+        for shard in held {
+            self.run.disown(shard, agent);
+            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms));
+            if self.run.open.get(&shard).is_some_and(|open| !open.answers.is_empty()) {
+                self.decide(now, shard, fx);
+            }
+            if self.over {
+                return;
+            }
+        }
+    }
+
     /// A lease ended without an answer.
     pub fn broken(&mut self, now: Millis, lease: LeaseId, failure: Failure, agents: &Agents, fx: &mut Effects<'_>) {
         let Some(grant) = self.end(lease, fx) else { return };
@@ -171,6 +186,10 @@ impl Job {
         let Some(open) = self.run.open.get_mut(&grant.shard) else { return };
         open.failed += 1;
         open.avoid.insert(grant.agent);
+        if !agents.any_other(&need, |agent| open.avoid.contains(agent) || open.has(agent)) {
+            // It failed everywhere: a new round begins, and only the last one is passed over.
+            open.avoid.retain(|agent| *agent == grant.agent);
+        }
         // A kernel's failure beside another agent's answer is no proof of anything: it counts as the machine's.
         let kind = match Broken::of(failure.code) {
             Broken::Kernel if !open.answers.is_empty() => Broken::Machine,

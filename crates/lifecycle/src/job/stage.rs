@@ -280,6 +280,18 @@ impl StageRun {
         }
     }
 
+    /// Drops an agent's answer to a shard.
+    pub fn disown(&mut self, shard: u32, agent: AgentId) {
+        let Some(open) = self.open.get_mut(&shard) else { return };
+        open.answers.retain(|answer| answer.agent != agent);
+        open.avoid.insert(agent);
+        open.failed += 1;
+        if open.answered && open.answers.is_empty() {
+            open.answered = false;
+            self.unanswered += 1;
+        }
+    }
+
     /// Puts a shard into the queue it belongs to; a copy that finds no agent is looked at again at `due`.
     pub fn file(&mut self, shard: u32, due: Millis) {
         let Some(open) = self.open.get_mut(&shard) else { return };
