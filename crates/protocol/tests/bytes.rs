@@ -59,7 +59,7 @@ fn hello() {
     pinned(
         &hello,
         &[
-            "6a00000001", "01", "026661", "04", "08", "8080808004", "067838365f3634", "056c696e7578", "01", "00",
+            "6400000001", "01", "026661", "04", "08", "8080808004", "067838365f3634", "056c696e7578", "01", "00",
             "01026575", &engine, "0466756c6c", "01", &secret,
         ],
     );
@@ -117,7 +117,7 @@ fn lease() {
     pinned(
         &lease,
         &[
-            "9500000006", "09", "e807", "03", "01", "02", &component, "ac02", "04702e7631", "0173", "027b7d", &key,
+            "8900000006", "09", "e807", "03", "01", "02", &component, "ac02", "04702e7631", "0173", "027b7d", &key,
             "00640a", "04", "02", "050607", "01046c6f7373", "05", "01", "01", "00", "0102696e", &input, "09",
         ],
     );
@@ -147,7 +147,7 @@ fn answers() {
     let (task, engine, unit, half) = (repeated("33"), repeated("ee"), repeated("44"), repeated("77"));
     pinned(
         &head,
-        &["ad00000008", "09", &task, &engine, "00", "03", "01", &unit, "ac02", "010203", "026869", &half, &half],
+        &["ac00000008", "09", &task, &engine, "00", "03", "01", &unit, "ac02", "010203", "026869", &half, &half],
     );
     assert_eq!(head.join(fragment), (base.clone(), signature));
 
@@ -158,7 +158,7 @@ fn answers() {
     let code = hex::encode("agent.trap");
     pinned(
         &head,
-        &["9800000008", "09", &task, &engine, "01", "0a", &code, "0178", "00", "0105", "010203", "00", &half, &half],
+        &["9600000008", "09", &task, &engine, "01", "0a", &code, "0178", "00", "0105", "010203", "00", &half, &half],
     );
     assert_eq!(head.join(fragment), (failed, signature));
 }

@@ -222,6 +222,7 @@ async fn greet(connection: &Connection, introduction: &Introduction) -> Result<G
 fn broken(error: StreamError) -> LinkError {
     match error {
         StreamError::Lost(error) => ended(&error),
+        StreamError::GivenUp { .. } => LinkError::Closed { reason: "the lease was taken back".into() },
         other => LinkError::Protocol { reason: other.to_string() },
     }
 }
