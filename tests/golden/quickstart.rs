@@ -7,7 +7,9 @@ use forge_contract::fragment::Fragment;
 use forge_contract::fragment::tree::Fold;
 use forge_contract::report::{Outcome, UnitRecord};
 use forge_contract::task::Task;
+use forge_lifecycle::action::StageFragment;
 use forge_lifecycle::plan::Plan;
+use forge_lifecycle::reduce;
 use forge_sandbox::engine::Backend;
 use forge_sandbox::{Inputs, local};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,10 @@ const FILE: &str = "quickstart.json";
 struct Known {
     /// Digest of the folded fragment.
     digest: Digest,
+    /// Digest of the whole result, as the answer has it.
+    result_digest: Digest,
+    /// `hub.output`, but for the points of its curves.
+    output: Value,
     units: Vec<UnitRecord>,
 }
 
@@ -41,6 +47,16 @@ fn plan(contract: &Value, shards: u32) -> Plan {
     contract["policy"]["shards"] = shards.into();
     let envelope = Envelope::parse(contract.to_string().as_bytes()).unwrap();
     dist::planned(&envelope, &dist::kernel("mc@1"))
+}
+
+/// The result's digest and output, as the hub makes them of a folded fragment.
+fn reduced(plan: &Plan, fragment: &Fragment) -> (Digest, Value) {
+    let stage = StageFragment { stage: "simulate".into(), bytes: fragment.encode(), digest: fragment.digest() };
+    let mut output = reduce::output(plan, std::slice::from_ref(&stage)).unwrap();
+    for curve in ["exceedance", "histogram"] {
+        output["loss"].as_object_mut().unwrap().remove(curve).unwrap();
+    }
+    (reduce::result_digest(&[stage]), output)
 }
 
 /// Folded fragment and unit records of a plan, its tasks run in the order given.
@@ -68,6 +84,7 @@ fn the_quickstart_gives_the_recorded_digest_under_both_compilers() {
     if corpus::recording() {
         let (fragment, units) = run(&plan, dist::tasks(&plan, 0).into_iter(), Backend::CraneliftSpeed);
         (known.digest, known.units) = (fragment.digest(), units);
+        (known.result_digest, known.output) = reduced(&plan, &fragment);
         corpus::write(FILE, &known);
         return;
     }
@@ -75,6 +92,7 @@ fn the_quickstart_gives_the_recorded_digest_under_both_compilers() {
         let (fragment, units) = run(&plan, dist::tasks(&plan, 0).into_iter(), backend);
         assert_eq!(units, known.units, "{backend:?}");
         assert_eq!(fragment.digest(), known.digest, "{backend:?}");
+        assert_eq!(reduced(&plan, &fragment), (known.result_digest, known.output.clone()), "{backend:?}");
     }
 }
 

@@ -69,7 +69,7 @@ fn quickstart() -> Insurance {
 
 #[test]
 fn the_quickstarts_contract() {
-    Case::new(quickstart(), 20, 0.25).iterations(1_000_000).check("ROOT_SEED_QUICKSTART");
+    Case::new(quickstart(), 19, 0.5).iterations(1_000_000).check("ROOT_SEED_QUICKSTART");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn no_cover_at_all() {
 #[test]
 fn limits_out_of_reach() {
     let model = Insurance { aggregate_limit: 1e18, ..quickstart().policy_limit(1e15) };
-    Case::new(model, 20, 2.0).check("huge");
+    Case::new(model, 19, 4.0).check("huge");
 }
 
 #[test]
