@@ -55,10 +55,10 @@ fn policy(dice: &mut Dice) -> serde_json::Value {
 }
 
 #[test]
-fn three_thousand_worlds_give_one_answer() {
+fn two_thousand_worlds_give_one_answer() {
     let references = references();
     let (mut crashes, mut dispatched) = (0, 0);
-    for seed in 0..3_000 {
+    for seed in 0..2_000 {
         let mut world = crowd(seed);
         let mut expected = Vec::new();
         for number in 0..world.dice.from(1, 3) {
@@ -78,8 +78,8 @@ fn three_thousand_worlds_give_one_answer() {
         dispatched += world.dispatched;
     }
     // Guards the test itself: worlds must be eventful.
-    assert!(crashes > 1_000, "{crashes} crashes");
-    assert!(dispatched > 100_000, "{dispatched} leases");
+    assert!(crashes > 800, "{crashes} crashes");
+    assert!(dispatched > 60_000, "{dispatched} leases");
 }
 
 #[test]

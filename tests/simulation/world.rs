@@ -167,7 +167,8 @@ impl World {
             }
             self.step();
         }
-        panic!("no end: {} of {} jobs", self.finished.len(), self.jobs.len());
+        panic!("no end at {}: {} of {} jobs, {:?}\n{:?}", self.now, self.finished.len(), self.jobs.len(),
+            self.pool.jobs().map(|job| self.pool.job(job)).collect::<Vec<_>>(), self.pool.agents());
     }
 
     /// The next thing that happens, be it time alone.

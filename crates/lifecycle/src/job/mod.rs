@@ -269,8 +269,8 @@ impl Job {
             let detail = format!("policy.min_agents asks strictly for {} agents; {} were connected", self.plan.parallel.min_agents, self.agents_peak);
             return self.fail(now, Failure::new(FailureCode::SchedulingTooFewAgents, detail), fx);
         }
-        while let Some((due, shard)) = self.run.overdue().filter(|(due, _)| *due <= now) {
-            self.copy_is_overdue(now, due, shard, agents, fx);
+        while let Some((_, shard)) = self.run.overdue().filter(|(due, _)| *due <= now) {
+            self.copy_is_overdue(now, shard, agents, fx);
             if self.over {
                 return;
             }
@@ -284,20 +284,19 @@ impl Job {
     }
 
     /// A copy found no agent in its time: another is there and busy, or there is none.
-    fn copy_is_overdue(&mut self, now: Millis, due: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
+    fn copy_is_overdue(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
         let need = self.need();
         let Some(open) = self.run.open.get_mut(&shard) else { return };
         if agents.any_other(&need, |agent| open.has(agent)) {
-            self.run.file(shard, (due + self.settings.spotcheck_wait_ms).max(now + 1));
+            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms.max(1)));
             return;
         }
         let disputed = open.disputed();
         let mode = self.plan.verify;
-        let asked = open.want >= 2;
-        if !asked {
-            // Only a hedge: go on waiting for the slow one.
+        if open.wants_hedge_only() {
+            // Nobody to hedge with: go on waiting for the slow one.
             open.hedged = false;
-            self.run.file(shard, due);
+            self.run.file(shard, now);
         } else if disputed {
             let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
             self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
@@ -307,7 +306,7 @@ impl Job {
         } else {
             open.want = 1;
             open.unchecked = true;
-            self.run.file(shard, due);
+            self.run.file(shard, now);
             self.decide(now, shard, fx);
         }
     }

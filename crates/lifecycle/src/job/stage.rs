@@ -95,10 +95,20 @@ impl Shard {
         self.live.iter().any(|(_, holder)| holder == agent) || self.answers.iter().any(|answer| answer.agent == *agent)
     }
 
-    /// Copies asked for, answered ones and running ones included.
+    /// Copies that are there or on their way.
+    fn copies(&self) -> usize {
+        self.live.len() + self.answers.len()
+    }
+
+    /// Copies asked for: those the mode wants, and one more where one of them is slow.
     fn copies_wanted(&self) -> usize {
-        let hedge = if self.hedged && self.answers.is_empty() { 2 } else { 0 };
-        usize::try_from(self.want).unwrap_or(usize::MAX).max(hedge)
+        let want = usize::try_from(self.want).unwrap_or(usize::MAX);
+        want.saturating_add(usize::from(self.hedged && self.answers.len() < want))
+    }
+
+    /// Whether a further copy is wanted for no other reason than that one is slow.
+    pub fn wants_hedge_only(&self) -> bool {
+        self.copies() >= usize::try_from(self.want).unwrap_or(usize::MAX)
     }
 
     /// Whether copies are there that differ.
@@ -237,8 +247,7 @@ impl StageRun {
         if let Some(due) = open.due.take() {
             self.copies.remove(&(due, shard));
         }
-        let hedge = open.hedged && open.answers.is_empty() && open.want < 2;
-        Some((shard, if hedge { Reason::Hedge } else { Reason::Check }))
+        Some((shard, if open.wants_hedge_only() { Reason::Hedge } else { Reason::Check }))
     }
 
     /// Notes a lease. The first one of a shard opens it.
@@ -295,7 +304,7 @@ impl StageRun {
     /// Puts a shard into the queue it belongs to; a copy that finds no agent is looked at again at `due`.
     pub fn file(&mut self, shard: u32, due: Millis) {
         let Some(open) = self.open.get_mut(&shard) else { return };
-        let have = open.live.len() + open.answers.len();
+        let have = open.copies();
         if let Some(old) = open.due.take() {
             self.copies.remove(&(old, shard));
         }
@@ -320,12 +329,12 @@ impl StageRun {
         self.by_age.first().copied()
     }
 
-    /// Asks for a second copy of the shard of this lease, if it has only one and no answer. True where it now waits.
+    /// Asks for one more copy of the shard of this lease, once. True where it now waits.
     pub fn hedge(&mut self, started_at: Millis, lease: LeaseId, due: Millis) -> bool {
         self.by_age.remove(&(started_at, lease));
         let Some(shard) = self.grants.get(&lease).map(|grant| grant.shard) else { return false };
         let Some(open) = self.open.get_mut(&shard) else { return false };
-        if open.hedged || !open.answers.is_empty() || open.live.len() != 1 {
+        if open.hedged {
             return false;
         }
         open.hedged = true;
