@@ -104,7 +104,8 @@ impl Components {
     {
         let mut found = self.entry(want, make);
         let outcome = found.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        let outcome = outcome.unwrap_or_else(|| Err(Failure::new(FailureCode::AgentFetch, "the transfer was given up")));
+        let outcome =
+            outcome.unwrap_or_else(|| Err(Failure::new(FailureCode::AgentFetch, "the transfer was given up")));
         // A refusal by the compiler is final; what the machine or the network did may be different next time.
         if outcome.as_ref().is_err_and(|failure| failure.code != FailureCode::AgentCompile) {
             self.shelf.lock().unwrap_or_else(PoisonError::into_inner).entries.remove(&want);

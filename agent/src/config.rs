@@ -275,8 +275,11 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join("agent.toml");
         let key = HubKey([1; 32]);
-        std::fs::write(&path, format!("hub = ['a:1']\nhub_key = '{key}'\ncores = 7\nlabels = ['b', 'a', 'b']\ncage = 'available'"))
-            .unwrap();
+        std::fs::write(
+            &path,
+            format!("hub = ['a:1']\nhub_key = '{key}'\ncores = 7\nlabels = ['b', 'a', 'b']\ncage = 'available'"),
+        )
+        .unwrap();
         let config = Config::of(Args { config: Some(path.clone()), ..args(data.path()) }).unwrap();
         assert_eq!((config.cores, config.hubs), (3, vec!["127.0.0.1:1".to_owned()]));
         assert_eq!((config.labels, config.cage), (vec!["a".to_owned(), "b".to_owned()], CageLevel::Available));

@@ -192,7 +192,8 @@ fn report(shop: &Shop, lease: LeaseId, task: &Task, result: ShardResult) -> Repo
     cut(&mut log, LOG_BYTES_MAX);
     let outcome = match outcome {
         Outcome::Completed(completed) if completed.fragment.len() as u64 > FRAGMENT_BYTES_MAX => {
-            let detail = format!("the shard's fragment has {} bytes, more than {FRAGMENT_BYTES_MAX}", completed.fragment.len());
+            let detail =
+                format!("the shard's fragment has {} bytes, more than {FRAGMENT_BYTES_MAX}", completed.fragment.len());
             Outcome::Failed(Failure::new(FailureCode::AgentOutputTooLarge, detail))
         }
         Outcome::Failed(mut failure) => {

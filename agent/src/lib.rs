@@ -41,11 +41,7 @@ pub async fn run(args: Args, stop: impl Future<Output = ()>) -> Result<(), Agent
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_telling(
-    args: Args,
-    stop: impl Future<Output = ()>,
-    tell: impl FnMut(News),
-) -> Result<(), AgentError> {
+pub async fn run_telling(args: Args, stop: impl Future<Output = ()>, tell: impl FnMut(News)) -> Result<(), AgentError> {
     session::run(Config::of(args)?, stop, tell).await
 }
 

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub const FRAGMENT_BYTES_MAX: u64 = OUTPUT_BYTES_MAX;
 /// Most bytes of a unit record: a digest and a 64-bit number of at most ten bytes.
 const UNIT_RECORD_BYTES_MAX: usize = 32 + 10;
+/// Most bytes of a shard's unit records.
+#[expect(clippy::cast_possible_truncation, reason = "2^14 fits every usize")]
+const UNIT_RECORDS_BYTES_MAX: usize = SHARD_UNITS_MAX as usize * UNIT_RECORD_BYTES_MAX;
 /// Longest text of a refusal or a software name, bytes.
 pub const TEXT_BYTES_MAX: usize = DETAIL_BYTES_MAX;
 
@@ -80,9 +83,7 @@ impl Kind {
             // A task's arguments came in one request and grew by its schema's defaults at most.
             Self::Lease => 4 * REQUEST_BYTES_MAX,
             Self::Progress => 10,
-            Self::Report => {
-                1024 + LOG_BYTES_MAX * 2 + DETAIL_BYTES_MAX * 2 + (SHARD_UNITS_MAX as usize) * UNIT_RECORD_BYTES_MAX
-            }
+            Self::Report => 1024 + LOG_BYTES_MAX * 2 + DETAIL_BYTES_MAX * 2 + UNIT_RECORDS_BYTES_MAX,
         }
     }
 }

@@ -10,7 +10,7 @@ use forge_contract::LeaseId;
 use forge_contract::capability::CapabilityError;
 
 use crate::REVISION;
-use crate::message::{Hello, Kind, Progress, Refused, RefusalCode, TEXT_BYTES_MAX, Welcome};
+use crate::message::{Hello, Kind, Progress, RefusalCode, Refused, TEXT_BYTES_MAX, Welcome};
 
 /// Why a legal frame breaks the conversation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -275,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_second_or_foreign_hello_is_refused() {
-        let spoils: [(fn(&mut Hello), RefusalCode); 3] = [
+        type Spoil = fn(&mut Hello);
+        let spoils: [(Spoil, RefusalCode); 3] = [
             (|h| h.revision = 2, RefusalCode::Revision),
             (|h| h.capability.cores = 0, RefusalCode::Malformed),
             (|h| h.software = "a\u{1b}[2J".into(), RefusalCode::Malformed),

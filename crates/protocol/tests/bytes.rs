@@ -59,8 +59,21 @@ fn hello() {
     pinned(
         &hello,
         &[
-            "6400000001", "01", "026661", "04", "08", "8080808004", "067838365f3634", "056c696e7578", "01", "00",
-            "01026575", &engine, "0466756c6c", "01", &secret,
+            "6400000001",
+            "01",
+            "026661",
+            "04",
+            "08",
+            "8080808004",
+            "067838365f3634",
+            "056c696e7578",
+            "01",
+            "00",
+            "01026575",
+            &engine,
+            "0466756c6c",
+            "01",
+            &secret,
         ],
     );
 }
@@ -105,7 +118,13 @@ fn task(unit: Option<String>) -> Task {
         first_unit: 4,
         unit_count: 2,
         limits: UnitLimits { fuel: 5, memory_bytes: 6, output_bytes: 7 },
-        parts: vec![PartSpec { name: "loss".into(), kind: PartKind::Distribution, counts_items: true, shown: true, unit }],
+        parts: vec![PartSpec {
+            name: "loss".into(),
+            kind: PartKind::Distribution,
+            counts_items: true,
+            shown: true,
+            unit,
+        }],
         inputs: vec![InputRef { name: "in".into(), digest: digest(0x22), bytes: 9 }],
     }
 }
@@ -117,8 +136,30 @@ fn lease() {
     pinned(
         &lease,
         &[
-            "8900000006", "09", "e807", "03", "01", "02", &component, "ac02", "04702e7631", "0173", "027b7d", &key,
-            "00640a", "04", "02", "050607", "01046c6f7373", "05", "01", "01", "00", "0102696e", &input, "09",
+            "8900000006",
+            "09",
+            "e807",
+            "03",
+            "01",
+            "02",
+            &component,
+            "ac02",
+            "04702e7631",
+            "0173",
+            "027b7d",
+            &key,
+            "00640a",
+            "04",
+            "02",
+            "050607",
+            "01046c6f7373",
+            "05",
+            "01",
+            "01",
+            "00",
+            "0102696e",
+            &input,
+            "09",
         ],
     );
     let shared = LeaseRef { lease: lease.lease, deadline_ms: lease.deadline_ms, task: &lease.task };

@@ -51,8 +51,7 @@ impl Admission {
     /// Forgets the full buckets, and where none is full, all but the emptiest half.
     fn forget(&mut self, now: Instant) {
         let (burst, per_second) = (self.burst, self.per_second);
-        let level =
-            |bucket: &Bucket| bucket.left + now.saturating_duration_since(bucket.at).as_secs_f64() * per_second;
+        let level = |bucket: &Bucket| bucket.left + now.saturating_duration_since(bucket.at).as_secs_f64() * per_second;
         self.buckets.retain(|_, bucket| level(bucket) < burst);
         if self.buckets.len() >= ADDRESSES_MAX {
             let mut levels: Vec<f64> = self.buckets.values().map(level).collect();

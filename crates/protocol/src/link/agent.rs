@@ -41,6 +41,7 @@ pub struct Introduction {
 
 /// What the hub wants.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every event is of the large variant")]
 pub enum AgentEvent {
     /// A shard.
     Lease {

@@ -307,7 +307,11 @@ async fn accept(hub: Arc<Hub>) {
 pub(super) fn sentence(error: &quinn::ConnectionError) -> String {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
-            format!("closed by the other end with code {}: {}", close.error_code, String::from_utf8_lossy(&close.reason))
+            format!(
+                "closed by the other end with code {}: {}",
+                close.error_code,
+                String::from_utf8_lossy(&close.reason)
+            )
         }
         quinn::ConnectionError::TimedOut => "no sign of life".to_owned(),
         other => other.to_string(),

@@ -66,13 +66,7 @@ impl Drop for ShardStream {
 }
 
 /// Carries a lease to its end and says what became of it, unless the session itself ended.
-pub(super) async fn carry(
-    hub: Arc<Hub>,
-    session: Arc<HubSession>,
-    lease: LeaseId,
-    task: Arc<Task>,
-    deadline_ms: u64,
-) {
+pub(super) async fn carry(hub: Arc<Hub>, session: Arc<HubSession>, lease: LeaseId, task: Arc<Task>, deadline_ms: u64) {
     let outcome = converse(&hub, &session, lease, &task, deadline_ms).await;
     session.forget(lease);
     let number = session.number;
@@ -162,12 +156,7 @@ async fn room(hub: &Hub, head: &ReportHead) -> Result<Option<OwnedSemaphorePermi
     hub.fragments.clone().acquire_many_owned(permits).await.map(Some).map_err(|_| Broken::Stopping)
 }
 
-async fn verified(
-    session: &HubSession,
-    report: Report,
-    signature: Signature,
-    bytes: usize,
-) -> Result<Report, Broken> {
+async fn verified(session: &HubSession, report: Report, signature: Signature, bytes: usize) -> Result<Report, Broken> {
     let verifier = session.verifier.clone();
     let check = move || {
         let right = verifier.verify(report.statement().as_bytes(), &signature.0);

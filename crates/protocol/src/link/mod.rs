@@ -3,8 +3,8 @@
 //! A lease's whole conversation is one bidirectional stream. The hub ends its half with the lease itself, so that
 //! granting costs one packet; it revokes by stopping the other half.
 
-pub mod agent;
 mod admission;
+pub mod agent;
 mod fetch;
 pub mod hub;
 mod lease;

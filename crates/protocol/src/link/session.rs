@@ -16,7 +16,7 @@ use super::hub::{Hub, LinkEvent, sentence};
 use super::stream::{self, StreamError};
 use super::{code, fetch, lease, tls};
 use crate::identity::{AgentKey, EnrolToken, Verifier};
-use crate::message::{Drain, Heartbeat, Hello, Kind, Refused, RefusalCode, Welcome};
+use crate::message::{Drain, Heartbeat, Hello, Kind, RefusalCode, Refused, Welcome};
 use crate::session::{HubControl, refused};
 use crate::{ALPN, REVISION, frame};
 
@@ -131,7 +131,8 @@ impl From<StreamError> for Turned {
 }
 
 async fn introduce(hub: &Hub, connection: &Connection) -> Result<Guest, Turned> {
-    let (key, verifier) = proven_key(connection).ok_or_else(|| Turned::Out("no Ed25519 key or another protocol".into()))?;
+    let (key, verifier) =
+        proven_key(connection).ok_or_else(|| Turned::Out("no Ed25519 key or another protocol".into()))?;
     let (send, mut recv) = connection.accept_bi().await.map_err(|error| Turned::Out(error.to_string()))?;
     let _ = send.set_priority(CONTROL_PRIORITY);
     let mut control = HubControl::default();

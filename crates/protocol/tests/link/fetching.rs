@@ -15,7 +15,7 @@ use crate::pair::{Hub, soon};
 const MIB: usize = 1 << 20;
 
 fn bytes(count: usize) -> Vec<u8> {
-    (0..count).map(|at| (at / 7 % 251) as u8).collect()
+    (0..=250).flat_map(|byte| [byte; 7]).cycle().take(count).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

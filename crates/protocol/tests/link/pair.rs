@@ -104,8 +104,7 @@ impl Hub {
 
     pub fn at(address: SocketAddr, identity: Identity, settings: LinkSettings) -> Self {
         let (book, shelf) = (Arc::new(Book::default()), Arc::new(Shelf::default()));
-        let (endpoint, events) =
-            HubEndpoint::bind(address, &identity, book.clone(), shelf.clone(), settings).unwrap();
+        let (endpoint, events) = HubEndpoint::bind(address, &identity, book.clone(), shelf.clone(), settings).unwrap();
         let address = endpoint.local_addr().unwrap();
         Self { endpoint, events, identity, book, shelf, address }
     }
@@ -201,13 +200,7 @@ pub fn task(shard: u32) -> Arc<Task> {
         first_unit: u64::from(shard) * 4,
         unit_count: 4,
         limits: UnitLimits { fuel: 1000, memory_bytes: 1 << 20, output_bytes: 1 << 20 },
-        parts: vec![PartSpec {
-            name: "n".into(),
-            kind: PartKind::Count,
-            counts_items: true,
-            shown: true,
-            unit: None,
-        }],
+        parts: vec![PartSpec { name: "n".into(), kind: PartKind::Count, counts_items: true, shown: true, unit: None }],
         inputs: vec![],
     })
 }
