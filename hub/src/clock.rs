@@ -9,7 +9,9 @@ use forge_contract::JobId;
 pub fn unix_ms() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static LATEST: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     LATEST.fetch_max(now, Ordering::Relaxed).max(now)
 }
 

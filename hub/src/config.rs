@@ -180,7 +180,17 @@ mod tests {
 
     #[test]
     fn the_command_line_becomes_a_configuration() {
-        let line = Line::try_parse_from(["x", "--data", "/d", "--http", "127.0.0.1:0", "--kernels", "/k", "--api-key", "fpk_0123456789abcdef"]);
+        let line = Line::try_parse_from([
+            "x",
+            "--data",
+            "/d",
+            "--http",
+            "127.0.0.1:0",
+            "--kernels",
+            "/k",
+            "--api-key",
+            "fpk_0123456789abcdef",
+        ]);
         let config = line.unwrap().hub.config(vec![]).unwrap();
         assert_eq!((config.data.to_str(), config.http.port(), config.kernels.len()), (Some("/d"), 0, 1));
         assert_eq!(config.api_key.as_deref(), Some("fpk_0123456789abcdef"));

@@ -38,7 +38,8 @@ impl Gate for StoreGate {
     }
 }
 
-/// What agents may fetch: components, the folded stages of jobs in hand, stored objects.
+/// What agents may fetch: components, the folded stages of jobs in hand, and the stored inputs of jobs in hand.
+/// Nothing else, whatever its digest: a digest that leaks must not open another project's evidence.
 pub struct StoreContent {
     /// Components.
     pub registry: Arc<Registry>,
@@ -57,6 +58,9 @@ impl Content for StoreContent {
         if let Some(bytes) = self.registry.component(&digest).or_else(|| self.board.object(&digest)) {
             return Some(ContentBody::Bytes(bytes));
         }
+        if !self.board.reads(&digest) {
+            return None;
+        }
         let bytes = read_object(&*self.store, &self.blobs, digest).await;
         match bytes {
             Ok(bytes) => bytes.map(ContentBody::Bytes),
@@ -72,9 +76,15 @@ impl Content for StoreContent {
 ///
 /// # Errors
 /// What the store says.
-pub async fn read_object(store: &dyn Store, blobs: &Arc<Blobs>, digest: Digest) -> Result<Option<Bytes>, crate::store::StoreError> {
+pub async fn read_object(
+    store: &dyn Store,
+    blobs: &Arc<Blobs>,
+    digest: Digest,
+) -> Result<Option<Bytes>, crate::store::StoreError> {
     let files = Arc::clone(blobs);
-    let read = tokio::task::spawn_blocking(move || files.get(&digest)).await.map_err(|_| crate::store::StoreError::Closed)??;
+    let read = tokio::task::spawn_blocking(move || files.get(&digest))
+        .await
+        .map_err(|_| crate::store::StoreError::Closed)??;
     match read {
         Some(bytes) => Ok(Some(bytes.into())),
         None => Ok(store.object(&digest).await?.map(Bytes::from)),

@@ -146,7 +146,10 @@ mod tests {
         metrics.request("/healthz", &http::Method::GET, 200, Duration::from_millis(1));
         let text = metrics.render();
         assert!(text.contains("forgepool_jobs_ended_total{kind=\"COMPLETED\"} 1"), "{text}");
-        assert!(text.contains("forgepool_http_request_seconds_count{route=\"/healthz\",method=\"GET\",status=\"200\"} 1"), "{text}");
+        assert!(
+            text.contains("forgepool_http_request_seconds_count{route=\"/healthz\",method=\"GET\",status=\"200\"} 1"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

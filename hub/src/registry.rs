@@ -128,7 +128,8 @@ impl Registry {
             }
             let label = format!("{}@{}", row.name, row.version);
             let (files, digest) = (Arc::clone(blobs), row.digest);
-            let read = tokio::task::spawn_blocking(move || files.get(&digest)).await.map_err(|_| StoreError::Closed)??;
+            let read =
+                tokio::task::spawn_blocking(move || files.get(&digest)).await.map_err(|_| StoreError::Closed)??;
             let manifest = serde_json::from_str(&row.manifest).ok();
             let (Some(component), Some(manifest)) = (read, manifest) else {
                 tracing::warn!(kernel = label, digest = %row.digest, "a recorded kernel is no longer readable");

@@ -178,7 +178,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("hub.db"), Arc::clone(&blobs)).await?);
     let api_key = first_key(&*store, config.api_key.clone()).await?;
     let registry = Arc::new(Registry::load(&config.kernels, &*store, &blobs).await?);
-    let (board, metrics, keys) = (Arc::new(Board::default()), Arc::new(Metrics::default()), Arc::new(Keys(identity.clone())));
+    let (board, metrics, keys) =
+        (Arc::new(Board::default()), Arc::new(Metrics::default()), Arc::new(Keys(identity.clone())));
 
     let listener = listen(config.http).await?;
     let http_addr = listener.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
@@ -234,7 +235,8 @@ fn claim(data: &Path) -> Result<std::fs::File, StartError> {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
     }
-    let lock = std::fs::File::options().create(true).truncate(false).write(true).open(data.join("hub.lock")).map_err(io)?;
+    let lock =
+        std::fs::File::options().create(true).truncate(false).write(true).open(data.join("hub.lock")).map_err(io)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse { path: data.to_owned() }),
@@ -264,13 +266,18 @@ async fn remember(store: &dyn Store, project: &str, key: &str, scopes: &str) -> 
     store.submit(Write::Key(new)).await.map(drop)
 }
 
-async fn pool_settings(config: &Config, identity: &Identity, store: &dyn Store) -> Result<forge_lifecycle::pool::Settings, StartError> {
+async fn pool_settings(
+    config: &Config,
+    identity: &Identity,
+    store: &dyn Store,
+) -> Result<forge_lifecycle::pool::Settings, StartError> {
     let Written::FirstLease(first_lease) = store.submit(Write::ReserveLeases).await? else {
         return Err(StoreError::Corrupt { what: "lease mark" }.into());
     };
     let quarantined: BTreeSet<_> =
         store.agents().await?.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.agent).collect();
     // An Ed25519 signature is a function of key and message: a secret that needs no file of its own, never sent anywhere.
-    let hub_secret = *Digest::tagged("forgepool v1 audit secret", &identity.sign(b"forgepool v1 audit secret")).as_bytes();
+    let hub_secret =
+        *Digest::tagged("forgepool v1 audit secret", &identity.sign(b"forgepool v1 audit secret")).as_bytes();
     Ok(forge_lifecycle::pool::Settings { first_lease, quarantined, hub_secret, ..config.pool.clone() })
 }

@@ -36,7 +36,11 @@ async fn the_answer_has_the_documented_shape() {
     assert!(metrics["wall_ms"].is_u64() && metrics["agents_used"].as_u64().unwrap() >= 1);
     assert_eq!(metrics["shards"], metrics["shards_total"]);
     assert_eq!(body["hub"]["replay"]["root_seed"], "S");
-    assert!(body["hub"]["output"]["work"].is_number() || body["hub"]["output"]["work"].is_object(), "{}", body["hub"]["output"]);
+    assert!(
+        body["hub"]["output"]["work"].is_number() || body["hub"]["output"]["work"].is_object(),
+        "{}",
+        body["hub"]["output"]
+    );
     assert_eq!(body["hub"]["verification"]["mode"], "none");
     assert_eq!(body["billing"]["mode"], "test");
     assert_eq!(body["billing"]["charged"], false);
@@ -83,7 +87,15 @@ async fn evidence_is_complete_hashed_and_signed() {
         assert_eq!(again.status, 304);
         contents.insert(item["name"].as_str().unwrap().to_owned(), fetched.bytes);
     }
-    for name in ["contract_json", "plan_json", "executions_json", "verification_json", "result_json", "metrics_json", "fragment_count"] {
+    for name in [
+        "contract_json",
+        "plan_json",
+        "executions_json",
+        "verification_json",
+        "result_json",
+        "metrics_json",
+        "fragment_count",
+    ] {
         assert!(contents.contains_key(name), "{name} of {:?}", contents.keys());
     }
     let manifest: Value = serde_json::from_slice(&contents["manifest_json"]).unwrap();
@@ -94,7 +106,11 @@ async fn evidence_is_complete_hashed_and_signed() {
     assert_eq!(manifest["result"], job["hub"]["replay"]["result_digest"]);
     let signature: Value = serde_json::from_slice(&contents["manifest_signature_json"]).unwrap();
     let key: forge_protocol::HubKey = hub.ready["hub_key"].as_str().unwrap().parse().unwrap();
-    let bytes: Vec<u8> = signature["signature"].as_str().unwrap().as_bytes().chunks(2)
+    let bytes: Vec<u8> = signature["signature"]
+        .as_str()
+        .unwrap()
+        .as_bytes()
+        .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect();
     let bytes: [u8; 64] = bytes.try_into().unwrap();
@@ -126,7 +142,10 @@ async fn what_is_not_asked_for_is_not_kept() {
     asked["artifacts"] = json!({"include": ["result_json"]});
     let job = answer(hub.execute(&asked)).await.body;
     let names: Vec<&str> = job["artifacts"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"result_json") && !names.contains(&"executions_json") && !names.contains(&"metrics_json"), "{names:?}");
+    assert!(
+        names.contains(&"result_json") && !names.contains(&"executions_json") && !names.contains(&"metrics_json"),
+        "{names:?}"
+    );
     asked["artifacts"] = json!({"persist": false});
     let job = answer(hub.execute(&asked)).await.body;
     assert_eq!(job["artifacts"], json!([]));
@@ -199,7 +218,10 @@ async fn a_cancelled_job_is_a_record() {
     let cancelled = answer(hub.post(&format!("/api/v0/jobs/{job}/cancel"))).await;
     assert_eq!(cancelled.status, 202, "{}", cancelled.body);
     let given = waiting.await.unwrap();
-    assert_eq!((given.status, given.body["status"].as_str(), given.body["ok"].as_bool()), (409, Some("CANCELLED"), Some(false)));
+    assert_eq!(
+        (given.status, given.body["status"].as_str(), given.body["ok"].as_bool()),
+        (409, Some("CANCELLED"), Some(false))
+    );
     assert_eq!(given.body["error"]["code"], "request.cancelled");
     let again = answer(hub.post(&format!("/api/v0/jobs/{job}/cancel"))).await;
     assert_eq!((again.status, again.body["status"].as_str()), (200, Some("CANCELLED")));

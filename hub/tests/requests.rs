@@ -61,7 +61,10 @@ async fn every_way_to_miss_is_a_problem() {
 async fn a_refused_contract_is_kept_as_a_failed_job() {
     let (_folder, hub) = hub(&[]);
     let send = |body: &str| {
-        hub.post("/api/v0/ops/execute").header("content-type", "application/json").header("x-trace-id", "t-7").body(body.to_owned())
+        hub.post("/api/v0/ops/execute")
+            .header("content-type", "application/json")
+            .header("x-trace-id", "t-7")
+            .body(body.to_owned())
     };
     let with = |change: fn(&mut Value)| {
         let mut value = contract(10);
@@ -153,7 +156,11 @@ async fn lengths_that_lie_and_bodies_that_dawdle_end() {
     let hub = std::sync::Arc::new(hub);
     let run = async |length: usize, sent: usize, half_close: bool| {
         let (hub, body) = (hub.clone(), body.clone());
-        tokio::task::spawn_blocking(move || raw(&hub, &[head(&hub, length).as_bytes(), &body.as_bytes()[..sent]], half_close)).await.unwrap()
+        tokio::task::spawn_blocking(move || {
+            raw(&hub, &[head(&hub, length).as_bytes(), &body.as_bytes()[..sent]], half_close)
+        })
+        .await
+        .unwrap()
     };
     let whole = body.len();
     let slow = run(whole, whole - 1, false).await;

@@ -5,6 +5,10 @@ mod support;
 
 use std::sync::Arc;
 
+use forge_contract::Digest;
+use forge_hub::store::blobs::Blobs;
+use forge_hub::store::sqlite::Sqlite;
+use forge_hub::store::{LedgerLine, Page, Store as _};
 use forge_protocol::Identity;
 use serde_json::json;
 use support::{Agent, Hub, Script, answer, contract};
@@ -25,7 +29,8 @@ async fn a_killed_hub_goes_on_from_what_was_accepted() {
         let key = Arc::new(Identity::generate().unwrap());
         let token = hub.token().await;
         let agent = Agent::join(&hub.quic(), &token, Arc::clone(&key), Script { answers_max: Some(answers_max) }).await;
-        let accepted = answer(hub.execute(&asked).header("prefer", "respond-async").header("idempotency-key", "k")).await;
+        let accepted =
+            answer(hub.execute(&asked).header("prefer", "respond-async").header("idempotency-key", "k")).await;
         assert_eq!(accepted.status, 202);
         let place = accepted.header("location").to_owned();
         // Progress says what the pool has accepted; that it is on the disk as well is shown below.
@@ -52,6 +57,42 @@ async fn a_killed_hub_goes_on_from_what_was_accepted() {
         hub.kill();
         let hub = Hub::start(&data, &[]);
         assert_eq!(answer(hub.get(&place)).await.body, done.body);
+    }
+}
+
+#[tokio::test]
+async fn every_job_is_settled_once_whoever_asks_how_often() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path(), &[]);
+    let _agents = (hub.agent(Script::default()).await, hub.agent(Script::default()).await);
+    let mut asked = contract(50);
+    asked["ctx"]["billing"]["mode"] = json!("billable");
+    let requests = (0..60).map(|n| {
+        let request = hub.execute(&asked).header("idempotency-key", format!("k{}", n % 20));
+        tokio::spawn(answer(request))
+    });
+    let mut credits = std::collections::BTreeMap::new();
+    for task in requests.collect::<Vec<_>>() {
+        let given = task.await.unwrap();
+        assert_eq!(given.status, 200, "{}", given.body);
+        let job = given.body["job_id"].as_str().unwrap().to_owned();
+        credits.insert(job, given.body["billing"]["credits_micro"].to_string());
+    }
+    assert_eq!(credits.len(), 20);
+    hub.kill();
+
+    let blobs = Arc::new(Blobs::open(&folder.path().join("blobs")).unwrap());
+    let store = Sqlite::open(&folder.path().join("hub.db"), blobs).await.unwrap();
+    let lines = store.ledger(Page { offset: 0, limit: 100 }).await.unwrap();
+    assert_eq!(lines.len(), 20, "one line per job");
+    let mut previous = Digest::from_bytes([0; 32]);
+    for (line, seq) in lines.iter().zip(1..) {
+        assert_eq!((line.seq, line.previous), (seq, previous), "a chain without gaps");
+        assert_eq!(line.digest, LedgerLine::digest_of(&previous, &line.entry));
+        previous = line.digest;
+        let entry: serde_json::Value = serde_json::from_str(&line.entry).unwrap();
+        assert_eq!(entry["credits_micro"].as_str(), credits.get(&line.job.to_string()).map(String::as_str));
+        assert_eq!((&entry["charged"], &entry["mode"]), (&json!(true), &json!("billable")));
     }
 }
 

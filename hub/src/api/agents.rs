@@ -115,9 +115,11 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
 pub async fn token(State(app): State<Arc<App>>, caller: Caller) -> Result<(StatusCode, Json<Token>), Problem> {
     caller.require_admin()?;
     let made = app.tokens.make();
-    let (token, hash) = made.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the system gives no random bytes"))?;
+    let (token, hash) =
+        made.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the system gives no random bytes"))?;
     let expires_ms = crate::clock::unix_ms() + TOKEN_MS;
     app.store.submit(Write::EnrolToken { hash, project: caller.project.to_string(), expires_ms }).await?;
-    let answer = Token { token, hub_key: app.tokens.hub_key(), quic: app.quic_address.clone(), expires_at_ms: expires_ms };
+    let answer =
+        Token { token, hub_key: app.tokens.hub_key(), quic: app.quic_address.clone(), expires_at_ms: expires_ms };
     Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -71,7 +71,9 @@ fn key_of(headers: &HeaderMap) -> Result<&str, Problem> {
             Some(key.trim())
         }
         None => match headers.get(KEY_HEADER) {
-            Some(value) => Some(value.to_str().map_err(|_| unauthenticated("the X-FORGE-API-KEY header is not text"))?.trim()),
+            Some(value) => {
+                Some(value.to_str().map_err(|_| unauthenticated("the X-FORGE-API-KEY header is not text"))?.trim())
+            }
             None => None,
         },
     };
@@ -95,7 +97,9 @@ mod tests {
         assert_eq!(key_of(&headers(&[("authorization", "Bearer fpk_a")])).unwrap(), "fpk_a");
         assert_eq!(key_of(&headers(&[("authorization", "bearer  fpk_a ")])).unwrap(), "fpk_a");
         assert_eq!(key_of(&headers(&[("x-forge-api-key", "fpk_b")])).unwrap(), "fpk_b");
-        for bad in [&[][..], &[("authorization", "Basic eA==")], &[("authorization", "Bearer")], &[("x-forge-api-key", "")]] {
+        for bad in
+            [&[][..], &[("authorization", "Basic eA==")], &[("authorization", "Bearer")], &[("x-forge-api-key", "")]]
+        {
             assert_eq!(key_of(&headers(bad)).unwrap_err().code(), FailureCode::RequestUnauthenticated);
         }
     }

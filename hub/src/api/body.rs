@@ -56,10 +56,9 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
 fn unpack(packed: &[u8]) -> Result<Bytes, Problem> {
     let mut plain = Vec::new();
     let limit = REQUEST_BYTES_MAX as u64 + 1;
-    flate2::read::GzDecoder::new(packed)
-        .take(limit)
-        .read_to_end(&mut plain)
-        .map_err(|error| Problem::of(FailureCode::RequestMalformed, format!("the body is not the gzip it claims to be: {error}")))?;
+    flate2::read::GzDecoder::new(packed).take(limit).read_to_end(&mut plain).map_err(|error| {
+        Problem::of(FailureCode::RequestMalformed, format!("the body is not the gzip it claims to be: {error}"))
+    })?;
     if plain.len() > REQUEST_BYTES_MAX { Err(too_large("the unpacked body")) } else { Ok(plain.into()) }
 }
 

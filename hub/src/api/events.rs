@@ -51,7 +51,12 @@ pub struct ProgressEvent {
         (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)
     )
 )]
-pub async fn events(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn events(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let job = job_id(&id)?;
     let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(live) = app.coordinator.board().job_of(&caller.project, job) {
@@ -76,7 +81,11 @@ struct Listener {
     over: bool,
 }
 
-fn follow(live: &Arc<LiveJob>, seen: Option<u64>, stopping: CancellationToken) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+fn follow(
+    live: &Arc<LiveJob>,
+    seen: Option<u64>,
+    stopping: CancellationToken,
+) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let mut progress = live.progress();
     // What is there now counts as news, unless the caller has seen it.
     progress.mark_changed();

@@ -56,7 +56,10 @@ impl Wishes {
         if let Some(value) = headers.get(IDEMPOTENCY_HEADER) {
             let text = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
             let key = text.ok_or_else(|| {
-                Problem::of(FailureCode::RequestSchema, "the header Idempotency-Key: expected 1 to 255 printable ASCII characters")
+                Problem::of(
+                    FailureCode::RequestSchema,
+                    "the header Idempotency-Key: expected 1 to 255 printable ASCII characters",
+                )
             })?;
             wishes.key = Some(key.to_owned());
         }
@@ -230,7 +233,13 @@ async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, 
 }
 
 /// Waits as long as the client wants, then answers with the result or where it will be.
-async fn answer_live(app: &App, live: &LiveJob, ack: Option<Ack>, later: Option<Duration>, again: bool) -> Result<Response, Problem> {
+async fn answer_live(
+    app: &App,
+    live: &LiveJob,
+    ack: Option<Ack>,
+    later: Option<Duration>,
+    again: bool,
+) -> Result<Response, Problem> {
     let job = live.info.job;
     let ended = match later {
         None => tokio::select! {
@@ -343,7 +352,12 @@ pub struct QuoteBlock {
     request_body(content = Object, content_type = "application/json", description = "The contract"),
     responses((status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
-pub async fn plan(State(app): State<Arc<App>>, _caller: Caller, headers: HeaderMap, body: Body) -> Result<Json<PlanAnswer>, Problem> {
+pub async fn plan(
+    State(app): State<Arc<App>>,
+    _caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<PlanAnswer>, Problem> {
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
     let plan = planned(&app, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {

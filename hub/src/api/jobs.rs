@@ -118,7 +118,10 @@ fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
     if (1..=PAGE_MAX).contains(&limit) {
         return Ok(limit);
     }
-    Err(Problem::of(FailureCode::RequestSchema, format!("the parameter limit: expected 1 to {PAGE_MAX}, found {limit}")))
+    Err(Problem::of(
+        FailureCode::RequestSchema,
+        format!("the parameter limit: expected 1 to {PAGE_MAX}, found {limit}"),
+    ))
 }
 
 /// The project's jobs, newest first.
@@ -126,15 +129,19 @@ fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
     get, path = "/api/v0/jobs", tag = "jobs", security(("bearer" = []), ("key" = [])), params(JobQuery),
     responses((status = 200, body = JobList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
-pub async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<JobQuery>) -> Result<Json<JobList>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<JobQuery>,
+) -> Result<Json<JobList>, Problem> {
     let limit = limit(query.limit, 50)?;
     let refused = |what: &str| Problem::of(FailureCode::RequestSchema, format!("the parameter {what}"));
     let before = query.before.as_deref().map(str::parse).transpose();
     let before = before.map_err(|_| refused("before: expected a job id"))?;
     let phase = match &query.status {
-        Some(text) => {
-            Some(Phase::parse(text).ok_or_else(|| refused("status: expected RUNNING, COMPLETED, FAILED or CANCELLED"))?)
-        }
+        Some(text) => Some(
+            Phase::parse(text).ok_or_else(|| refused("status: expected RUNNING, COMPLETED, FAILED or CANCELLED"))?,
+        ),
         None => None,
     };
     let rows = app.store.jobs(&caller.project, before, phase, limit).await?;
@@ -200,7 +207,10 @@ pub(super) fn live_document(live: &LiveJob) -> JobDocument {
     let stamped = live.progress().borrow().clone();
     JobDocument {
         progress: Some(progress_block(&stamped.snapshot)),
-        executions: Some(ExecutionsBlock { count: stamped.snapshot.shards_done, url: Links::of(live.info.job).executions }),
+        executions: Some(ExecutionsBlock {
+            count: stamped.snapshot.shards_done,
+            url: Links::of(live.info.job).executions,
+        }),
         ..waiting(&live.info, status_word(stamped.snapshot.phase))
     }
 }
@@ -291,7 +301,8 @@ pub async fn executions(
     let items: Result<Vec<Execution>, _> = rows.iter().map(|row| serde_json::from_str(&row.body)).collect();
     let items = items.map_err(unreadable)?;
     let end = page.offset + items.len() as u64;
-    let next = (end < count && !items.is_empty()).then(|| format!("{}?limit={}&offset={end}", Links::of(job).executions, page.limit));
+    let next = (end < count && !items.is_empty())
+        .then(|| format!("{}?limit={}&offset={end}", Links::of(job).executions, page.limit));
     Ok(Json(ExecutionList { items, count, next }))
 }
 
@@ -301,7 +312,11 @@ pub async fn executions(
     params(("id" = String, Path, description = "The hub's job id")),
     responses((status = 200, body = ArtifactList), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody))
 )]
-pub async fn artifacts(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<ArtifactList>, Problem> {
+pub async fn artifacts(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<ArtifactList>, Problem> {
     let job = job_id(&id)?;
     let row = stored(&app, &caller, job).await?;
     let document: Option<JobDocument> = row.document.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -329,13 +344,15 @@ pub async fn artifact(
     let rows = app.store.artifacts(job).await?;
     let row = rows.into_iter().find(|row| row.name == name).ok_or_else(|| Problem::not_found("artifact").about(job))?;
     let tag = format!("\"{}\"", row.digest);
-    let header_of = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let header_of =
+        |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, header_of(&tag))]).into_response());
     }
     let bytes = crate::links::read_object(&*app.store, &app.blobs, row.digest).await?;
-    let bytes = bytes.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the artifact's bytes are gone").about(job))?;
+    let bytes = bytes
+        .ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the artifact's bytes are gone").about(job))?;
     let headers = [
         (header::CONTENT_TYPE, header_of(&row.media_type)),
         (header::ETAG, header_of(&tag)),

@@ -227,7 +227,9 @@ pub fn fix_of(code: FailureCode) -> &'static str {
             "correct the field that `pointer` and `detail` name; /api/v0/openapi.json describes every field"
         }
         C::RequestUnknownOp => "choose an op, version and profile from GET /api/v0/kernels",
-        C::RequestUnauthenticated => "send the project's key as `Authorization: Bearer <key>` or `X-FORGE-API-KEY: <key>`",
+        C::RequestUnauthenticated => {
+            "send the project's key as `Authorization: Bearer <key>` or `X-FORGE-API-KEY: <key>`"
+        }
         C::RequestForbidden => "use a key whose scope allows this",
         C::RequestNotFound => "check the path and that the key belongs to the right project",
         C::RequestQuota => "wait, or ask for a higher limit",
@@ -241,7 +243,9 @@ pub fn fix_of(code: FailureCode) -> &'static str {
         C::SchedulingTimeout => "raise policy.timeout_ms or add agents; the same contract gives the same result later",
         C::SchedulingShutdown => "submit again in a moment",
         other => match other.blame() {
-            Blame::Client | Blame::Kernel => "change the arguments; another attempt with the same contract ends the same way",
+            Blame::Client | Blame::Kernel => {
+                "change the arguments; another attempt with the same contract ends the same way"
+            }
             Blame::Machine | Blame::Agent | Blame::Platform => {
                 "submit the same contract again; tell the operator the trace id if it persists"
             }

@@ -28,13 +28,17 @@ pub async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next
     let started = Instant::now();
     let trace = trace_of(request.headers());
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
     request.extensions_mut().insert(TraceId(trace.clone()));
     let span = tracing::info_span!("request", trace_id = trace, %method, route);
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let response = handled.unwrap_or_else(|_| {
         tracing::error!(parent: &span, "a handler panicked");
-        axum::response::IntoResponse::into_response(Problem::of(FailureCode::AggregationStorage, "the hub failed on this request"))
+        axum::response::IntoResponse::into_response(Problem::of(
+            FailureCode::AggregationStorage,
+            "the hub failed on this request",
+        ))
     });
     let mut response = shape(response, &trace).await;
     let status = response.status();
@@ -54,7 +58,9 @@ pub async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next
 fn trace_of(headers: &HeaderMap) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let parent = text("traceparent").and_then(|parent| parent.split('-').nth(1)).filter(|id| {
-        id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) && id.bytes().any(|b| b != b'0')
+        id.len() == 32
+            && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            && id.bytes().any(|b| b != b'0')
     });
     let own = text("x-trace-id").filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
     parent.or(own).map_or_else(crate::clock::trace_id, str::to_owned)
@@ -109,7 +115,9 @@ mod tests {
         let id = "0af7651916cd43dd8448eb211c80319c";
         assert_eq!(of("traceparent", &format!("00-{id}-b7ad6b7169203331-01")), id);
         assert_eq!(of("x-trace-id", "trace-7"), "trace-7");
-        for (name, value) in [("traceparent", "00-00000000000000000000000000000000-1-01"), ("traceparent", "x"), ("x-trace-id", "a b")] {
+        for (name, value) in
+            [("traceparent", "00-00000000000000000000000000000000-1-01"), ("traceparent", "x"), ("x-trace-id", "a b")]
+        {
             let made = of(name, value);
             assert_eq!(made.len(), 32);
             assert_ne!(made, value);

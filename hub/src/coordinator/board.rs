@@ -7,7 +7,7 @@ use bytes::Bytes;
 use forge_contract::envelope::Envelope;
 use forge_contract::{Digest, FailureCode, JobId};
 use forge_lifecycle::action::Snapshot;
-use forge_lifecycle::plan::Plan;
+use forge_lifecycle::plan::{Plan, PlannedSource};
 use tokio::sync::watch;
 
 use crate::document::JobDocument;
@@ -158,6 +158,16 @@ impl Board {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<LiveJob>> {
         self.live().values().cloned().collect()
+    }
+
+    /// Whether a job in hand reads this object as an input.
+    #[must_use]
+    pub fn reads(&self, digest: &Digest) -> bool {
+        let inputs = |job: &Arc<LiveJob>| {
+            let mut sources = job.info.plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source);
+            sources.any(|source| matches!(source, PlannedSource::Content { digest: one, .. } if one == digest))
+        };
+        self.live().values().any(inputs)
     }
 
     /// Serves bytes to agents while the job is in hand.

@@ -14,8 +14,8 @@ use super::Surroundings;
 use super::board::{Ended, JobInfo, LiveJob};
 use super::perform::Tally;
 use crate::document::{
-    ArtifactLink, BillingBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock, ReplayBlock,
-    VerificationBlock,
+    ArtifactLink, BillingBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock,
+    ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
 use crate::store::blobs::Blobs;
@@ -55,7 +55,12 @@ pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Ta
     around.board.remove(job);
 }
 
-async fn conclude(around: &Surroundings, info: &JobInfo, tally: Tally, outcome: JobOutcome) -> Result<Ended, StoreError> {
+async fn conclude(
+    around: &Surroundings,
+    info: &JobInfo,
+    tally: Tally,
+    outcome: JobOutcome,
+) -> Result<Ended, StoreError> {
     let finished_ms = crate::clock::unix_ms();
     let (phase, code) = match &outcome {
         JobOutcome::Completed(_) => (Phase::Completed, None),
@@ -64,12 +69,17 @@ async fn conclude(around: &Surroundings, info: &JobInfo, tally: Tally, outcome: 
     };
     let bill = bill_of(info, &outcome);
     let mut document = document(info, &tally, &outcome, &bill, finished_ms);
-    let made = if info.envelope.artifacts.persist { evidence(around, info, tally, &outcome, &document, &bill).await? } else { Vec::new() };
+    let made = if info.envelope.artifacts.persist {
+        evidence(around, info, tally, &outcome, &document, &bill).await?
+    } else {
+        Vec::new()
+    };
     document.artifacts = made.iter().map(|made| link(info, &made.row)).collect();
     let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
     let (artifacts, objects) = keep(&around.blobs, made).await?;
     let entry = entry(info, &document, &bill, finished_ms)?;
-    let finished = FinishedJob { job: info.job, phase, code, finished_ms, document: text.clone(), artifacts, objects, entry };
+    let finished =
+        FinishedJob { job: info.job, phase, code, finished_ms, document: text.clone(), artifacts, objects, entry };
     around.store.submit(Write::Finish(Box::new(finished))).await?;
     let metrics = &around.metrics;
     metrics.jobs_ended.get_or_create(&Label { kind: phase.as_str() }).inc();
@@ -99,7 +109,10 @@ fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, fi
     };
     let mut warnings = summary.warnings.clone();
     if tally.engines.len() > 1 {
-        warnings.push(format!("shards ran under {} engine profiles; only equal profiles promise equal fuel", tally.engines.len()));
+        warnings.push(format!(
+            "shards ran under {} engine profiles; only equal profiles promise equal fuel",
+            tally.engines.len()
+        ));
     }
     JobDocument {
         ok: completed.is_some(),

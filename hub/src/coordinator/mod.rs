@@ -145,7 +145,12 @@ impl Coordinator {
     }
 }
 
-async fn run(mut pool: Pool, mut performer: Performer, restored: Vec<restore::Restored>, mut commands: mpsc::Receiver<Command>) {
+async fn run(
+    mut pool: Pool,
+    mut performer: Performer,
+    restored: Vec<restore::Restored>,
+    mut commands: mpsc::Receiver<Command>,
+) {
     let mut actions = Vec::new();
     for job in restored {
         performer.adopt(&job);
@@ -154,7 +159,8 @@ async fn run(mut pool: Pool, mut performer: Performer, restored: Vec<restore::Re
     }
     loop {
         let now = crate::clock::unix_ms();
-        let patience = pool.deadline().map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.saturating_sub(now)));
+        let patience =
+            pool.deadline().map_or(Duration::from_secs(3600), |at| Duration::from_millis(at.saturating_sub(now)));
         let command = tokio::select! {
             biased;
             command = commands.recv() => command,

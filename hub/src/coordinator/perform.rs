@@ -119,13 +119,14 @@ impl Performer {
     fn attempt(&mut self, attempt: &Attempt) {
         let metrics = &self.around.metrics;
         metrics.attempts.get_or_create(&Label { kind: ending_word(attempt.ending) }).inc();
+        let live = self.around.board.job(attempt.job);
         if let Some(code) = attempt.code {
             metrics.failures.get_or_create(&Label { kind: code.as_str() }).inc();
             if code.family() == forge_contract::Family::Verification {
                 metrics.verification_failures.inc();
             }
             tracing::info!(
-                job = %attempt.job, stage = attempt.stage, shard = attempt.shard, agent = %attempt.agent, lease = %attempt.lease,
+                job = %attempt.job, trace_id = live.as_ref().map(|live| live.info.trace_id.as_str()), stage = attempt.stage, shard = attempt.shard, agent = %attempt.agent, lease = %attempt.lease,
                 code = %code, detail = attempt.detail.as_deref().unwrap_or_default(), "attempt failed"
             );
         }
@@ -133,7 +134,6 @@ impl Performer {
             let took = attempt.ended_at.saturating_sub(attempt.started_at);
             metrics.shard_seconds.observe(std::time::Duration::from_millis(took).as_secs_f64());
         }
-        let live = self.around.board.job(attempt.job);
         let row = row_of(attempt, live.as_ref().map(|live| &*live.info.plan));
         if let Some(tally) = self.tallies.get_mut(&attempt.job) {
             tally.attempts += 1;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use forge_contract::JobId;
 use forge_contract::envelope::Envelope;
+use forge_contract::{Failure, FailureCode, JobId};
 use forge_lifecycle::action::Accepted;
 use forge_lifecycle::event::Event;
 use forge_lifecycle::plan::Plan;
 
-use super::board::{JobInfo, LiveJob};
 use super::Surroundings;
-use crate::store::{AcceptedRow, RestoredJob, StoreError};
+use super::board::{JobInfo, LiveJob};
+use crate::document::JobDocument;
+use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
 
 /// First byte of a stored acceptance. Another format is not read: its shard is computed again, with the same bits.
 const FORMAT: u8 = 1;
@@ -48,7 +49,8 @@ pub(super) async fn unfinished(around: &Surroundings) -> Result<Vec<Restored>, S
     for stored in around.store.unfinished().await? {
         let job = stored.job;
         let Some(info) = info(&stored) else {
-            tracing::error!(%job, "an unfinished job cannot be read; it stays as it is");
+            tracing::error!(%job, "an unfinished job cannot be read; it ends as failed");
+            end_unreadable(around, &stored).await?;
             continue;
         };
         let rows = around.store.accepted(job).await?;
@@ -61,6 +63,27 @@ pub(super) async fn unfinished(around: &Surroundings) -> Result<Vec<Restored>, S
         restored.push(Restored { job, attempts, event });
     }
     Ok(restored)
+}
+
+/// A record that this program cannot read (written by another version) must not stay unfinished for ever.
+async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(), StoreError> {
+    let code = FailureCode::AggregationStorage;
+    let failure = Failure::new(code, "the job's record cannot be read by this version of the hub");
+    let mut document = JobDocument::rejected(stored.job, &stored.trace_id, stored.accepted_ms, &failure);
+    let finished_ms = crate::clock::unix_ms();
+    document.client_job_id.clone_from(&stored.client_job_id);
+    document.finished_at_ms = Some(finished_ms);
+    let finished = FinishedJob {
+        job: stored.job,
+        phase: Phase::Failed,
+        code: Some(code),
+        finished_ms,
+        document: serde_json::to_string(&document).unwrap_or_default(),
+        artifacts: Vec::new(),
+        objects: Vec::new(),
+        entry: format!("{{\"job\":\"{}\",\"status\":\"FAILED\"}}", stored.job),
+    };
+    around.store.submit(Write::Finish(Box::new(finished))).await.map(drop)
 }
 
 fn info(stored: &RestoredJob) -> Option<JobInfo> {

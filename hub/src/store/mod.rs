@@ -17,8 +17,8 @@ use forge_contract::{AgentId, Digest, JobId};
 use tokio::sync::oneshot;
 
 pub use rows::{
-    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine, NewJob, NewKey, Page,
-    Phase, RejectedRequest, RestoredJob,
+    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine, NewJob, NewKey,
+    Page, Phase, RejectedRequest, RestoredJob,
 };
 
 /// Why the store could not do something.
@@ -178,7 +178,13 @@ pub trait Store: Send + Sync + 'static {
     /// A job of this project.
     async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError>;
     /// A project's jobs, newest first, older than `before`.
-    async fn jobs(&self, project: &str, before: Option<JobId>, phase: Option<Phase>, limit: u32) -> Result<Vec<JobRow>, StoreError>;
+    async fn jobs(
+        &self,
+        project: &str,
+        before: Option<JobId>,
+        phase: Option<Phase>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError>;
     /// Jobs without an end, oldest first, without their shards.
     async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError>;
     /// The accepted shards of a job in (stage, shard) order.

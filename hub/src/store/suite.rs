@@ -98,7 +98,15 @@ fn shard(shard: u32, fragment: Vec<u8>) -> AcceptedRow {
 
 fn attempt(shard: u32, lease: u64, code: Option<FailureCode>) -> AttemptRow {
     let agent = AgentId(Digest::of(b"agent"));
-    AttemptRow { job: job(1), stage: 0, shard, lease: LeaseId(lease), agent, code, body: format!("{{\"lease\":{lease}}}") }
+    AttemptRow {
+        job: job(1),
+        stage: 0,
+        shard,
+        lease: LeaseId(lease),
+        agent,
+        code,
+        body: format!("{{\"lease\":{lease}}}"),
+    }
 }
 
 async fn shards_survive_and_are_accepted_once(store: &dyn Store) {

@@ -166,7 +166,9 @@ impl Agent {
     pub async fn join(quic: &str, token: &EnrolToken, identity: Arc<Identity>, script: Script) -> Self {
         let introduction = introduction(Some(token.secret));
         let link =
-            AgentLink::connect(&[quic.to_owned()], token.hub_key, &identity, &introduction, &LinkSettings::default()).await.unwrap();
+            AgentLink::connect(&[quic.to_owned()], token.hub_key, &identity, &introduction, &LinkSettings::default())
+                .await
+                .unwrap();
         let answered = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(serve(link, script, Arc::clone(&answered)));
         Self { answered, task }

@@ -46,7 +46,10 @@ impl Sqlite {
             .disable_statement_logging();
         let mut connection = options.clone().connect().await?;
         sqlx::migrate!("./migrations").run(&mut connection).await?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true).create_if_missing(false)).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         // The writer owns its connection and is never cancelled, so no transaction is left open behind a reader's back.
         let task = tokio::spawn(writer::run(connection, Arc::clone(&blobs), receiver));
@@ -113,7 +116,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = async |_fresh: bool| -> Arc<dyn crate::store::Store> {
             let blobs = Arc::new(Blobs::open(&folder.path().join("blobs")).unwrap());
-            let store: Arc<dyn crate::store::Store> = Arc::new(Sqlite::open(&folder.path().join("hub.db"), blobs).await.unwrap());
+            let store: Arc<dyn crate::store::Store> =
+                Arc::new(Sqlite::open(&folder.path().join("hub.db"), blobs).await.unwrap());
             store
         };
         suite::run(open).await;

@@ -9,10 +9,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
 use crate::store::{
-    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase, RestoredJob, Store,
-    StoreError, Write,
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase,
+    RestoredJob, Store, StoreError, Write,
 };
-
 
 #[async_trait]
 impl Store for Sqlite {
@@ -40,13 +39,25 @@ impl Store for Sqlite {
         query.fetch_optional(&self.readers).await?.as_ref().map(job_row).transpose()
     }
 
-    async fn jobs(&self, project: &str, before: Option<JobId>, phase: Option<Phase>, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+    async fn jobs(
+        &self,
+        project: &str,
+        before: Option<JobId>,
+        phase: Option<Phase>,
+        limit: u32,
+    ) -> Result<Vec<JobRow>, StoreError> {
         // A list leaves the answers out: they can be large.
         let query = sqlx::query(
             "SELECT id, client_job_id, trace_id, op, envelope_digest, phase, code, accepted_ms, finished_ms, NULL AS document \
              FROM jobs WHERE project = ?1 AND (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR phase = ?3) ORDER BY id DESC LIMIT ?4",
         );
-        let rows = query.bind(project).bind(before.map(job_bytes)).bind(phase.map(Phase::as_str)).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        let rows = query
+            .bind(project)
+            .bind(before.map(job_bytes))
+            .bind(phase.map(Phase::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter().map(job_row).collect()
     }
 
@@ -119,7 +130,8 @@ impl Store for Sqlite {
     }
 
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
-        let query = sqlx::query("SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined FROM agents ORDER BY id");
+        let query =
+            sqlx::query("SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined FROM agents ORDER BY id");
         let rows = query.fetch_all(&self.readers).await?;
         let agent = |row: &SqliteRow| {
             Ok(AgentRow {

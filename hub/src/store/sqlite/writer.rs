@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, uint};
 use crate::store::blobs::Blobs;
 use crate::store::{
-    AcceptedRow, AttemptRow, FinishedJob, KernelRow, LedgerLine, NewJob, NewKey, Phase, RejectedRequest, StoreError, Write, Written,
+    AcceptedRow, AttemptRow, FinishedJob, KernelRow, LedgerLine, NewJob, NewKey, Phase, RejectedRequest, StoreError,
+    Write, Written,
 };
 
 const BATCH_MAX: usize = 1024;
@@ -26,7 +27,11 @@ pub(super) struct Queued {
 }
 
 /// Serves the queue until its senders are gone.
-pub(super) async fn run(mut connection: SqliteConnection, blobs: Arc<Blobs>, mut queue: mpsc::UnboundedReceiver<Queued>) {
+pub(super) async fn run(
+    mut connection: SqliteConnection,
+    blobs: Arc<Blobs>,
+    mut queue: mpsc::UnboundedReceiver<Queued>,
+) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let outcome = together(&mut connection, &blobs, &batch).await;
@@ -66,7 +71,11 @@ fn answer(queued: Queued, outcome: Result<Vec<Written>, StoreError>) {
     drop(queued.sender.send(first));
 }
 
-async fn together(connection: &mut SqliteConnection, blobs: &Arc<Blobs>, batch: &[Queued]) -> Result<Vec<Written>, StoreError> {
+async fn together(
+    connection: &mut SqliteConnection,
+    blobs: &Arc<Blobs>,
+    batch: &[Queued],
+) -> Result<Vec<Written>, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut given = Vec::with_capacity(batch.len());
     for queued in batch {
@@ -79,7 +88,8 @@ async fn together(connection: &mut SqliteConnection, blobs: &Arc<Blobs>, batch: 
 async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
     match write {
         Write::Project { id, name } => {
-            let query = sqlx::query("INSERT INTO projects (id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING");
+            let query =
+                sqlx::query("INSERT INTO projects (id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING");
             query.bind(id).bind(name).bind(int(now_ms())).execute(db).await?;
         }
         Write::Key(key) => insert_key(db, key).await?,
@@ -95,13 +105,16 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::Object(bytes) => insert_object(db, bytes).await?,
         Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
         Write::EnrolToken { hash, project, expires_ms } => {
-            let query = sqlx::query("INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms) VALUES (?, ?, ?, ?)");
+            let query =
+                sqlx::query("INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms) VALUES (?, ?, ?, ?)");
             let query = query.bind(hash.as_bytes().as_slice()).bind(project);
             query.bind(int(now_ms())).bind(int(*expires_ms)).execute(db).await?;
         }
         Write::Redeem { hash, public_key } => return redeem(db, hash, public_key).await,
         Write::AgentState { agent, state, capability } => {
-            let query = sqlx::query("UPDATE agents SET state = ?, last_seen_ms = ?, capability = COALESCE(?, capability) WHERE id = ?");
+            let query = sqlx::query(
+                "UPDATE agents SET state = ?, last_seen_ms = ?, capability = COALESCE(?, capability) WHERE id = ?",
+            );
             let query = query.bind(*state).bind(int(now_ms())).bind(capability);
             query.bind(agent.0.as_bytes().as_slice()).execute(db).await?;
         }
@@ -132,7 +145,8 @@ async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, Stor
             let earlier = job_of(row.try_get("job")?)?;
             return Ok(if same { Written::Existing(earlier) } else { Written::Mismatch(earlier) });
         }
-        let query = sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
+        let query =
+            sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
         let query = query.bind(&job.project).bind(key).bind(job.envelope_digest.as_bytes().as_slice());
         query.bind(job_bytes(job.job)).bind(int(job.accepted_ms)).execute(&mut *db).await?;
     }
@@ -140,8 +154,10 @@ async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, Stor
         "INSERT INTO jobs (id, project, client_job_id, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
-    let query = query.bind(job_bytes(job.job)).bind(&job.project).bind(&job.client_job_id).bind(&job.trace_id).bind(&job.op);
-    let query = query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
+    let query =
+        query.bind(job_bytes(job.job)).bind(&job.project).bind(&job.client_job_id).bind(&job.trace_id).bind(&job.op);
+    let query =
+        query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
     query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms)).execute(db).await?;
     Ok(Written::Done)
 }
@@ -175,8 +191,10 @@ async fn insert_accepted(db: &mut SqliteConnection, blobs: &Arc<Blobs>, row: &Ac
 }
 
 async fn insert_attempt(db: &mut SqliteConnection, row: &AttemptRow) -> Result<(), StoreError> {
-    let query = sqlx::query("INSERT INTO attempts (job, stage, shard, lease, agent, code, body) VALUES (?, ?, ?, ?, ?, ?, ?)");
-    let query = query.bind(job_bytes(row.job)).bind(i64::from(row.stage)).bind(i64::from(row.shard)).bind(int(row.lease.0));
+    let query =
+        sqlx::query("INSERT INTO attempts (job, stage, shard, lease, agent, code, body) VALUES (?, ?, ?, ?, ?, ?, ?)");
+    let query =
+        query.bind(job_bytes(row.job)).bind(i64::from(row.stage)).bind(i64::from(row.shard)).bind(int(row.lease.0));
     let query = query.bind(row.agent.0.as_bytes().as_slice()).bind(row.code.map(forge_contract::FailureCode::as_str));
     query.bind(&row.body).execute(db).await?;
     Ok(())
@@ -204,8 +222,11 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
         insert_object(&mut *db, bytes).await?;
     }
     for (place, artifact) in job.artifacts.iter().enumerate() {
-        let query = sqlx::query("INSERT INTO artifacts (job, place, name, media_type, digest, bytes) VALUES (?, ?, ?, ?, ?, ?)");
-        let query = query.bind(job_bytes(job.job)).bind(int(place as u64)).bind(&artifact.name).bind(&artifact.media_type);
+        let query = sqlx::query(
+            "INSERT INTO artifacts (job, place, name, media_type, digest, bytes) VALUES (?, ?, ?, ?, ?, ?)",
+        );
+        let query =
+            query.bind(job_bytes(job.job)).bind(int(place as u64)).bind(&artifact.name).bind(&artifact.media_type);
         query.bind(artifact.digest.as_bytes().as_slice()).bind(int(artifact.bytes)).execute(&mut *db).await?;
     }
     let last = sqlx::query("SELECT seq, digest FROM ledger ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
@@ -214,7 +235,8 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
         None => (1, Digest::from_bytes([0; 32])),
     };
     let digest = LedgerLine::digest_of(&previous, &job.entry);
-    let query = sqlx::query("INSERT INTO ledger (seq, job, project, entry, previous, digest) VALUES (?, ?, ?, ?, ?, ?)");
+    let query =
+        sqlx::query("INSERT INTO ledger (seq, job, project, entry, previous, digest) VALUES (?, ?, ?, ?, ?, ?)");
     let query = query.bind(int(seq)).bind(job_bytes(job.job)).bind(project).bind(&job.entry);
     query.bind(previous.as_bytes().as_slice()).bind(digest.as_bytes().as_slice()).execute(db).await?;
     Ok(())
@@ -229,7 +251,9 @@ async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<
         }
         return Err(StoreError::KernelTaken { label: format!("{}@{}", kernel.name, kernel.version), existing });
     }
-    let query = sqlx::query("INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms) VALUES (?, ?, ?, ?, ?, ?)");
+    let query = sqlx::query(
+        "INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms) VALUES (?, ?, ?, ?, ?, ?)",
+    );
     let query = query.bind(&kernel.name).bind(i64::from(kernel.version)).bind(kernel.digest.as_bytes().as_slice());
     query.bind(int(kernel.bytes)).bind(&kernel.manifest).bind(int(now_ms())).execute(db).await?;
     Ok(())
@@ -260,12 +284,14 @@ async fn reserve(db: &mut SqliteConnection) -> Result<Written, StoreError> {
     let row = sqlx::query("SELECT value FROM meta WHERE name = 'leases'").fetch_optional(&mut *db).await?;
     let next = match row {
         Some(row) => {
-            let bytes: [u8; 8] = row.try_get::<&[u8], _>("value")?.try_into().map_err(|_| StoreError::Corrupt { what: "lease mark" })?;
+            let bytes: [u8; 8] =
+                row.try_get::<&[u8], _>("value")?.try_into().map_err(|_| StoreError::Corrupt { what: "lease mark" })?;
             u64::from_be_bytes(bytes)
         }
         None => 1,
     };
-    let query = sqlx::query("INSERT INTO meta (name, value) VALUES ('leases', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1");
+    let query =
+        sqlx::query("INSERT INTO meta (name, value) VALUES ('leases', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1");
     query.bind((next + LEASE_BLOCK).to_be_bytes().to_vec()).execute(db).await?;
     Ok(Written::FirstLease(next))
 }
