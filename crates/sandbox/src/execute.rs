@@ -12,6 +12,7 @@ use wasmtime::{Engine, Store};
 
 use crate::inputs::Inputs;
 use crate::kernel::bindings::UnitOnlyPre;
+use crate::kernel::bindings::exports::forgepool::kernel::unit as wit;
 use crate::kernel::{HostState, Log, linker};
 use crate::{code, engine, lift, trap};
 
@@ -104,29 +105,34 @@ impl UnitRunner {
         let state = HostState::new(task.limits.memory_bytes, inputs.clone(), core::mem::take(log));
         let mut store = Store::new(&self.engine, state);
         let called = self.call_in(&mut store, task, &argument);
-        let refused = store.data().limiter.refused;
         *log = store.into_data().log;
-        match called.map_err(|error| trap::failure(&error, refused))? {
+        match called? {
             (Ok(found), fuel) => Ok((lift::fragment(found), fuel)),
             (Err(refusal), _) => Err(lift::failure(refusal)),
         }
     }
 
-    fn call_in(&self, store: &mut Store<HostState>, task: &Task, argument: &wit::Task) -> wasmtime::Result<Called> {
+    fn call_in(&self, store: &mut Store<HostState>, task: &Task, argument: &wit::Task) -> Result<Called, Failure> {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(engine::HOSTCALL_BYTES_MAX);
-        store.set_fuel(task.limits.fuel)?;
-        let instance = self.pre.instantiate(&mut *store)?;
+        set_fuel(store, task.limits.fuel)?;
+        let instantiated = self.pre.instantiate(&mut *store);
+        let refused = store.data().limiter.refused;
+        let instance = instantiated.map_err(|error| trap::of_instantiation(&error, refused))?;
         // Instantiation may cost differently elsewhere; from here on every instruction counts the same everywhere.
-        store.set_fuel(task.limits.fuel)?;
+        set_fuel(store, task.limits.fuel)?;
         store.set_hostcall_fuel(lifted_bytes_max(task));
-        let found = instance.forgepool_kernel_unit().call_execute(&mut *store, argument)?;
-        let fuel = task.limits.fuel - store.get_fuel()?;
-        Ok((found, fuel))
+        let called = instance.forgepool_kernel_unit().call_execute(&mut *store, argument);
+        let refused = store.data().limiter.refused;
+        let found = called.map_err(|error| trap::failure(&error, refused))?;
+        let left = store.get_fuel().map_err(|error| trap::failure(&error, None))?;
+        Ok((found, task.limits.fuel.saturating_sub(left)))
     }
 }
 
-use crate::kernel::bindings::exports::forgepool::kernel::unit as wit;
+fn set_fuel(store: &mut Store<HostState>, fuel: u64) -> Result<(), Failure> {
+    store.set_fuel(fuel).map_err(|error| trap::failure(&error, None))
+}
 
 type Called = (Result<wit::Fragment, wit::Failure>, u64);
 

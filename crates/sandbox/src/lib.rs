@@ -22,6 +22,7 @@ pub mod kernel;
 mod lift;
 mod limiter;
 pub mod local;
+mod memory;
 mod trap;
 pub mod wasi;
 pub mod worker;

@@ -7,6 +7,7 @@ use forge_contract::limits::DETAIL_BYTES_MAX;
 use forge_contract::{Failure, FailureCode};
 use wasmtime::Trap;
 
+use crate::engine::INSTANCES_MAX;
 use crate::limiter::Refused;
 
 /// A unit ended itself through `wasi:cli/exit`.
@@ -45,6 +46,20 @@ pub(crate) fn failure(error: &wasmtime::Error, refused: Option<Refused>) -> Fail
         return Failure::new(FailureCode::AgentOutputTooLarge, "the kernel handed the host more bytes than its limit");
     }
     Failure::new(FailureCode::AgentOutputInvalid, cut(format!("what the kernel handed over cannot be read: {text}")))
+}
+
+/// The failure behind an instantiation that went wrong before the kernel ran: a trap of its start function, a limit,
+/// or the machine.
+pub(crate) fn of_instantiation(error: &wasmtime::Error, refused: Option<Refused>) -> Failure {
+    if refused.is_some() || error.is::<Trap>() || error.is::<Exited>() || error.is::<TooManyHandles>() {
+        return failure(error, refused);
+    }
+    let text = error.root_cause().to_string();
+    if text.contains("resource limit exceeded") {
+        let detail = format!("it has more than {INSTANCES_MAX} instances, memories or tables");
+        return Failure::new(FailureCode::AgentMemoryLimit, detail);
+    }
+    Failure::new(FailureCode::AgentWorkerLost, cut(text))
 }
 
 fn of_limiter(refused: Refused) -> Failure {

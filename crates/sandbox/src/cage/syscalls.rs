@@ -10,7 +10,7 @@ use seccompiler::{
 };
 
 /// Allowed whatever their arguments: memory, the pipes, locks, signals of this process, time, the end.
-const FREE: [i64; 27] = [
+const FREE: [i64; 29] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_readv,
@@ -19,6 +19,9 @@ const FREE: [i64; 27] = [
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
+    libc::SYS_mincore,
+    // Tells whether the machine has swap: see `memory::residue`.
+    libc::SYS_sysinfo,
     libc::SYS_brk,
     libc::SYS_futex,
     libc::SYS_rt_sigaction,
