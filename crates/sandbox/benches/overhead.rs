@@ -29,6 +29,7 @@ fn main() {
         Some("run") => forge_sandbox::worker_main(),
         Some("compile") => forge_sandbox::compile_main(),
         Some("mc") => return units("mc@1", MC, &mc(1024)),
+        Some("fragments") => return fragments(),
         Some("noop") => return units("noop@1", NOOP, &noop(8192)),
         _ => {}
     }
