@@ -279,7 +279,7 @@ impl ErrorBlock {
     /// The error of a failure.
     #[must_use]
     pub fn of(failure: &forge_contract::Failure) -> Self {
-        use crate::api::problem::{fix_of, kind_of, title_of};
+        use crate::code::{fix_of, kind_of, title_of};
         let family = failure.code.as_str().split('.').next().unwrap_or_default();
         Self {
             kind: kind_of(failure.code),

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod code;
 pub mod config;
 pub mod coordinator;
 pub mod document;

@@ -6,6 +6,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::code::{fix_of, kind_of, status_of, title_of};
+
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -167,106 +169,5 @@ impl IntoResponse for Problem {
         let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-/// The problem type of a code.
-#[must_use]
-pub fn kind_of(code: FailureCode) -> String {
-    format!("urn:forgepool:problem:{code}")
-}
-
-/// The HTTP status of a code, for refused requests and for jobs that failed while the client waited.
-#[must_use]
-pub fn status_of(code: FailureCode) -> StatusCode {
-    use FailureCode as C;
-    use forge_contract::Family;
-    use forge_contract::failure::Blame;
-    match code {
-        C::RequestUnauthenticated => StatusCode::UNAUTHORIZED,
-        C::RequestForbidden => StatusCode::FORBIDDEN,
-        C::RequestNotFound => StatusCode::NOT_FOUND,
-        C::RequestMethod => StatusCode::METHOD_NOT_ALLOWED,
-        C::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        C::RequestIdempotency | C::RequestCancelled => StatusCode::CONFLICT,
-        C::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        C::RequestMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        C::RequestQuota => StatusCode::TOO_MANY_REQUESTS,
-        C::SchedulingTimeout => StatusCode::GATEWAY_TIMEOUT,
-        C::AggregationStorage => StatusCode::INTERNAL_SERVER_ERROR,
-        other => match (other.family(), other.blame()) {
-            (Family::Request, _) => StatusCode::BAD_REQUEST,
-            (Family::Scheduling, _) => StatusCode::SERVICE_UNAVAILABLE,
-            (_, Blame::Kernel | Blame::Client) => StatusCode::UNPROCESSABLE_ENTITY,
-            (Family::Agent | Family::Verification, _) => StatusCode::BAD_GATEWAY,
-            (Family::Aggregation, _) => StatusCode::INTERNAL_SERVER_ERROR,
-        },
-    }
-}
-
-/// The code in words.
-#[must_use]
-pub fn title_of(code: FailureCode) -> String {
-    let text = code.as_str().replace('_', " ");
-    let (family, reason) = text.split_once('.').unwrap_or(("", &text));
-    let mut title = format!("{family}: {reason}");
-    if let Some(first) = title.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    title
-}
-
-/// What a caller can do about a code.
-#[must_use]
-pub fn fix_of(code: FailureCode) -> &'static str {
-    use FailureCode as C;
-    use forge_contract::failure::Blame;
-    match code {
-        C::RequestMalformed => "send one JSON object, complete, without duplicate keys",
-        C::RequestSchema | C::RequestConflict | C::RequestArguments => {
-            "correct the field that `pointer` and `detail` name; /api/v0/openapi.json describes every field"
-        }
-        C::RequestUnknownOp => "choose an op, version and profile from GET /api/v0/kernels",
-        C::RequestUnauthenticated => {
-            "send the project's key as `Authorization: Bearer <key>` or `X-FORGE-API-KEY: <key>`"
-        }
-        C::RequestForbidden => "use a key whose scope allows this",
-        C::RequestNotFound => "check the path and that the key belongs to the right project",
-        C::RequestQuota => "wait, or ask for a higher limit",
-        C::RequestTooLarge => "send at most 1 MiB; large inputs go by digest",
-        C::RequestTimeout => "send the whole body promptly and with a true Content-Length",
-        C::RequestMediaType => "send `Content-Type: application/json`, plain or `Content-Encoding: gzip`",
-        C::RequestMethod => "use a method that the `Allow` header names",
-        C::RequestIdempotency => "use a new Idempotency-Key for a new contract",
-        C::RequestCancelled => "submit the contract again if the result is still wanted",
-        C::SchedulingNoAgents | C::SchedulingTooFewAgents => "start agents, or relax the policy, and submit again",
-        C::SchedulingTimeout => "raise policy.timeout_ms or add agents; the same contract gives the same result later",
-        C::SchedulingShutdown => "submit again in a moment",
-        other => match other.blame() {
-            Blame::Client | Blame::Kernel => {
-                "change the arguments; another attempt with the same contract ends the same way"
-            }
-            Blame::Machine | Blame::Agent | Blame::Platform => {
-                "submit the same contract again; tell the operator the trace id if it persists"
-            }
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_code_has_a_client_or_server_status_and_words() {
-        for code in FailureCode::ALL {
-            let status = status_of(*code);
-            assert!(status.is_client_error() || status.is_server_error(), "{code}");
-            assert!(!title_of(*code).is_empty() && !fix_of(*code).is_empty(), "{code}");
-        }
-        assert_eq!(title_of(FailureCode::RequestUnknownOp), "Request: unknown op");
-        assert_eq!(status_of(FailureCode::AgentTrap), StatusCode::UNPROCESSABLE_ENTITY);
-        assert_eq!(status_of(FailureCode::SchedulingNoAgents), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(status_of(FailureCode::VerificationMismatch), StatusCode::BAD_GATEWAY);
     }
 }
