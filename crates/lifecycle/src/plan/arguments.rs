@@ -160,6 +160,11 @@ fn rule(schema: &Value) -> Option<String> {
         _ => return None,
     }
     .to_owned();
+    let limits = (schema.get("minimum"), schema.get("maximum"));
+    if let (Some(min), Some(max)) = limits {
+        text.push_str(&format!(" from {min} to {max}"));
+    }
+    let said = if limits.0.is_some() && limits.1.is_some() { &["minimum", "maximum"][..] } else { &[] };
     for (keyword, words) in [
         ("minimum", "at least"),
         ("exclusiveMinimum", "above"),
@@ -172,7 +177,7 @@ fn rule(schema: &Value) -> Option<String> {
         ("maxItems", "items at most"),
         ("pattern", "matching"),
     ] {
-        if let Some(limit) = schema.get(keyword) {
+        if let Some(limit) = schema.get(keyword).filter(|_| !said.contains(&keyword)) {
             text.push_str(&format!(", {words} {limit}"));
         }
     }
