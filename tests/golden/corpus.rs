@@ -1,10 +1,13 @@
 //! Known answers of the committed kernels: digest and fuel of single units, equal under every backend.
 //!
-//! `FORGEPOOL_RECORD_GOLDEN=1 cargo test -p forge-tests --test golden` writes what is found into the files. A change of
-//! a recorded number means that results changed: it needs a new kernel version or a new engine profile.
+//! `FORGEPOOL_RECORD_GOLDEN=1 cargo test -p forge-tests --test golden` writes what is found into the files, and the
+//! goldens that `cargo xtask kernels` puts into the manifests into `workloads/*/goldens.json`. A change of a recorded
+//! number means that results changed: once released, it needs a new kernel version or a new engine profile.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use forge_contract::manifest::Golden;
 use forge_contract::{Digest, FailureCode};
 use forge_sandbox::engine::Backend;
 use forge_sandbox::{Inputs, local};
@@ -12,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dist;
+
+const MANIFEST_GOLDENS: usize = 3;
 
 /// One known answer: run this unit with these, find this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +68,17 @@ fn answer(label: &str, entry: &Entry, backend: Backend) -> (Digest, u64) {
     (run.fragment.digest(), run.fuel)
 }
 
+/// The known answers that a kernel carries in its own manifest: the first few of the corpus.
+fn write_manifest_goldens(label: &str, entries: &[Entry]) {
+    let mut goldens: BTreeMap<String, Vec<Golden>> = BTreeMap::new();
+    for entry in entries.iter().take(MANIFEST_GOLDENS).cloned() {
+        let Entry { stage, args, seed, unit, digest, fuel, .. } = entry;
+        goldens.entry(entry.profile).or_default().push(Golden { stage, args, seed, unit, digest, fuel });
+    }
+    let name = label.split('@').next().unwrap();
+    write(&format!("../../workloads/{name}/goldens.json"), &goldens);
+}
+
 fn check(label: &str, backend: Backend) {
     let mut held = entries(label);
     assert!(!held.is_empty());
@@ -73,6 +89,7 @@ fn check(label: &str, backend: Backend) {
                 (entry.digest, entry.fuel) = answer(label, entry, backend);
             }
             write(&format!("{label}.json"), &held);
+            write_manifest_goldens(label, &held);
         }
         return;
     }
