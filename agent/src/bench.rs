@@ -18,6 +18,9 @@ const PASSED_MAX: u32 = 16;
 /// Wait between attempts to spawn a worker where the machine refuses.
 const SPAWN_PAUSE: Duration = Duration::from_millis(500);
 
+/// Workers that wait to be used: one in the channel and one at its door.
+const SPARES: usize = 2;
+
 /// What a worker is bound to: it never sees another job, nor another component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bond {
@@ -70,8 +73,7 @@ impl Bench {
     ) -> Result<(Arc<Self>, CageReport), WorkerError> {
         let first = Worker::spawn(&program, &args, level).await?;
         let cage = first.cage().clone();
-        // One spare waits in the channel and one at its door.
-        let (fill, spares) = mpsc::channel(1);
+        let (fill, spares) = mpsc::channel(SPARES - 1);
         tokio::spawn(async move {
             let mut next = Ok(first);
             loop {
@@ -155,15 +157,18 @@ impl Seat {
     /// caller that goes away in the middle of a run takes the worker with it.
     ///
     /// # Errors
-    /// Why there is none. A spare that died while it waited is replaced, once.
+    /// Why there is none. Spares that died while they waited are passed over.
     pub async fn take(&mut self, bond: Bond, code: &[u8]) -> Result<Worker, WorkerError> {
         // Where the bond is another, the old worker dies here: nothing of its job is left when the next begins.
-        match self.bound.take().filter(|bound| bound.bond == bond) {
-            Some(bound) => Ok(bound.worker),
-            None => match self.fresh(code).await {
-                Err(WorkerError::Ended { .. }) => self.fresh(code).await,
-                other => other,
-            },
+        if let Some(bound) = self.bound.take().filter(|bound| bound.bond == bond) {
+            return Ok(bound.worker);
+        }
+        let mut dead = 0;
+        loop {
+            match self.fresh(code).await {
+                Err(WorkerError::Ended { .. }) if dead < SPARES => dead += 1,
+                outcome => return outcome,
+            }
         }
     }
 

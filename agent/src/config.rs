@@ -170,15 +170,20 @@ impl Config {
         self.data.join("agent.key")
     }
 
-    /// Remembers the hub's key, so that later starts need neither token nor key.
+    /// Remembers the hub's key, so that later starts need neither token nor key. The file is there whole or not at all.
     ///
     /// # Errors
     /// `File`.
     pub fn remember_hub(&self) -> Result<(), ConfigError> {
         let path = self.data.join(HUB_KEY_FILE);
-        let failed = |error: std::io::Error| ConfigError::File { path: path.clone(), reason: error.to_string() };
-        std::fs::create_dir_all(&self.data).map_err(failed)?;
-        std::fs::write(&path, format!("{}\n", self.hub_key)).map_err(failed)
+        if remembered(&self.data).is_ok_and(|key| key == Some(self.hub_key)) {
+            return Ok(());
+        }
+        let draft = self.data.join(format!("{HUB_KEY_FILE}.{}", std::process::id()));
+        let written = std::fs::create_dir_all(&self.data)
+            .and_then(|()| std::fs::write(&draft, format!("{}\n", self.hub_key)))
+            .and_then(|()| std::fs::rename(&draft, &path));
+        written.map_err(|error| ConfigError::File { path, reason: error.to_string() })
     }
 }
 

@@ -253,7 +253,8 @@ impl HubEndpoint {
         self.hub.draining.send_replace(true);
     }
 
-    /// Closes every session and the socket; `Left` follows for each.
+    /// Closes every session; `Left` follows for each. The socket closes once this endpoint is dropped and its last
+    /// task has ended.
     pub async fn shutdown(&self) {
         self.end();
         let _ = tokio::time::timeout(FAREWELL, self.hub.endpoint.wait_idle()).await;
