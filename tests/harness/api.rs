@@ -53,7 +53,6 @@ impl Api {
     }
 
     /// A request that carries the key.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)
     }

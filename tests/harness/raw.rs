@@ -56,7 +56,8 @@ impl Raw {
 #[must_use]
 pub fn execute_head(api: &Api, headers: &[(&str, &str)]) -> String {
     let host = api.url.trim_start_matches("http://");
-    let mut head = format!("POST /api/v0/ops/execute HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n", api.key);
+    let mut head =
+        format!("POST /api/v0/ops/execute HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n", api.key);
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -6,7 +6,10 @@ use serde_json::Value;
 pub fn digest(state: &Value) -> String {
     assert_eq!(state["status"], "COMPLETED", "{state:#}");
     assert_eq!(state["ok"], true, "{state:#}");
-    state["hub"]["replay"]["result_digest"].as_str().unwrap_or_else(|| panic!("no result digest in {state:#}")).to_owned()
+    state["hub"]["replay"]["result_digest"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no result digest in {state:#}"))
+        .to_owned()
 }
 
 /// The reduced output.

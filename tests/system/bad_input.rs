@@ -51,7 +51,8 @@ fn deepest() -> &'static str {
 
 fn malformed() -> Vec<(&'static str, String, Expected)> {
     let text = quickstart_text();
-    let deep = format!("{}\"deep\": {}{} }}", text.trim_end().trim_end_matches('}'), "[".repeat(10_000), "]".repeat(10_000));
+    let deep =
+        format!("{}\"deep\": {}{} }}", text.trim_end().trim_end_matches('}'), "[".repeat(10_000), "]".repeat(10_000));
     let deep = deep.replacen("\"deep\"", ", \"deep\"", 1);
     vec![
         (
@@ -59,11 +60,7 @@ fn malformed() -> Vec<(&'static str, String, Expected)> {
             text[..text.len() / 2].to_owned(),
             expected(400, "request.malformed", "/policy", &["ends at line 18", "in the middle of a value"]),
         ),
-        (
-            "2 depth 10k",
-            deep,
-            expected(400, "request.malformed", deepest(), &["64 levels"]),
-        ),
+        ("2 depth 10k", deep, expected(400, "request.malformed", deepest(), &["64 levels"])),
         (
             "3 duplicate keys",
             text_with("\"claim_freq\": 2.0,", "\"claim_freq\": 2.0, \"claim_freq\": 3.0,"),
@@ -116,11 +113,7 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
             set("/op/version", json!(7)),
             expected(400, "request.unknown_op", "/op/version", &["mc@7", "mc@1"]),
         ),
-        (
-            "7 an unknown name",
-            set("/op/name", json!("mcc")),
-            expected(400, "request.unknown_op", "/op/name", &["mcc"]),
-        ),
+        ("7 an unknown name", set("/op/name", json!("mcc")), expected(400, "request.unknown_op", "/op/name", &["mcc"])),
         (
             "7 an unknown profile",
             set("/op/profile", json!("insurance.v2")),
@@ -129,7 +122,12 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
         (
             "8 a wrong spelling",
             set("/policy/verify", json!("FULL ")),
-            expected(400, "request.schema", "/policy/verify", &["\"FULL \"", "none, spotcheck, quorum, full", "did you mean \"full\""]),
+            expected(
+                400,
+                "request.schema",
+                "/policy/verify",
+                &["\"FULL \"", "none, spotcheck, quorum, full", "did you mean \"full\""],
+            ),
         ),
         (
             "9 an explicit seed without value",
@@ -149,7 +147,12 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
         (
             "an unknown argument",
             set("/args/claim_frequency", json!(1)),
-            Expected { status: 400, code: "request.arguments", pointer: Some("/args/claim_frequency"), says: &["claim_frequency"] },
+            Expected {
+                status: 400,
+                code: "request.arguments",
+                pointer: Some("/args/claim_frequency"),
+                says: &["claim_frequency"],
+            },
         ),
         (
             "a missing argument",
@@ -199,10 +202,18 @@ async fn another_projects_job_does_not_exist() {
     assert_eq!(stranger.get("/api/v0/jobs").await.body["items"], json!([]));
     for path in ["", "/executions", "/artifacts", "/events"] {
         let answer = stranger.get(&format!("/api/v0/jobs/{job}{path}")).await;
-        check(path, &answer, &Expected { status: 404, code: "request.not_found", pointer: None, says: &["no such job"] });
+        check(
+            path,
+            &answer,
+            &Expected { status: 404, code: "request.not_found", pointer: None, says: &["no such job"] },
+        );
     }
     let answer = stranger.cancel(&job).await;
-    check("cancel", &answer, &Expected { status: 404, code: "request.not_found", pointer: None, says: &["no such job"] });
+    check(
+        "cancel",
+        &answer,
+        &Expected { status: 404, code: "request.not_found", pointer: None, says: &["no such job"] },
+    );
     let missing = pool.api.get("/api/v0/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV").await;
     assert_eq!(missing.status, 404, "{}", missing.text);
     pool.stop().await;
@@ -261,10 +272,18 @@ async fn a_compressed_bomb_stays_small() {
     let answer = send(zeros(64 << 20), "gzip").await;
     check("14 bomb", &answer, &Expected { status: 413, code: "request.too_large", pointer: None, says: &["1048576"] });
     let answer = send(quickstart_text().into_bytes(), "lzma").await;
-    check("unknown encoding", &answer, &Expected { status: 415, code: "request.media_type", pointer: None, says: &["gzip"] });
+    check(
+        "unknown encoding",
+        &answer,
+        &Expected { status: 415, code: "request.media_type", pointer: None, says: &["gzip"] },
+    );
     let request = pool.api.request(reqwest::Method::POST, "/api/v0/ops/execute").header("content-type", "text/plain");
     let answer = pool.api.send(request.body(quickstart_text())).await;
-    check("wrong type", &answer, &Expected { status: 415, code: "request.media_type", pointer: None, says: &["application/json"] });
+    check(
+        "wrong type",
+        &answer,
+        &Expected { status: 415, code: "request.media_type", pointer: None, says: &["application/json"] },
+    );
     pool.stop().await;
 }
 
@@ -303,7 +322,7 @@ struct Bits {
 impl Bits {
     fn push(&mut self, value: u32, width: u32) {
         for at in 0..width {
-            if self.filled % 8 == 0 {
+            if self.filled.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let last = self.bytes.last_mut().unwrap();

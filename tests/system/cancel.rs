@@ -21,7 +21,12 @@ async fn a_cancelled_job_ends_is_recorded_and_frees_the_agents() {
     let again = pool.api.cancel(&job).await;
     assert!(again.status.is_success(), "cancelling twice is no error: {}", again.text);
     let done = pool.api.cancel(&next.job()).await;
-    assert_eq!(pool.api.get(&format!("/api/v0/jobs/{}", next.job())).await.body["status"], "COMPLETED", "{}", done.text);
+    assert_eq!(
+        pool.api.get(&format!("/api/v0/jobs/{}", next.job())).await.body["status"],
+        "COMPLETED",
+        "{}",
+        done.text
+    );
     pool.stop().await;
 }
 

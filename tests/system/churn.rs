@@ -58,6 +58,11 @@ async fn a_frozen_agent_is_passed_over_and_its_late_report_changes_nothing() {
     pool.freeze_agent(0);
     let state = pool.api.finished(&job).await;
     assert_eq!(digest(&state), expected);
+    let executions = pool.api.get(&format!("/api/v0/jobs/{job}/executions?limit=1000")).await;
+    let attempts = executions.body["items"].as_array().unwrap();
+    let again =
+        attempts.iter().filter(|attempt| attempt["reason"] != "first" && attempt["status"] == "REPORTED").count();
+    assert!(again >= 1, "no shard of the frozen agent ran elsewhere: the test met none in flight\n{}", executions.text);
     pool.thaw_agent(0);
     // The job is over for good: what the agent says now finds nothing to change.
     let second = pool.api.execute(&contract).await;

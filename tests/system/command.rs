@@ -12,7 +12,10 @@ use crate::answers::digest;
 
 async fn forge(pool: &Pool, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(forgepool());
-    command.args(args.iter().map(OsString::from)).env("FORGEPOOL_URL", &pool.api.url).env("FORGEPOOL_API_KEY", &pool.api.key);
+    command
+        .args(args.iter().map(OsString::from))
+        .env("FORGEPOOL_URL", &pool.api.url)
+        .env("FORGEPOOL_API_KEY", &pool.api.key);
     forge_tests::within("end of the command", command.current_dir(root()).output()).await.expect("it starts")
 }
 
@@ -36,10 +39,14 @@ async fn run_jobs_job_and_plan_show_what_the_hub_says() {
 
     let job = state["job_id"].as_str().unwrap();
     let listed = text(&forge(&pool, &["jobs"]).await.stdout);
-    assert!(listed.contains(job) && listed.contains("mc@1 insurance.v1") && listed.contains("quickstart-001"), "{listed}");
+    assert!(
+        listed.contains(job) && listed.contains("mc@1 insurance.v1") && listed.contains("quickstart-001"),
+        "{listed}"
+    );
     let one = text(&forge(&pool, &["job", job]).await.stdout);
     assert!(one.contains(&digest(&state)), "{one}");
-    let executions: Value = serde_json::from_slice(&forge(&pool, &["job", job, "--show", "executions"]).await.stdout).unwrap();
+    let executions: Value =
+        serde_json::from_slice(&forge(&pool, &["job", job, "--show", "executions"]).await.stdout).unwrap();
     assert!(!executions["items"].as_array().unwrap().is_empty());
     let plan = text(&forge(&pool, &["plan", "examples/quickstart.json"]).await.stdout);
     assert!(plan.contains("replay key") && plan.contains("shards"), "{plan}");
@@ -59,7 +66,10 @@ async fn exit_codes_tell_what_happened() {
     let refused = forge(&pool, &["run", &bad]).await;
     assert_eq!(refused.status.code(), Some(3));
     let said = text(&refused.stderr);
-    assert!(said.contains("request.schema") && said.contains("/policy/verify") && said.contains("did you mean"), "{said}");
+    assert!(
+        said.contains("request.schema") && said.contains("/policy/verify") && said.contains("did you mean"),
+        "{said}"
+    );
 
     let long = write("long.json", &changed(insurance(900_000_000), &[("/policy/shards", json!(500))]));
     let submitted = forge(&pool, &["run", &long, "--async"]).await;

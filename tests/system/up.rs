@@ -68,9 +68,12 @@ async fn up_says_where_it_is_and_the_curl_it_prints_works() {
     let answer = up.api().execute_text(quickstart_text()).await;
     digest(&answer.body);
     if let Some(curl) = curl() {
-        let command: String = up.greeting.split("Try it:").nth(1).unwrap().split("\n\nor:").next().unwrap().trim().to_owned();
+        let command: String =
+            up.greeting.split("Try it:").nth(1).unwrap().split("\n\nor:").next().unwrap().trim().to_owned();
         assert!(command.starts_with("curl "), "{command}");
-        let output = std::process::Command::new("sh").args(["-c", &command.replacen("curl", &format!("{curl} -sS"), 1)]).output();
+        let output = std::process::Command::new("sh")
+            .args(["-c", &command.replacen("curl", &format!("{curl} -sS"), 1)])
+            .output();
         let output = output.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -136,7 +139,9 @@ async fn an_agent_that_dies_is_started_again_and_a_hub_that_dies_ends_up() {
     kill(agent);
     until("new agent", || async {
         let agents = descendants(up.process.id()).into_iter().filter(|id| {
-            *id != agent && is_alive(*id) && std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("\0agent\0"))
+            *id != agent
+                && is_alive(*id)
+                && std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("\0agent\0"))
         });
         (agents.count() == 2).then_some(())
     })

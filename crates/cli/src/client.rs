@@ -198,9 +198,8 @@ impl Client {
         last_id: &mut Option<String>,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<(), ClientError> {
-        let mut request = self
-            .request(Method::GET, &format!("/api/v0/jobs/{job}/events"))
-            .header("accept", "text/event-stream");
+        let mut request =
+            self.request(Method::GET, &format!("/api/v0/jobs/{job}/events")).header("accept", "text/event-stream");
         if let Some(id) = last_id.as_deref() {
             request = request.header("last-event-id", id);
         }

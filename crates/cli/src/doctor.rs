@@ -98,7 +98,8 @@ fn machine(findings: &mut Findings) {
     findings.add(Verdict::Good, "cores", up::cores().to_string());
     match memory_bytes() {
         Some(bytes) if bytes < MEMORY_BYTES_WANTED => {
-            let said = format!("{}: kernels may ask for up to 512 MiB per unit, and each core runs one", number::bytes(bytes));
+            let said =
+                format!("{}: kernels may ask for up to 512 MiB per unit, and each core runs one", number::bytes(bytes));
             findings.add(Verdict::Note, "memory", said);
         }
         Some(bytes) => findings.add(Verdict::Good, "memory", number::bytes(bytes)),
@@ -120,7 +121,9 @@ fn memory_bytes() -> Option<u64> {
 /// Starts a real worker and asks it what holds it.
 async fn cage(findings: &mut Findings) {
     let spawned = match std::env::current_exe() {
-        Ok(program) => Worker::spawn(&program, &["__worker".into()], CageLevel::Available).await.map_err(|e| e.to_string()),
+        Ok(program) => {
+            Worker::spawn(&program, &["__worker".into()], CageLevel::Available).await.map_err(|e| e.to_string())
+        }
         Err(error) => Err(error.to_string()),
     };
     let worker = match spawned {
@@ -132,7 +135,10 @@ async fn cage(findings: &mut Findings) {
     if report.is_sound() {
         findings.add(Verdict::Good, "cage", held.join(" "));
     } else {
-        let said = format!("{}; without Landlock and seccomp this machine refuses kernels it is not told to trust", held.join(" "));
+        let said = format!(
+            "{}; without Landlock and seccomp this machine refuses kernels it is not told to trust",
+            held.join(" ")
+        );
         findings.add(Verdict::Note, "cage", said);
     }
     for (guard, reason) in report.missing() {
@@ -183,7 +189,11 @@ fn ports(findings: &mut Findings) {
         match bound {
             Ok(()) => findings.add(Verdict::Good, what, format!("{address} is free")),
             Err(error) => {
-                findings.add(Verdict::Note, what, format!("{address}: {error}; `forgepool up {flag} 127.0.0.1:0` takes another"));
+                findings.add(
+                    Verdict::Note,
+                    what,
+                    format!("{address}: {error}; `forgepool up {flag} 127.0.0.1:0` takes another"),
+                );
             }
         }
     }
@@ -202,7 +212,9 @@ async fn hub(findings: &mut Findings, target: &TargetArgs) -> bool {
     };
     match answer {
         Ok(_) => findings.add(Verdict::Good, "hub", format!("{url} answers and knows the key")),
-        Err(ClientError::Refused(problem)) => findings.add(Verdict::Note, "hub", format!("{url} answers, but: {}", problem.detail)),
+        Err(ClientError::Refused(problem)) => {
+            findings.add(Verdict::Note, "hub", format!("{url} answers, but: {}", problem.detail))
+        }
         Err(error) => {
             findings.add(Verdict::Note, "hub", format!("{error} (`forgepool up` starts one)"));
             return false;

@@ -55,15 +55,21 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 pub fn explain(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error:#}\n");
     if let Some(ClientError::Unreachable { .. }) = error.downcast_ref() {
-        text.push_str("  Is the pool running? `forgepool up` starts one; `forgepool doctor` looks for what is wrong.\n");
+        text.push_str(
+            "  Is the pool running? `forgepool up` starts one; `forgepool doctor` looks for what is wrong.\n",
+        );
     }
     if let Some(ClientError::Refused(problem)) = error.downcast_ref()
         && problem.status == 401
     {
-        text.push_str("  Give a key with --key or FORGEPOOL_API_KEY; `forgepool up` prints one and writes it to dev.env.\n");
+        text.push_str(
+            "  Give a key with --key or FORGEPOOL_API_KEY; `forgepool up` prints one and writes it to dev.env.\n",
+        );
     }
     if let Some(PoolError::HubEnded { .. }) = error.downcast_ref() {
-        text.push_str("  The agents were stopped. What the hub had accepted is kept and goes on with the next start.\n");
+        text.push_str(
+            "  The agents were stopped. What the hub had accepted is kept and goes on with the next start.\n",
+        );
     }
     text
 }

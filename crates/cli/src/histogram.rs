@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn the_longest_bar_fills_the_width_and_a_trace_is_seen() {
-        let text = bars(&[bin(0.0, 1.0, 1e-9), bin(1.0, 2.0, 3.0), bin(2.0, 3.0, 0.0)], 3.0, 4, |bin| bin.from.to_string());
+        let text =
+            bars(&[bin(0.0, 1.0, 1e-9), bin(1.0, 2.0, 3.0), bin(2.0, 3.0, 0.0)], 3.0, 4, |bin| bin.from.to_string());
         assert_eq!(text, "  0 │▏      0.00 %\n  1 │████ 100.00 %\n  2 │       0.00 %\n");
     }
 }

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::client::{Client, status};
 use crate::exit::Outcome;
-use crate::{number, screen};
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
+use crate::{number, screen};
 
 /// Lists the project's jobs, newest first.
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,11 @@ fn render(answer: &Value) -> String {
             text("code"),
         ]);
     }
-    if table.is_empty() { "no jobs yet: `forgepool run examples/quickstart.json` makes one\n".to_owned() } else { table.render() }
+    if table.is_empty() {
+        "no jobs yet: `forgepool run examples/quickstart.json` makes one\n".to_owned()
+    } else {
+        table.render()
+    }
 }
 
 /// `mc@1 insurance.v1`, however the hub spells it.

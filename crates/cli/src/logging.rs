@@ -12,5 +12,9 @@ pub fn start(default: &str, json: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // Only fails when logging has been started before.
-    if json { log.json().try_init().ok() } else { log.try_init().ok() };
+    if json {
+        log.json().try_init().ok()
+    } else {
+        log.try_init().ok()
+    };
 }

@@ -47,7 +47,14 @@ fn render(answer: &Value) -> String {
         ("replay key", text("/replay_key")),
         ("plan digest", text("/plan_digest")),
         ("iterations", count(answer.get("iterations"))),
-        ("quote", format!("{} credits, {} fuel", answer.pointer("/quote/credits").unwrap_or(&Value::Null), count(answer.pointer("/quote/fuel")))),
+        (
+            "quote",
+            format!(
+                "{} credits, {} fuel",
+                answer.pointer("/quote/credits").unwrap_or(&Value::Null),
+                count(answer.pointer("/quote/fuel"))
+            ),
+        ),
     ] {
         facts.row([meaning.to_owned(), value]);
     }

@@ -96,7 +96,7 @@ impl Progress {
     #[must_use]
     pub fn new(hidden: bool) -> Self {
         let bar = (!hidden && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("  {bar:28.cyan/black} {pos}/{len} units · {msg}");
+            let style = ProgressStyle::with_template("  {bar:20.cyan/black} {pos}/{len} units · {wide_msg}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
         });
@@ -121,7 +121,8 @@ impl Progress {
             return;
         }
         self.printed_units = Some(step.units_done);
-        let line = format!("  {:>3} % · {}/{} units · {}\n", percent(step), step.units_done, step.units_total, step.message());
+        let line =
+            format!("  {:>3} % · {}/{} units · {}\n", percent(step), step.units_done, step.units_total, step.message());
         // Progress is a courtesy: a closed stderr ends nothing.
         drop(std::io::stderr().write_all(line.as_bytes()));
     }

@@ -155,7 +155,11 @@ fn plot(distribution: &Map<String, Value>) -> String {
 
 /// An edge with as many digits as a plot needs.
 fn edge(value: f64) -> String {
-    if value.abs() >= 100.0 { number::value(value.round()).trim_end_matches(".00").to_owned() } else { format!("{value:.2}") }
+    if value.abs() >= 100.0 {
+        number::value(value.round()).trim_end_matches(".00").to_owned()
+    } else {
+        format!("{value:.2}")
+    }
 }
 
 fn shortened(value: &Value) -> String {
@@ -179,7 +183,10 @@ fn evidence(state: &Value) -> String {
         }
     }
     if let (Some(credits), Some(eur)) = (state.pointer("/billing/credits"), state.pointer("/billing/eur")) {
-        let mode = state.pointer("/billing/mode").and_then(Value::as_str).map_or_else(String::new, |mode| format!(" ({mode})"));
+        let mode = state
+            .pointer("/billing/mode")
+            .and_then(Value::as_str)
+            .map_or_else(String::new, |mode| format!(" ({mode})"));
         table.row(["billing".to_owned(), format!("{credits} credits, {eur} EUR{mode}")]);
     }
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }

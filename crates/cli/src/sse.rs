@@ -74,7 +74,8 @@ impl Parser {
 mod tests {
     use super::*;
 
-    const STREAM: &str = ": hello\n\nid: 4\nevent: progress\ndata: {\"a\":1}\n\n: beat\n\ndata: x\r\ndata:y\r\n\r\ndata: cut";
+    const STREAM: &str =
+        ": hello\n\nid: 4\nevent: progress\ndata: {\"a\":1}\n\n: beat\n\ndata: x\r\ndata:y\r\n\r\ndata: cut";
 
     fn expected() -> Vec<Event> {
         let event = |id: Option<&str>, name: &str, data: &str| Event {

@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn the_key_of_one_hub_is_not_sent_to_another() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(DEV_ENV), "FORGEPOOL_URL=http://127.0.0.1:9\nFORGEPOOL_API_KEY=fpk_a\n").unwrap();
+        std::fs::write(dir.path().join(DEV_ENV), "FORGEPOOL_URL=http://127.0.0.1:9\nFORGEPOOL_API_KEY=fpk_a\n")
+            .unwrap();
         let key = |url| args(url, None, dir.path()).resolve().unwrap().key;
         assert_eq!(key(None).as_deref(), Some("fpk_a"));
         assert_eq!(key(Some("http://127.0.0.1:9/")).as_deref(), Some("fpk_a"));

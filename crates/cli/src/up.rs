@@ -66,7 +66,8 @@ pub async fn run(args: Args) -> Result<Outcome> {
     let target = pool.target();
     let written = private::write(&data.join(DEV_ENV), &dev_env(&target));
     let written = written.with_context(|| format!("cannot write {}", data.join(DEV_ENV).display()));
-    if let Err(error) = written.and_then(|()| Ok(screen::print(&greeting(&pool, &target, &data, agents, cores_each))?)) {
+    if let Err(error) = written.and_then(|()| Ok(screen::print(&greeting(&pool, &target, &data, agents, cores_each))?))
+    {
         pool.stop().await;
         return Err(error);
     }

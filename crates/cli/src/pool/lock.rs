@@ -20,7 +20,8 @@ impl Lock {
     pub fn take(data: &Path) -> Result<Self, PoolError> {
         let path = data.join("up.lock");
         let failed = |source| PoolError::File { path: path.clone(), source };
-        let mut file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use crate::parent::DRAIN_MS_MAX;
 use crate::target::Target;
 
-pub use agents::News;
 use agents::Keeper;
+pub use agents::News;
 use child::{Child, ChildError, Start};
 use lock::Lock;
 
@@ -261,7 +261,10 @@ fn free(address: SocketAddr, transport: Transport) -> Result<(), PoolError> {
     bound.map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => PoolError::Busy {
             address,
-            hint: format!("stop what listens there, or choose another with {flag} ({}:0 picks a free port)", address.ip()),
+            hint: format!(
+                "stop what listens there, or choose another with {flag} ({}:0 picks a free port)",
+                address.ip()
+            ),
         },
         _ => PoolError::Address { address, source },
     })
