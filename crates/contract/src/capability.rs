@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         assert_eq!(sample().check(), Ok(()));
-        let cases: [(&str, fn(&mut Capability)); 6] = [
+        type Spoil = fn(&mut Capability);
+        let cases: [(&str, Spoil); 6] = [
             ("cores", |c| c.cores = 0),
             ("leases", |c| c.leases = 3),
             ("cpu", |c| c.cpu = false),

@@ -72,7 +72,7 @@ impl Evidence {
     ///
     /// `content_of` gives an artifact's bytes by name.
     #[must_use]
-    pub fn first_mismatch<'e>(&'e self, content_of: impl Fn(&str) -> Option<Vec<u8>>) -> Option<&'e Entry> {
+    pub fn first_mismatch(&self, content_of: impl Fn(&str) -> Option<Vec<u8>>) -> Option<&Entry> {
         self.artifacts.iter().find(|entry| {
             content_of(&entry.name).is_none_or(|content| content.len() as u64 != entry.bytes || Digest::of(&content) != entry.digest)
         })

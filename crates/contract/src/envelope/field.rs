@@ -233,7 +233,7 @@ impl<'a> Object<'a> {
 fn whole(number: f64) -> Option<u64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within 0 to 2^53")]
-    (number >= 0.0 && number < EXACT && number.fract() == 0.0).then_some(number as u64)
+    ((0.0..EXACT).contains(&number) && number.fract() == 0.0).then_some(number as u64)
 }
 
 fn spellings<C: Choice>() -> Vec<&'static str> {

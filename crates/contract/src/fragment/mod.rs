@@ -265,7 +265,7 @@ mod testing {
                 histogram,
             })),
             prop::collection::vec(-1e9f64..1e9, 0..9)
-                .prop_map(|values| Part::MatrixSum(Matrix { rows: 1, columns: values.len() as u32, values })),
+                .prop_map(|values| Part::MatrixSum(Matrix { rows: 1, columns: u32::try_from(values.len()).unwrap_or(0), values })),
             (any::<u64>(), any::<u32>(), number, any::<Vec<u8>>())
                 .prop_map(|(first, columns, number, values)| Part::Rows(Rows { first, columns, number, values })),
             any::<(i64, i64, Vec<u8>)>()

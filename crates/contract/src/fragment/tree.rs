@@ -118,7 +118,7 @@ mod tests {
     /// A sum whose bits depend on the order of additions.
     fn leaf(unit: u64) -> Fragment {
         let value = (unit as f64 + 0.1) * 1.1f64.powi(i32::try_from(unit % 40).unwrap() - 20);
-        Fragment { parts: vec![Named { name: "s".into(), part: Part::Sum(value) }, Named { name: "b".into(), part: Part::Bytes(vec![unit as u8]) }] }
+        Fragment { parts: vec![Named { name: "s".into(), part: Part::Sum(value) }, Named { name: "b".into(), part: Part::Bytes(vec![(unit & 0xff) as u8]) }] }
     }
 
     /// The definition, recursively.

@@ -167,7 +167,7 @@ fn features() -> WasmFeatures {
 }
 
 fn invalid(error: &wasmparser::BinaryReaderError) -> AdmitError {
-    AdmitError::Invalid { reason: error.message().to_owned(), at: usize::try_from(error.offset()).unwrap_or(usize::MAX) }
+    AdmitError::Invalid { reason: error.message().to_owned(), at: error.offset() }
 }
 
 /// One pass over the component: weighed, validated, imports and exports checked. Gives the manifest sections.

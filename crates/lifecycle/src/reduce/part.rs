@@ -95,7 +95,7 @@ fn film(segments: &[Segment]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
     use super::*;
     use forge_contract::task::Rectangle;
 

@@ -1,4 +1,6 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+// Expected values of tests, compared within a tolerance.
+#![allow(clippy::disallowed_methods)]
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
