@@ -190,3 +190,47 @@ impl Drop for Seat {
         self.bench.release(self.bound.take());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn bond(job: u128) -> Bond {
+        Bond { job: JobId::from_bits(job), component: Digest::of(b"component") }
+    }
+
+    fn state(jobs: impl IntoIterator<Item = u128>) -> State {
+        let waiting = |job| Waiting { bond: bond(job), passed: 0, seat: oneshot::channel().0 };
+        State { free: Vec::new(), waiting: jobs.into_iter().map(waiting).collect() }
+    }
+
+    fn next(state: &mut State, of: Option<u128>) -> u128 {
+        state.next_for(of.map(bond)).unwrap().bond.job.bits()
+    }
+
+    #[test]
+    fn a_worker_stays_with_its_job_while_others_wait_not_too_long() {
+        let mut queue = state([1].into_iter().chain([2; 40]));
+        let order: Vec<u128> = (0..18).map(|_| next(&mut queue, Some(2))).collect();
+        assert_eq!(order.iter().position(|job| *job == 1), Some(usize::try_from(PASSED_MAX).unwrap()));
+        assert_eq!(order.iter().filter(|job| **job == 2).count(), 17);
+    }
+
+    #[test]
+    fn without_a_worker_of_its_job_the_first_in_line_sits() {
+        let mut queue = state([1, 2, 1]);
+        assert_eq!(next(&mut queue, None), 1);
+        assert_eq!(next(&mut queue, Some(3)), 2);
+        assert_eq!(next(&mut queue, Some(1)), 1);
+        assert!(queue.next_for(Some(bond(1))).is_none());
+    }
+
+    #[test]
+    fn free_seats_are_taken_until_none_is_left() {
+        let mut state = State { free: vec![None, None], waiting: VecDeque::new() };
+        assert!(state.free_for(bond(1)).is_some_and(|bound| bound.is_none()));
+        assert!(state.free_for(bond(2)).is_some());
+        assert!(state.free_for(bond(3)).is_none());
+    }
+}

@@ -18,6 +18,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// Bytes of code and inputs kept in memory.
 const KEPT_BYTES_MAX: usize = 512 << 20;
+/// Things kept, refusals of the compiler included.
+const ENTRIES_MAX: usize = 256;
 /// Sessions over which one transfer may spread.
 const TRANSFERS_MAX: u32 = 4;
 /// Wait before a transfer that broke off goes on in the same session; grows with each attempt.
@@ -135,19 +137,25 @@ impl Components {
 }
 
 impl Shelf {
-    /// Drops what was not used for longest while there is too much. What a shard still uses, it holds itself.
+    /// Drops what was not used for longest while there is too much. What a shard still uses, it holds itself; what is
+    /// still on its way stays.
     fn make_room(&mut self) {
-        let size = |entry: &Entry| match entry.found.borrow().as_ref() {
-            Some(Ok(bytes)) => bytes.len(),
-            _ => 0,
-        };
-        let mut kept: usize = self.entries.values().map(size).sum();
-        while kept > KEPT_BYTES_MAX {
-            let oldest = self.entries.iter().filter(|(_, entry)| size(entry) > 0).min_by_key(|(_, entry)| entry.used);
-            let Some((want, freed)) = oldest.map(|(want, entry)| (*want, size(entry))) else { return };
-            self.entries.remove(&want);
-            kept -= freed;
+        loop {
+            let settled = || self.entries.iter().filter_map(|(want, entry)| Some((want, entry, entry.bytes()?)));
+            let kept: usize = settled().map(|(.., bytes)| bytes).sum();
+            if kept <= KEPT_BYTES_MAX && self.entries.len() < ENTRIES_MAX {
+                return;
+            }
+            let Some(oldest) = settled().min_by_key(|(_, entry, _)| entry.used).map(|(want, ..)| *want) else { return };
+            self.entries.remove(&oldest);
         }
+    }
+}
+
+impl Entry {
+    /// Bytes it keeps in memory; `None` while it is on its way.
+    fn bytes(&self) -> Option<usize> {
+        self.found.borrow().as_ref().map(|found| found.as_ref().map_or(0, Bytes::len))
     }
 }
 
@@ -195,5 +203,44 @@ impl Workshop {
             let _ = tokio::time::timeout(AGAIN * attempt, source.changed()).await;
         }
         Err(Failure::new(FailureCode::AgentFetch, last.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(used: u64, found: Option<Found>) -> Entry {
+        Entry { found: watch::channel(found).1, used }
+    }
+
+    fn want(number: u64) -> Want {
+        Want::Code(Digest::of(&number.to_le_bytes()))
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_what_is_on_its_way_stays() {
+        let mut shelf = Shelf::default();
+        let half = Bytes::from(vec![0; KEPT_BYTES_MAX / 2 + 1]);
+        shelf.entries.insert(want(0), entry(0, None));
+        for used in 1..4 {
+            shelf.entries.insert(want(used), entry(used, Some(Ok(half.clone()))));
+        }
+        shelf.make_room();
+        let kept =
+            |shelf: &Shelf| (0..4).filter(|number| shelf.entries.contains_key(&want(*number))).collect::<Vec<_>>();
+        assert_eq!(kept(&shelf), [0, 3]);
+    }
+
+    #[test]
+    fn refusals_are_remembered_up_to_a_number() {
+        let mut shelf = Shelf::default();
+        for number in 0..2000 {
+            shelf.make_room();
+            let refusal = Failure::new(FailureCode::AgentCompile, "no");
+            shelf.entries.insert(want(number), entry(number, Some(Err(refusal))));
+        }
+        assert_eq!(shelf.entries.len(), ENTRIES_MAX);
+        assert!(shelf.entries.contains_key(&want(1999)));
     }
 }

@@ -219,7 +219,7 @@ impl HubEndpoint {
     /// Sessions that are open.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.hub.sessions().by_number.len()
+        self.hub.sessions().by_number.values().filter(|session| session.is_open()).count()
     }
 
     /// Gives a lease to a session. Never waits; what becomes of it comes as an event.

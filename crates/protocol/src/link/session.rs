@@ -67,6 +67,11 @@ impl HubSession {
         }
     }
 
+    /// Whether it still takes leases.
+    pub fn is_open(&self) -> bool {
+        self.leases().running.is_some()
+    }
+
     pub fn forget(&self, lease: LeaseId) {
         self.leases().tasks.remove(&lease);
     }
@@ -211,13 +216,14 @@ async fn host(hub: Arc<Hub>, guest: Guest) {
         Err(_) => None,
     };
     connection.close(code::DONE, b"");
-    hub.unseat(&session);
     session.leases().running = None;
     // Reports that arrived whole are still delivered; `None` comes when every lease's task has ended.
     let _ = ended.recv().await;
     if let Some(reason) = reason {
         hub.send(LinkEvent::Left { session: session.number, reason }).await;
     }
+    // Only now may another of this key join: the order of events is the order of sessions.
+    hub.unseat(&session);
     session.gone.send_replace(true);
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use forge_contract::LeaseId;
 use forge_protocol::message::{Drain, Heartbeat, Kind, Load, Message, Progress, RefusalCode, Refused};
 use forge_protocol::{ALPN, LinkEvent, LinkSettings, frame};
 use quinn::ConnectionError;
 
-use crate::pair::{Hub, settings, soon};
+use crate::pair::{Hub, lease_of, report, settings, soon, task};
 use crate::raw::{self, Agent, Certificate, close_code, connect, header, number};
 
 const PROTOCOL: u64 = 3;
@@ -133,4 +134,30 @@ async fn an_address_that_connects_too_often_is_refused_and_others_are_served() {
     }
     let error = connect(hub.address, ALPN, Certificate::Ed25519([9; 32])).await.unwrap_err();
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "{error}");
+}
+
+/// Datagrams that look like the first of a connection, and some that look like nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_datagrams_leaves_sessions_alone() {
+    let (mut hub, mut link, session) = Hub::with_agent().await;
+    let flood = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (address, mut datagram) = (hub.address, vec![0u8; 1200]);
+    let flooding = tokio::task::spawn_blocking(move || {
+        for round in 0u32..20_000 {
+            // Long header, fixed bit, initial; version 1; an 8-byte destination id that changes each time.
+            datagram[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+            datagram[6..10].copy_from_slice(&round.to_le_bytes());
+            datagram[14..].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7));
+            let length = if round % 3 == 0 { 1200 } else { usize::try_from(round % 1200).unwrap() };
+            let _ = flood.send_to(&datagram[..length], address);
+        }
+    });
+    for number in 1..=20 {
+        hub.endpoint.dispatch(session, LeaseId(number), task(1), 60_000);
+        let (lease, found, responder) = lease_of(&mut link).await;
+        tokio::spawn(responder.report(report(lease, &found, vec![1])));
+        assert!(matches!(hub.event().await, LinkEvent::Report { .. }));
+    }
+    soon(flooding).await.unwrap();
+    assert_eq!(hub.endpoint.sessions(), 1);
 }
