@@ -6,3 +6,4 @@
 mod in_process;
 mod kernels;
 mod processes;
+mod shipped;

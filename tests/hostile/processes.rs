@@ -20,13 +20,16 @@ fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_forge-test-worker"))
 }
 
-async fn spawn() -> Worker {
+pub async fn spawn() -> Worker {
     Worker::spawn(&program(), &[OsString::from("run")], CageLevel::Available).await.unwrap()
 }
 
+pub async fn compile_bytes(component: &[u8]) -> Result<Vec<u8>, Failure> {
+    Compiler::new(program(), vec!["compile".into()], CageLevel::Available).compile(component).await
+}
+
 async fn compile(name: &str) -> Result<Vec<u8>, Failure> {
-    let compiler = Compiler::new(program(), vec!["compile".into()], CageLevel::Available);
-    compiler.compile(&component(name)).await
+    compile_bytes(&component(name)).await
 }
 
 async fn run(worker: &mut Worker, name: &str, kind: PartKind) -> Result<ShardResult, WorkerError> {

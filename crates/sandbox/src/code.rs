@@ -31,13 +31,15 @@ pub fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, Failure> {
 /// not a check of its origin.
 ///
 /// # Errors
-/// `agent.compile` where it is not code for this engine.
+/// `agent.worker_lost` where it is not code for this engine: whoever keeps it should make it anew.
 pub(crate) fn load(engine: &Engine, code: &[u8]) -> Result<Component, Failure> {
     #[expect(unsafe_code, reason = "wasmtime cannot check that native code is its own")]
     // SAFETY: callers pass what `compile` gave, through a pipe of this process's parent or a cache entry whose digest
     // was checked; both are as trusted as this program's own file.
     let loaded = unsafe { Component::deserialize(engine, code) };
-    loaded.map_err(|error| refused(&error))
+    loaded.map_err(|error| {
+        Failure::new(FailureCode::AgentWorkerLost, cut(format!("the code cannot be loaded: {error:#}")))
+    })
 }
 
 /// A component or code that the engine refuses.

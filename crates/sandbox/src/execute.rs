@@ -60,8 +60,8 @@ impl UnitRunner {
     /// Loads code that [`code::compile`] made for an engine of the same backend, and links its imports.
     ///
     /// # Errors
-    /// `agent.compile` where the code is not this engine's, an import does not exist (it is named), or the kernel
-    /// interface is not exported.
+    /// `agent.worker_lost` where the code is not this engine's; `agent.compile` where an import does not exist (it is
+    /// named) or the kernel interface is not exported.
     pub fn load(engine: &Engine, code: &[u8]) -> Result<Self, Failure> {
         let component = code::load(engine, code)?;
         let linker = linker(engine).map_err(|error| code::refused(&error))?;
@@ -163,12 +163,7 @@ fn check(task: &Task, unit: u64, fragment: &Fragment) -> Result<Vec<u8>, Failure
 /// Determinism: the outcome is a function of the code, the task without its job, and the inputs.
 ///
 /// Errors: none of its own; a failure is an outcome.
-pub fn run_shard(
-    runner: &UnitRunner,
-    task: &Task,
-    inputs: &Inputs,
-    on_progress: impl FnMut(u64),
-) -> ShardResult {
+pub fn run_shard(runner: &UnitRunner, task: &Task, inputs: &Inputs, on_progress: impl FnMut(u64)) -> ShardResult {
     let (wall, cpu) = (Instant::now(), thread_cpu_us());
     let mut log = Log::default();
     let outcome = match run_units(runner, task, inputs, &mut log, on_progress) {

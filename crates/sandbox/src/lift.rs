@@ -19,12 +19,9 @@ pub(crate) fn task(task: &Task, unit: u64) -> Option<wit::Task> {
         units: task.cut.units(),
         slice: match task.cut.slice(unit)? {
             Slice::Items { first, count } => wit::Slice::Items(wit::Items { first, count }),
-            Slice::Rectangle(r) => wit::Slice::Rectangle(wit::Rectangle {
-                row: r.row,
-                column: r.column,
-                rows: r.rows,
-                columns: r.columns,
-            }),
+            Slice::Rectangle(r) => {
+                wit::Slice::Rectangle(wit::Rectangle { row: r.row, column: r.column, rows: r.rows, columns: r.columns })
+            }
             Slice::Element(index) => wit::Slice::Element(index),
             Slice::Interval(i) => wit::Slice::Interval(wit::Interval { start: i.start, end: i.end }),
             Slice::Whole => wit::Slice::Whole,

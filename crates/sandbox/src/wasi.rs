@@ -130,13 +130,10 @@ fn link_streams(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Resul
     })?;
     for name in ["splice", "blocking-splice"] {
         let name = format!("[method]output-stream.{name}");
-        instance.func_wrap(
-            &name,
-            |mut store, (_, _, _): (Resource<OutputStream>, Resource<InputStream>, u64)| {
-                charge(&mut store, FUEL_PER_HOSTCALL)?;
-                Ok((Err::<u64, StreamError>(StreamError::Closed),))
-            },
-        )?;
+        instance.func_wrap(&name, |mut store, (_, _, _): (Resource<OutputStream>, Resource<InputStream>, u64)| {
+            charge(&mut store, FUEL_PER_HOSTCALL)?;
+            Ok((Err::<u64, StreamError>(StreamError::Closed),))
+        })?;
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! Linux: namespaces, Landlock, seccomp, limits.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetStatus,
+    Scope,
 };
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, chdir, geteuid, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, chdir, geteuid, kill_process, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit, waitpid,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags, set_capabilities, set_no_new_privs, set_thread_groups,
@@ -112,21 +114,45 @@ fn become_first_process() -> io::Result<()> {
     }
 }
 
+/// Watches over the first process: ends it when the parent's pipe closes, and ends as it ended.
 fn wait_and_end(child: libc::pid_t) -> ! {
-    // The agent's death must reach the child through this process, and pipes must close when the child ends.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let pid = rustix::process::Pid::from_raw(child);
-    #[expect(unsafe_code, reason = "the standard three are closed by number")]
-    // SAFETY: nothing in this process reads or writes from here on.
+    #[expect(unsafe_code, reason = "standard output is closed by number")]
+    // SAFETY: nothing in this process writes from here on, and the pipe must close when the child ends.
     unsafe {
-        libc::close(0);
         libc::close(1);
     }
+    let Some(pid) = Pid::from_raw(child) else { std::process::exit(1) };
+    wait_for_either(pid);
+    // It has ended, or must: the parent is gone or wants it gone, and it may not be what it was.
+    let _ = kill_process(pid, Signal::KILL);
     loop {
-        match rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
+        match waitpid(Some(pid), WaitOptions::empty()) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(Some((_, status))) => std::process::exit(ended_as(status)),
             Ok(None) | Err(_) => std::process::exit(1),
+        }
+    }
+}
+
+/// Returns when the child has ended (it is not collected yet) or the other end of standard input is closed.
+fn wait_for_either(child: Pid) {
+    let Ok(child) = rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()) else {
+        return wait_for_pipe(None);
+    };
+    wait_for_pipe(Some(&child));
+}
+
+fn wait_for_pipe(child: Option<&OwnedFd>) {
+    // A negative descriptor is ignored; a closed pipe is reported without being asked for.
+    let ended = libc::pollfd { fd: child.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 };
+    let mut either = [ended, libc::pollfd { fd: 0, events: 0, revents: 0 }];
+    loop {
+        #[expect(unsafe_code, reason = "poll has no safe wrapper here")]
+        // SAFETY: the array outlives the call and its length is given.
+        let ready = unsafe { libc::poll(either.as_mut_ptr(), 2, -1) };
+        if ready != -1 || last_errno() != libc::EINTR {
+            return;
         }
     }
 }

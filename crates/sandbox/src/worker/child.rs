@@ -134,17 +134,15 @@ fn serve_compile(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), C
 }
 
 fn serve_runs(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), ChildError> {
-    let mut server = Server {
-        engine: engine::runtime_engine(Backend::CraneliftSpeed)?,
-        runner: None,
-        inputs: BTreeMap::new(),
-    };
+    let mut server =
+        Server { engine: engine::runtime_engine(Backend::CraneliftSpeed)?, runner: None, inputs: BTreeMap::new() };
     say(&FromChild::Ready { report })?;
     while let Ok(body) = frames.recv() {
+        let body = Bytes::from(body);
         match postcard::from_bytes(&body).map_err(FrameError::from)? {
             ToChild::Load { code } => say(&FromChild::Loaded(server.load(code)))?,
             ToChild::Input { digest, bytes } => {
-                server.inputs.insert(digest, Bytes::copy_from_slice(bytes));
+                server.inputs.insert(digest, body.slice_ref(bytes));
             }
             ToChild::Run { task } => {
                 let result = server.run(&task);

@@ -19,7 +19,7 @@ use std::process::Stdio;
 use forge_contract::{Failure, FailureCode};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::cage::{CageLevel, CageReport, ProcessLimits};
+use crate::cage::{CageLevel, CageReport, Guard, ProcessLimits};
 use frame::{FrameError, FromChild, ToChild};
 
 /// Why a worker process gave no answer. None of these is a verdict on a kernel.
@@ -73,9 +73,21 @@ impl From<WorkerError> for Failure {
 #[derive(Debug)]
 struct Caged {
     child: Child,
+    /// `None` once it was told to end.
+    pipes: Option<Pipes>,
+    report: CageReport,
+}
+
+#[derive(Debug)]
+struct Pipes {
     stdin: ChildStdin,
     stdout: ChildStdout,
-    report: CageReport,
+}
+
+impl Drop for Caged {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl Caged {
@@ -93,13 +105,12 @@ impl Caged {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .map_err(WorkerError::Start)?;
         let no_pipe = || WorkerError::Protocol { what: "it has no pipes".into() };
         let stdin = child.stdin.take().ok_or_else(no_pipe)?;
         let stdout = child.stdout.take().ok_or_else(no_pipe)?;
-        let mut caged = Self { child, stdin, stdout, report: CageReport::default() };
+        let mut caged = Self { child, pipes: Some(Pipes { stdin, stdout }), report: CageReport::default() };
         caged.send(&ToChild::Enter { limits, level }).await?;
         match caged.receive().await? {
             FromChild::Ready { report } => caged.report = report,
@@ -110,13 +121,26 @@ impl Caged {
     }
 
     async fn send(&mut self, message: &ToChild<'_>) -> Result<(), WorkerError> {
-        let sent = frame::send(&mut self.stdin, message).await;
+        let pipes = self.pipes.as_mut().ok_or(WorkerError::Busy)?;
+        let sent = frame::send(&mut pipes.stdin, message).await;
         self.explain(sent).await
     }
 
     async fn receive(&mut self) -> Result<FromChild, WorkerError> {
-        let received = frame::receive(&mut self.stdout).await;
+        let pipes = self.pipes.as_mut().ok_or(WorkerError::Busy)?;
+        let received = frame::receive(&mut pipes.stdout).await;
         self.explain(received).await
+    }
+
+    /// Ends the process, wherever it is.
+    ///
+    /// In a process namespace the child of ours is the one that watches over the worker: it kills the worker when this
+    /// end of the pipe closes, and waits for it, so that nobody is left for the system to collect.
+    fn kill(&mut self) {
+        self.pipes = None;
+        if !self.report.holds(Guard::PidNamespace) {
+            let _ = self.child.start_kill();
+        }
     }
 
     /// A pipe that broke means a process that ended: say how.

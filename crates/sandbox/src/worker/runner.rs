@@ -93,7 +93,7 @@ impl Worker {
             }
             Err(_) => {
                 // Stays busy: the process is still computing, and dies here rather than when it is dropped.
-                let _ = self.caged.child.start_kill();
+                self.caged.kill();
                 Err(WorkerError::Deadline(deadline))
             }
         }
@@ -103,10 +103,9 @@ impl Worker {
     ///
     /// # Errors
     /// The operating system's, where the process cannot be waited for.
-    pub async fn end(self) -> std::io::Result<ExitStatus> {
-        let Caged { mut child, stdin, stdout, .. } = self.caged;
-        drop((stdin, stdout));
-        child.wait().await
+    pub async fn end(mut self) -> std::io::Result<ExitStatus> {
+        self.caged.pipes = None;
+        self.caged.child.wait().await
     }
 
     async fn exchange(
