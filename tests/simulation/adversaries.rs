@@ -66,7 +66,11 @@ fn a_spot_check_catches_who_always_lies() {
         caught += u64::from(world.quarantined.contains(&liar));
         let summary = world.finished[&job].summary();
         assert_eq!(summary.verification.unchecked, 0);
-        assert!((2..60).contains(&summary.verification.checked), "{} checks of 150 to 300 shards", summary.verification.checked);
+        assert!(
+            (2..60).contains(&summary.verification.checked),
+            "{} checks of 150 to 300 shards",
+            summary.verification.checked
+        );
         worlds += 1;
     }
     // About 40 of its shards are drawn from at 8%: it escapes 1 world in 28.

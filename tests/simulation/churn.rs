@@ -30,7 +30,8 @@ fn crowd(seed: u64) -> World {
     }
     for _ in 0..world.dice.from(0, 14) {
         let manner = world.dice.pick(&[Manner::Honest, Manner::Honest, Manner::Hangs, Manner::Repeats, Manner::Steals]);
-        let (cores, shard_ms, joins) = (world.dice.from(1, 8) as u32, world.dice.from(1, 2_000), world.dice.from(1_000, 6_000));
+        let (cores, shard_ms, joins) =
+            (world.dice.from(1, 8) as u32, world.dice.from(1, 2_000), world.dice.from(1_000, 6_000));
         let machine = world.machine(manner, cores, shard_ms, joins);
         if world.dice.chance(60) {
             let leaves = joins + world.dice.from(1, 5_000);
@@ -72,8 +73,12 @@ fn two_thousand_worlds_give_one_answer() {
         for (job, which) in expected {
             world.assert_completed(job, &references[which]);
         }
-        let thieves: Vec<_> = (0..world.machines.len()).filter(|m| world.machines[*m].manner == Manner::Steals).map(agent_id).collect();
-        assert!(world.quarantined.iter().all(|agent| thieves.contains(agent)), "seed {seed}: an honest agent was refuted");
+        let thieves: Vec<_> =
+            (0..world.machines.len()).filter(|m| world.machines[*m].manner == Manner::Steals).map(agent_id).collect();
+        assert!(
+            world.quarantined.iter().all(|agent| thieves.contains(agent)),
+            "seed {seed}: an honest agent was refuted"
+        );
         crashes += world.crashes;
         dispatched += world.dispatched;
     }

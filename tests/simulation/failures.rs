@@ -1,8 +1,8 @@
 //! Jobs that must fail, and how.
 
+use forge_contract::FailureCode;
 use forge_contract::report::Outcome;
 use forge_contract::task::Task;
-use forge_contract::FailureCode;
 use forge_lifecycle::action::{JobOutcome, StageFragment};
 use forge_lifecycle::event::Event;
 use forge_lifecycle::pool::Settings;
@@ -13,7 +13,11 @@ use crate::world::{Manner, World};
 
 fn traps_in_unit_40(task: &Task, inputs: &[StageFragment]) -> Outcome {
     let bad = task.first_unit <= 40 && 40 < task.first_unit + task.unit_count;
-    if bad { Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(40))) } else { crate::world::honest(task, inputs) }
+    if bad {
+        Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(40)))
+    } else {
+        crate::world::honest(task, inputs)
+    }
 }
 
 #[test]

@@ -22,7 +22,8 @@ fn a_small_job_does_not_wait_for_a_large_one() {
     assert!(!world.finished.contains_key(&large));
     // From its start to its end the two jobs took turns.
     let given = &world.turns[before..];
-    let (mine, others) = (given.iter().filter(|job| **job == small).count(), given.iter().filter(|job| **job == large).count());
+    let (mine, others) =
+        (given.iter().filter(|job| **job == small).count(), given.iter().filter(|job| **job == large).count());
     assert!(mine >= 16 && others <= mine + 12, "{mine} to {others}");
     world.run();
 }

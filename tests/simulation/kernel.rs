@@ -30,7 +30,8 @@ pub fn kernel() -> Kernel {
         "parts": [{"name": "seal", "kind": "bytes"}],
         "limits": {"fuel": 10_000_000, "memory_bytes": 1_048_576, "output_bytes": 100_000}, "fuel_expected": 1_000_000,
     });
-    let args = json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "integer", "minimum": 1}}});
+    let args =
+        json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "integer", "minimum": 1}}});
     let manifest = json!({
         "name": "sim", "version": 1, "interface": "forgepool:kernel@1.0.0", "summary": "s", "profiles": {
             "one.v1": {"summary": "s", "args": args, "stages": [simulate]},
@@ -116,7 +117,11 @@ pub fn reference(plan: &Plan) -> Vec<StageFragment> {
         let inputs: Vec<_> = stage
             .inputs
             .iter()
-            .map(|input| forge_contract::task::InputRef { name: input.name.clone(), digest: done[0].digest, bytes: done[0].bytes.len() as u64 })
+            .map(|input| forge_contract::task::InputRef {
+                name: input.name.clone(),
+                digest: done[0].digest,
+                bytes: done[0].bytes.len() as u64,
+            })
             .collect();
         let task = plan.task(forge_contract::JobId::from_bits(0), index as u32, 0, inputs).unwrap();
         let levels = stage.units.next_power_of_two().trailing_zeros();

@@ -167,8 +167,14 @@ impl World {
             }
             self.step();
         }
-        panic!("no end at {}: {} of {} jobs, {:?}\n{:?}", self.now, self.finished.len(), self.jobs.len(),
-            self.pool.jobs().map(|job| self.pool.job(job)).collect::<Vec<_>>(), self.pool.agents());
+        panic!(
+            "no end at {}: {} of {} jobs, {:?}\n{:?}",
+            self.now,
+            self.finished.len(),
+            self.jobs.len(),
+            self.pool.jobs().map(|job| self.pool.job(job)).collect::<Vec<_>>(),
+            self.pool.agents()
+        );
     }
 
     /// The next thing that happens, be it time alone.
@@ -179,7 +185,12 @@ impl World {
             let Some(at) = [next, alarm].into_iter().flatten().min() else {
                 panic!("jobs wait and nothing will ever happen");
             };
-            assert!(at < 100_000_000, "a day passed: {:?}\n{:?}", self.pool.jobs().map(|job| self.pool.job(job)).collect::<Vec<_>>(), self.pool.agents());
+            assert!(
+                at < 100_000_000,
+                "a day passed: {:?}\n{:?}",
+                self.pool.jobs().map(|job| self.pool.job(job)).collect::<Vec<_>>(),
+                self.pool.agents()
+            );
             self.now = self.now.max(at);
             if next.is_some_and(|next| next <= self.now) {
                 let (_, happening) = self.queue.pop_first().unwrap();
@@ -235,14 +246,19 @@ impl World {
         self.crashes += 1;
         self.life += 1;
         self.live.clear();
-        let settings = Settings { first_lease: self.last_lease + 1, quarantined: self.quarantined.clone(), ..self.settings.clone() };
+        let settings = Settings {
+            first_lease: self.last_lease + 1,
+            quarantined: self.quarantined.clone(),
+            ..self.settings.clone()
+        };
         self.pool = Pool::new(settings);
         for machine in &mut self.machines {
             machine.held.clear();
         }
         let open: Vec<JobId> = self.jobs.keys().filter(|id| !self.finished.contains_key(id)).copied().collect();
         for job in open {
-            let mut accepted: Vec<Accepted> = self.accepted.range((job, 0, 0)..=(job, u32::MAX, u32::MAX)).map(|(_, a)| a.clone()).collect();
+            let mut accepted: Vec<Accepted> =
+                self.accepted.range((job, 0, 0)..=(job, u32::MAX, u32::MAX)).map(|(_, a)| a.clone()).collect();
             self.dice.shuffle(&mut accepted);
             let (plan, accepted_at) = (Arc::clone(&self.jobs[&job]), self.started[&job]);
             self.tell(Event::JobRestored { job, plan, accepted, accepted_at });
@@ -277,7 +293,9 @@ impl World {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Dispatch { lease, agent, session, task, deadline_ms } => self.dispatch(lease, (agent, session), &task, deadline_ms),
+            Action::Dispatch { lease, agent, session, task, deadline_ms } => {
+                self.dispatch(lease, (agent, session), &task, deadline_ms)
+            }
             Action::Revoke { lease, session } => {
                 self.live.remove(&lease);
                 if let Some(machine) = self.machines.iter_mut().find(|m| m.session == Some(session)) {
@@ -322,7 +340,8 @@ impl World {
         self.turns.push(task.job);
         self.live.insert(lease, (task.job, agent));
         self.check_agents(task.job);
-        let index = self.machines.iter().position(|m| m.session == Some(session)).expect("dispatched to a live session");
+        let index =
+            self.machines.iter().position(|m| m.session == Some(session)).expect("dispatched to a live session");
         let machine = &mut self.machines[index];
         machine.held.insert(lease);
         assert!(machine.held.len() <= machine.cores as usize + 2, "more leases than the agent takes");
@@ -373,7 +392,8 @@ impl World {
 
     fn check_agents(&self, job: JobId) {
         let max = self.jobs[&job].parallel.max_agents;
-        let agents: BTreeSet<AgentId> = self.live.values().filter(|(of, _)| *of == job).map(|(_, agent)| *agent).collect();
+        let agents: BTreeSet<AgentId> =
+            self.live.values().filter(|(of, _)| *of == job).map(|(_, agent)| *agent).collect();
         assert!(max == 0 || agents.len() as u64 <= max, "{} agents, {max} allowed", agents.len());
     }
 

@@ -66,9 +66,7 @@ impl Writer {
     /// An empty writer with room for `bytes` bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-        }
+        Self { bytes: Vec::with_capacity(bytes) }
     }
 
     /// What has been written.
@@ -211,11 +209,7 @@ impl<'a> Reader<'a> {
     pub fn u32(&mut self) -> Result<u32, CanonError> {
         let at = self.at;
         let found = self.u64()?;
-        u32::try_from(found).map_err(|_| CanonError::TooMany {
-            at,
-            found,
-            max: u64::from(u32::MAX),
-        })
+        u32::try_from(found).map_err(|_| CanonError::TooMany { at, found, max: u64::from(u32::MAX) })
     }
 
     /// A signed integer.
@@ -303,10 +297,7 @@ mod tests {
         w.i64(-1);
         w.f64(1.5);
         w.str("é");
-        assert_eq!(
-            w.into_bytes(),
-            [0, 0xac, 0x02, 0x01, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 2, 0xc3, 0xa9]
-        );
+        assert_eq!(w.into_bytes(), [0, 0xac, 0x02, 0x01, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 2, 0xc3, 0xa9]);
     }
 
     #[test]

@@ -84,9 +84,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         if text.len() != 64 {
-            return Err(DigestError::Length {
-                found: text.chars().count(),
-            });
+            return Err(DigestError::Length { found: text.chars().count() });
         }
         let mut bytes = [0u8; 32];
         for (at, digit) in text.bytes().enumerate() {
@@ -105,11 +103,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            self.0.serialize(serializer)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 

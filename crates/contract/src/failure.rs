@@ -239,12 +239,7 @@ impl Failure {
     /// A failure with neither pointer nor unit.
     #[must_use]
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            pointer: None,
-            unit: None,
-        }
+        Self { code, detail: detail.into(), pointer: None, unit: None }
     }
 
     /// The same, at a place in the request.

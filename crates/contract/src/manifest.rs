@@ -232,7 +232,8 @@ impl Manifest {
     /// # Errors
     /// `Unreadable`, or `Rule` with the first field that breaks one.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| ManifestError::Unreadable { reason: e.to_string() })?;
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|e| ManifestError::Unreadable { reason: e.to_string() })?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -241,7 +242,11 @@ impl Manifest {
         let rule = |pointer: String, holds: bool, rule: &'static str| {
             if holds { Ok(()) } else { Err(ManifestError::Rule { pointer, rule }) }
         };
-        rule("/name".into(), name_is_valid(&self.name), "a name is [a-z][a-z0-9-]{0,62}, optionally after 'namespace/'")?;
+        rule(
+            "/name".into(),
+            name_is_valid(&self.name),
+            "a name is [a-z][a-z0-9-]{0,62}, optionally after 'namespace/'",
+        )?;
         rule("/version".into(), self.version >= 1, "versions start at 1")?;
         rule("/interface".into(), self.interface == INTERFACE, "the only interface is forgepool:kernel@1.0.0")?;
         rule("/profiles".into(), !self.profiles.is_empty(), "a kernel has at least one profile")?;
@@ -288,7 +293,11 @@ fn check_stage(at: &str, stage: &Stage, earlier: &[Stage]) -> Result<(), Manifes
     rule("parts", (1..=64).contains(&stage.parts.len()), "a stage has 1 to 64 parts")?;
     for (index, part) in stage.parts.iter().enumerate() {
         let unique = stage.parts.iter().take(index).all(|p| p.name != part.name);
-        rule("parts", unique && name_is_valid(&part.name.replace('_', "-")), "part names are unique, [a-z][a-z0-9_-]{0,62}")?;
+        rule(
+            "parts",
+            unique && name_is_valid(&part.name.replace('_', "-")),
+            "part names are unique, [a-z][a-z0-9_-]{0,62}",
+        )?;
     }
     rule("limits/fuel", (1..=FUEL_MAX).contains(&stage.limits.fuel), "fuel is 1 to 2^50")?;
     rule("limits/memory_bytes", stage.limits.memory_bytes <= MEMORY_BYTES_MAX, "memory is at most 512 MiB")?;
@@ -342,7 +351,11 @@ mod tests {
             ("/version", 0.into(), "/version"),
             ("/interface", "other".into(), "/interface"),
             ("/profiles/insurance.v1/stages/0/limits/fuel", 0.into(), "/profiles/insurance.v1/stages/0/limits/fuel"),
-            ("/profiles/insurance.v1/stages/0/fuel_expected", 101.into(), "/profiles/insurance.v1/stages/0/fuel_expected"),
+            (
+                "/profiles/insurance.v1/stages/0/fuel_expected",
+                101.into(),
+                "/profiles/insurance.v1/stages/0/fuel_expected",
+            ),
             ("/profiles/insurance.v1/stages/0/parts", serde_json::json!([]), "/profiles/insurance.v1/stages/0/parts"),
         ];
         for (place, value, expected) in cases {

@@ -131,10 +131,7 @@ impl Cut {
             Self::Elements { .. } => Slice::Element(index),
             Self::Segments { boundaries } => {
                 let at = usize::try_from(index).ok()?;
-                Slice::Interval(Interval {
-                    start: *boundaries.get(at)?,
-                    end: *boundaries.get(at + 1)?,
-                })
+                Slice::Interval(Interval { start: *boundaries.get(at)?, end: *boundaries.get(at + 1)? })
             }
             Self::Once => Slice::Whole,
         })
@@ -210,13 +207,9 @@ impl Task {
         }
         w.digest(&Digest::from_bytes(self.key.0));
         encode_cut(&self.cut, &mut w);
-        for number in [
-            self.first_unit,
-            self.unit_count,
-            self.limits.fuel,
-            self.limits.memory_bytes,
-            self.limits.output_bytes,
-        ] {
+        for number in
+            [self.first_unit, self.unit_count, self.limits.fuel, self.limits.memory_bytes, self.limits.output_bytes]
+        {
             w.u64(number);
         }
         w.u64(self.inputs.len() as u64);

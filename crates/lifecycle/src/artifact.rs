@@ -74,7 +74,8 @@ impl Evidence {
     #[must_use]
     pub fn first_mismatch(&self, content_of: impl Fn(&str) -> Option<Vec<u8>>) -> Option<&Entry> {
         self.artifacts.iter().find(|entry| {
-            content_of(&entry.name).is_none_or(|content| content.len() as u64 != entry.bytes || Digest::of(&content) != entry.digest)
+            content_of(&entry.name)
+                .is_none_or(|content| content.len() as u64 != entry.bytes || Digest::of(&content) != entry.digest)
         })
     }
 }
@@ -108,7 +109,8 @@ mod tests {
     fn a_changed_artifact_is_named() {
         let base = evidence(&["a", "b"]);
         assert_eq!(base.first_mismatch(|name| Some(name.as_bytes().to_vec())), None);
-        let changed = base.first_mismatch(|name| Some(if name == "b" { b"x".to_vec() } else { name.as_bytes().to_vec() }));
+        let changed =
+            base.first_mismatch(|name| Some(if name == "b" { b"x".to_vec() } else { name.as_bytes().to_vec() }));
         assert_eq!(changed.map(|entry| entry.name.as_str()), Some("b"));
         let missing = base.first_mismatch(|name| (name != "a").then(|| name.as_bytes().to_vec()));
         assert_eq!(missing.map(|entry| entry.name.as_str()), Some("a"));

@@ -35,11 +35,7 @@ pub struct Bill {
 pub fn bill(rates: &Rates, mode: BillingMode, fuel: u64) -> Bill {
     let credits_micro = credits_micro(rates, fuel);
     let eur = (u128::from(credits_micro) * u128::from(rates.eur_micro_per_credit)).div_ceil(1_000_000);
-    Bill {
-        credits_micro,
-        eur_micro: u64::try_from(eur).unwrap_or(u64::MAX),
-        charged: mode == BillingMode::Billable,
-    }
+    Bill { credits_micro, eur_micro: u64::try_from(eur).unwrap_or(u64::MAX), charged: mode == BillingMode::Billable }
 }
 
 /// Micro-credits for an amount of fuel; rounds up and saturates.
@@ -62,6 +58,10 @@ mod tests {
             Bill { credits_micro: 1_000_000, eur_micro: 120_000, charged: true }
         );
         assert_eq!(bill(&rates, BillingMode::Test, 1), Bill { credits_micro: 1, eur_micro: 1, charged: false });
-        assert_eq!(bill(&Rates { fuel_per_credit: 0, eur_micro_per_credit: u64::MAX }, BillingMode::Billable, u64::MAX).eur_micro, u64::MAX);
+        assert_eq!(
+            bill(&Rates { fuel_per_credit: 0, eur_micro_per_credit: u64::MAX }, BillingMode::Billable, u64::MAX)
+                .eur_micro,
+            u64::MAX
+        );
     }
 }

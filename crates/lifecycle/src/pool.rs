@@ -162,7 +162,9 @@ impl Pool {
     pub fn apply(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::JobAccepted { job, plan } => self.begin(now, job, plan, actions),
-            Event::JobRestored { job, plan, accepted, accepted_at } => self.restore(now, (job, plan), (accepted_at, accepted), actions),
+            Event::JobRestored { job, plan, accepted, accepted_at } => {
+                self.restore(now, (job, plan), (accepted_at, accepted), actions)
+            }
             Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
             Event::AgentJoined { agent, session, capability } => self.join(now, (agent, session), capability, actions),
             Event::AgentLeft { session } => self.leave(now, session, actions),
@@ -243,7 +245,13 @@ impl Pool {
         }
     }
 
-    fn restore(&mut self, now: Millis, (id, plan): (JobId, Arc<Plan>), accepted: (Millis, Vec<Accepted>), actions: &mut Vec<Action>) {
+    fn restore(
+        &mut self,
+        now: Millis,
+        (id, plan): (JobId, Arc<Plan>),
+        accepted: (Millis, Vec<Accepted>),
+        actions: &mut Vec<Action>,
+    ) {
         if self.jobs.contains_key(&id) {
             return;
         }
@@ -265,7 +273,13 @@ impl Pool {
         self.step(now, id, actions, |job, _, fx| job.say(now, fx));
     }
 
-    fn join(&mut self, now: Millis, (agent, session): (AgentId, SessionId), capability: Capability, actions: &mut Vec<Action>) {
+    fn join(
+        &mut self,
+        now: Millis,
+        (agent, session): (AgentId, SessionId),
+        capability: Capability,
+        actions: &mut Vec<Action>,
+    ) {
         if let Some(old) = self.agents.session_of(agent) {
             self.leave(now, old, actions);
         }
@@ -324,7 +338,13 @@ impl Pool {
     }
 
     /// Lets a job take a step, and does what the step asks of the pool.
-    fn step(&mut self, now: Millis, id: JobId, actions: &mut Vec<Action>, step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>)) {
+    fn step(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        actions: &mut Vec<Action>,
+        step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>),
+    ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut fx = Effects::new(actions);
         step(job, &self.agents, &mut fx);
@@ -344,7 +364,13 @@ impl Pool {
         }
     }
 
-    fn on_lease(&mut self, now: Millis, lease: LeaseId, actions: &mut Vec<Action>, step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>)) {
+    fn on_lease(
+        &mut self,
+        now: Millis,
+        lease: LeaseId,
+        actions: &mut Vec<Action>,
+        step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>),
+    ) {
         if let Some(held) = self.leases.get(&lease) {
             self.step(now, held.job, actions, step);
         }
@@ -450,7 +476,14 @@ impl Pool {
         })
     }
 
-    fn give(&mut self, now: Millis, id: JobId, (placement, session): (Placement, SessionId), (shard, reason): (u32, Reason), actions: &mut Vec<Action>) {
+    fn give(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        (placement, session): (Placement, SessionId),
+        (shard, reason): (u32, Reason),
+        actions: &mut Vec<Action>,
+    ) {
         let Some(agent) = self.agents.agent(session).map(|agent| agent.id) else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let lease = LeaseId(self.next_lease);

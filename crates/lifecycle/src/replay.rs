@@ -1,7 +1,7 @@
 //! Running a plan again, one shard after the other, and finding the first difference.
 
-use forge_contract::report::{Completed, UnitRecord};
 use forge_contract::fragment::tree::Fold;
+use forge_contract::report::{Completed, UnitRecord};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,8 @@ pub fn run(
         let (mut fold, mut records) = (Fold::new(stage.units), Vec::new());
         for shard in 0..stage.shards {
             let inputs = stage.inputs.iter().map(|input| input_ref(input, &done)).collect::<Result<_, _>>()?;
-            let incomplete = || Failure::new(FailureCode::AggregationIncomplete, format!("the plan has no shard {shard}"));
+            let incomplete =
+                || Failure::new(FailureCode::AggregationIncomplete, format!("the plan has no shard {shard}"));
             let task = plan.task(job, index, shard, inputs).ok_or_else(incomplete)?;
             let completed = execute(&task, &done)?;
             let fragment = structure(stage, shard, &completed)
@@ -61,13 +62,20 @@ pub fn run(
             fold.insert(task.first_unit, task.unit_count, fragment).map_err(|e| reduce::fold_failure(&e))?;
             records.extend(completed.units);
         }
-        let root = fold.finish().ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "units are missing"))?;
-        root.check(&stage.parts, stage.items).map_err(|e| Failure::new(FailureCode::AggregationIncomplete, e.to_string()))?;
+        let root =
+            fold.finish().ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "units are missing"))?;
+        root.check(&stage.parts, stage.items)
+            .map_err(|e| Failure::new(FailureCode::AggregationIncomplete, e.to_string()))?;
         let bytes = root.encode();
         done.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes });
         units.push(records);
     }
-    Ok(Replayed { output: reduce::output(plan, &done)?, result_digest: reduce::result_digest(&done), stage_fragments: done, units })
+    Ok(Replayed {
+        output: reduce::output(plan, &done)?,
+        result_digest: reduce::result_digest(&done),
+        stage_fragments: done,
+        units,
+    })
 }
 
 fn input_ref(input: &PlannedInput, done: &[StageFragment]) -> Result<InputRef, Failure> {

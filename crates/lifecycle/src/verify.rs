@@ -170,7 +170,8 @@ fn places(cut: &Cut, first: u64, count: u64, fragment: &Fragment) -> Result<(), 
         let misplaced = |index| AnswerFault::Misplaced { part: named.name.clone(), index };
         let (pieces, wrong) = match (&named.part, cut) {
             (Part::Tiles(tiles), Cut::Tiles { .. }) => {
-                let wrong = tiles.iter().zip(slices()).position(|(tile, slice)| slice != Some(Slice::Rectangle(tile.at)));
+                let wrong =
+                    tiles.iter().zip(slices()).position(|(tile, slice)| slice != Some(Slice::Rectangle(tile.at)));
                 (tiles.len(), wrong)
             }
             (Part::Segments(segments), Cut::Segments { .. }) => {
@@ -273,7 +274,8 @@ mod tests {
     #[test]
     fn draws_are_rare_keyed_and_repeatable() {
         let job = JobId::from_bits(7);
-        let draws = |secret: u8| (0..20_000).filter(|shard| drawn(&[secret; 32], job, 0, *shard, 80_000)).collect::<Vec<u32>>();
+        let draws =
+            |secret: u8| (0..20_000).filter(|shard| drawn(&[secret; 32], job, 0, *shard, 80_000)).collect::<Vec<u32>>();
         let one = draws(1);
         // 1600 expected; five standard deviations are 192.
         assert!((1408..1792).contains(&one.len()), "{}", one.len());

@@ -121,7 +121,8 @@ impl<'a> Object<'a> {
             Some(Value::String(text)) if text.len() <= bytes_max => Ok(Some(text.clone())),
             Some(Value::String(text)) => {
                 let pointer = self.pointer(field);
-                let detail = format!("{}: expected at most {bytes_max} bytes of text, found {}", name(&pointer), text.len());
+                let detail =
+                    format!("{}: expected at most {bytes_max} bytes of text, found {}", name(&pointer), text.len());
                 Err(Failure::new(FailureCode::RequestSchema, detail).at(pointer))
             }
             Some(other) => Err(self.wrong(field, "text", other)),
@@ -157,7 +158,11 @@ impl<'a> Object<'a> {
         if first && rest && text.len() <= 64 {
             return Ok(Some(text));
         }
-        Err(self.wrong(field, "a word of 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first", &Value::String(text)))
+        Err(self.wrong(
+            field,
+            "a word of 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first",
+            &Value::String(text),
+        ))
     }
 
     /// An integer within `min ..= max` that may be absent.
@@ -243,7 +248,9 @@ fn spellings<C: Choice>() -> Vec<&'static str> {
 /// A pointer as people write it: `/policy/verify` is `policy.verify`.
 pub fn name(pointer: &str) -> String {
     match pointer.strip_prefix('/') {
-        Some(path) => path.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect::<Vec<_>>().join("."),
+        Some(path) => {
+            path.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect::<Vec<_>>().join(".")
+        }
         None => "the body".into(),
     }
 }

@@ -60,7 +60,8 @@ impl Trail {
             return Failure::new(code, format!("{}: {rule}", name(&pointer))).at(pointer);
         }
         let rest = rest_of(body, error);
-        let nonfinite = ["NaN", "Infinity", "-Infinity", "nan", "inf"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
+        let nonfinite =
+            ["NaN", "Infinity", "-Infinity", "nan", "inf"].into_iter().find(|word| rest.starts_with(word.as_bytes()));
         let text = error.to_string();
         let place = format!("line {}, column {}", error.line(), error.column());
         let detail = if text.starts_with("number out of range") {
@@ -185,7 +186,11 @@ impl Strict<'_> {
     /// Whose rule a number breaks: an argument's or the envelope's.
     fn number_code(&self) -> FailureCode {
         let steps = self.trail.steps.borrow();
-        if steps.first().is_some_and(|step| step == "args") { FailureCode::RequestArguments } else { FailureCode::RequestSchema }
+        if steps.first().is_some_and(|step| step == "args") {
+            FailureCode::RequestArguments
+        } else {
+            FailureCode::RequestSchema
+        }
     }
 }
 

@@ -314,19 +314,24 @@ fn artifacts(artifacts: &Object<'_>) -> Result<Artifacts, Failure> {
 
 impl Policy {
     fn check(&self) -> Result<(), Failure> {
-        let conflict = |pointer: &str, detail: String| Err(Failure::new(FailureCode::RequestConflict, detail).at(pointer));
+        let conflict =
+            |pointer: &str, detail: String| Err(Failure::new(FailureCode::RequestConflict, detail).at(pointer));
         if self.max_agents != 0 && self.min_agents > self.max_agents {
             let (min, max) = (self.min_agents, self.max_agents);
             return conflict(
                 "/policy/min_agents",
-                format!("policy.min_agents: {min} is more than policy.max_agents, {max}; lower the one or raise the other (0 is automatic)"),
+                format!(
+                    "policy.min_agents: {min} is more than policy.max_agents, {max}; lower the one or raise the other (0 is automatic)"
+                ),
             );
         }
         if self.max_agents == 1 && matches!(self.verify, VerifyMode::Quorum | VerifyMode::Full) {
             let verify = self.verify;
             return conflict(
                 "/policy/max_agents",
-                format!("policy.max_agents: \"{verify}\" compares distinct agents and needs at least 2, found 1; use 0, 2 or more, or verify \"none\""),
+                format!(
+                    "policy.max_agents: \"{verify}\" compares distinct agents and needs at least 2, found 1; use 0, 2 or more, or verify \"none\""
+                ),
             );
         }
         Ok(())

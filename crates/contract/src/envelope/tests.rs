@@ -27,7 +27,10 @@ fn the_quickstart_parses() {
     assert_eq!(envelope.ctx.billing, Billing { mode: BillingMode::Test, reason: BillingReason::Api });
     assert_eq!(envelope.op.label(), "mc@1");
     assert_eq!(envelope.seed.value.as_deref(), Some("ROOT_SEED_QUICKSTART"));
-    assert_eq!((envelope.policy.min_agents, envelope.policy.max_agents, envelope.policy.verify), (1, 10, VerifyMode::None));
+    assert_eq!(
+        (envelope.policy.min_agents, envelope.policy.max_agents, envelope.policy.verify),
+        (1, 10, VerifyMode::None)
+    );
     assert_eq!(envelope.artifacts, Artifacts::default());
     assert_eq!(envelope.args.len(), 9);
 }
@@ -60,8 +63,13 @@ fn what_is_left_out_has_a_meaning() {
     assert_eq!(envelope.ctx, Context::default());
     assert_eq!(envelope.ctx.billing.mode, BillingMode::Test);
     let policy = Policy {
-        target: Target::Any, min_agents: 0, max_agents: 0, timeout_ms: 0,
-        verify: VerifyMode::Spotcheck, shards: None, strict_agents: false,
+        target: Target::Any,
+        min_agents: 0,
+        max_agents: 0,
+        timeout_ms: 0,
+        verify: VerifyMode::Spotcheck,
+        shards: None,
+        strict_agents: false,
     };
     assert_eq!(envelope.policy, policy);
     let mut empty = least;
@@ -86,38 +94,162 @@ fn refused(place: &str, value: Value) -> (&'static str, String, String) {
 #[test]
 fn each_rule_names_its_field_and_its_fix() {
     let cases: Vec<(&str, Value, &str, &str, &str)> = vec![
-        ("/policy/verify", json!("FULL "), "request.schema", "/policy/verify",
-         "policy.verify: expected one of none, spotcheck, quorum, full, found \"FULL \"; did you mean \"full\"?"),
-        ("/policy/verify", json!(1), "request.schema", "/policy/verify", "policy.verify: expected one of none, spotcheck, quorum, full, found 1"),
-        ("/policy/target", json!("tpu"), "request.schema", "/policy/target", "policy.target: expected one of cpu, gpu, any, found \"tpu\"; did you mean \"cpu\"?"),
-        ("/policy/min_agents", json!(11), "request.conflict", "/policy/min_agents",
-         "policy.min_agents: 11 is more than policy.max_agents, 10; lower the one or raise the other (0 is automatic)"),
-        ("/policy/min_agents", json!(-1), "request.schema", "/policy/min_agents", "policy.min_agents: expected an integer from 0 to 100000, found -1"),
-        ("/policy/min_agents", json!(1.5), "request.schema", "/policy/min_agents", "policy.min_agents: expected an integer from 0 to 100000, found 1.5"),
-        ("/policy/max_agents", json!("10"), "request.schema", "/policy/max_agents", "policy.max_agents: expected an integer from 0 to 100000, found \"10\""),
-        ("/policy/timeout_ms", json!(2_592_000_001u64), "request.schema", "/policy/timeout_ms",
-         "policy.timeout_ms: expected an integer from 0 to 2592000000, found 2592000001"),
-        ("/policy/shards", json!(0), "request.schema", "/policy/shards", "policy.shards: expected an integer from 1 to 100000, found 0"),
-        ("/policy/shards", json!(100_001), "request.schema", "/policy/shards", "policy.shards: expected an integer from 1 to 100000, found 100001"),
-        ("/policy/strict_agents", json!("yes"), "request.schema", "/policy/strict_agents", "policy.strict_agents: expected true or false, found \"yes\""),
-        ("/policy/agents_min", json!(1), "request.schema", "/policy/agents_min",
-         "policy.agents_min: no such field; expected one of target, min_agents, max_agents, timeout_ms, verify, shards, strict_agents"),
-        ("/polcy", json!({}), "request.schema", "/polcy",
-         "polcy: no such field; expected one of ctx, op, seed, policy, args, artifacts; did you mean \"policy\"?"),
-        ("/seed/value", json!(""), "request.schema", "/seed/value",
-         "seed.value: mode \"explicit\" pins the root seed and needs a value of 1 to 1024 bytes, found an empty one; give one, or use mode \"derived\""),
-        ("/seed/value", json!("x".repeat(1025)), "request.schema", "/seed/value", "seed.value: expected at most 1024 bytes of text, found 1025"),
-        ("/seed/mode", json!("explict"), "request.schema", "/seed/mode", "seed.mode: expected one of explicit, derived, found \"explict\"; did you mean \"explicit\"?"),
+        (
+            "/policy/verify",
+            json!("FULL "),
+            "request.schema",
+            "/policy/verify",
+            "policy.verify: expected one of none, spotcheck, quorum, full, found \"FULL \"; did you mean \"full\"?",
+        ),
+        (
+            "/policy/verify",
+            json!(1),
+            "request.schema",
+            "/policy/verify",
+            "policy.verify: expected one of none, spotcheck, quorum, full, found 1",
+        ),
+        (
+            "/policy/target",
+            json!("tpu"),
+            "request.schema",
+            "/policy/target",
+            "policy.target: expected one of cpu, gpu, any, found \"tpu\"; did you mean \"cpu\"?",
+        ),
+        (
+            "/policy/min_agents",
+            json!(11),
+            "request.conflict",
+            "/policy/min_agents",
+            "policy.min_agents: 11 is more than policy.max_agents, 10; lower the one or raise the other (0 is automatic)",
+        ),
+        (
+            "/policy/min_agents",
+            json!(-1),
+            "request.schema",
+            "/policy/min_agents",
+            "policy.min_agents: expected an integer from 0 to 100000, found -1",
+        ),
+        (
+            "/policy/min_agents",
+            json!(1.5),
+            "request.schema",
+            "/policy/min_agents",
+            "policy.min_agents: expected an integer from 0 to 100000, found 1.5",
+        ),
+        (
+            "/policy/max_agents",
+            json!("10"),
+            "request.schema",
+            "/policy/max_agents",
+            "policy.max_agents: expected an integer from 0 to 100000, found \"10\"",
+        ),
+        (
+            "/policy/timeout_ms",
+            json!(2_592_000_001u64),
+            "request.schema",
+            "/policy/timeout_ms",
+            "policy.timeout_ms: expected an integer from 0 to 2592000000, found 2592000001",
+        ),
+        (
+            "/policy/shards",
+            json!(0),
+            "request.schema",
+            "/policy/shards",
+            "policy.shards: expected an integer from 1 to 100000, found 0",
+        ),
+        (
+            "/policy/shards",
+            json!(100_001),
+            "request.schema",
+            "/policy/shards",
+            "policy.shards: expected an integer from 1 to 100000, found 100001",
+        ),
+        (
+            "/policy/strict_agents",
+            json!("yes"),
+            "request.schema",
+            "/policy/strict_agents",
+            "policy.strict_agents: expected true or false, found \"yes\"",
+        ),
+        (
+            "/policy/agents_min",
+            json!(1),
+            "request.schema",
+            "/policy/agents_min",
+            "policy.agents_min: no such field; expected one of target, min_agents, max_agents, timeout_ms, verify, shards, strict_agents",
+        ),
+        (
+            "/polcy",
+            json!({}),
+            "request.schema",
+            "/polcy",
+            "polcy: no such field; expected one of ctx, op, seed, policy, args, artifacts; did you mean \"policy\"?",
+        ),
+        (
+            "/seed/value",
+            json!(""),
+            "request.schema",
+            "/seed/value",
+            "seed.value: mode \"explicit\" pins the root seed and needs a value of 1 to 1024 bytes, found an empty one; give one, or use mode \"derived\"",
+        ),
+        (
+            "/seed/value",
+            json!("x".repeat(1025)),
+            "request.schema",
+            "/seed/value",
+            "seed.value: expected at most 1024 bytes of text, found 1025",
+        ),
+        (
+            "/seed/mode",
+            json!("explict"),
+            "request.schema",
+            "/seed/mode",
+            "seed.mode: expected one of explicit, derived, found \"explict\"; did you mean \"explicit\"?",
+        ),
         ("/seed", json!("x"), "request.schema", "/seed", "seed: expected an object, found \"x\""),
-        ("/op/version", json!(0), "request.schema", "/op/version", "op.version: expected an integer from 1 to 4294967295, found 0"),
+        (
+            "/op/version",
+            json!(0),
+            "request.schema",
+            "/op/version",
+            "op.version: expected an integer from 1 to 4294967295, found 0",
+        ),
         ("/op/name", json!(""), "request.schema", "/op/name", "op.name: expected text of 1 to 127 bytes, found \"\""),
-        ("/ctx/billing/mode", json!("free"), "request.schema", "/ctx/billing/mode", "ctx.billing.mode: expected one of billable, test, found \"free\""),
-        ("/ctx/job_id", json!("a\u{0}b"), "request.schema", "/ctx/job_id", "ctx.job_id: expected text without control characters, found \"a\\0b\""),
-        ("/ctx/a~1b", json!(1), "request.schema", "/ctx/a~01b", "ctx.a~1b: no such field; expected one of job_id, trace_id, run_id, stage_id, billing"),
-        ("/artifacts", json!({"include": ["result_json", "log"]}), "request.schema", "/artifacts/include/1",
-         "artifacts.include: expected one of result_json, executions_json, metrics_json, found \"log\""),
-        ("/artifacts", json!({"kv_namespace": "../x"}), "request.schema", "/artifacts/kv_namespace",
-         "artifacts.kv_namespace: expected a word of 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first, found \"../x\""),
+        (
+            "/ctx/billing/mode",
+            json!("free"),
+            "request.schema",
+            "/ctx/billing/mode",
+            "ctx.billing.mode: expected one of billable, test, found \"free\"",
+        ),
+        (
+            "/ctx/job_id",
+            json!("a\u{0}b"),
+            "request.schema",
+            "/ctx/job_id",
+            "ctx.job_id: expected text without control characters, found \"a\\0b\"",
+        ),
+        (
+            "/ctx/a~1b",
+            json!(1),
+            "request.schema",
+            "/ctx/a~01b",
+            "ctx.a~1b: no such field; expected one of job_id, trace_id, run_id, stage_id, billing",
+        ),
+        (
+            "/artifacts",
+            json!({"include": ["result_json", "log"]}),
+            "request.schema",
+            "/artifacts/include/1",
+            "artifacts.include: expected one of result_json, executions_json, metrics_json, found \"log\"",
+        ),
+        (
+            "/artifacts",
+            json!({"kv_namespace": "../x"}),
+            "request.schema",
+            "/artifacts/kv_namespace",
+            "artifacts.kv_namespace: expected a word of 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first, found \"../x\"",
+        ),
         ("/args", json!([]), "request.schema", "/args", "args: expected an object, found an array of 0"),
     ];
     for (place, value, code, pointer, detail) in cases {
@@ -166,10 +298,24 @@ fn json_is_read_strictly() {
     raw(r#"{"args": {"x": [0, NaN]}}"#, RequestMalformed, Some("/args/x/1"), "args.x.1: NaN at line 1");
     raw(r#"{"args": {"x": -Infinity}}"#, RequestMalformed, Some("/args/x"), "-Infinity");
     raw(r#"{"args": {"x": Infinity}}"#, RequestMalformed, Some("/args/x"), "Infinity");
-    raw(r#"{"args": {"x": 1e999}}"#, RequestMalformed, Some("/args/x"), "args.x: the number at line 1, column 20 is beyond the range of a double");
-    raw(r#"{"args": {"n": 9007199254740992}}"#, RequestArguments, Some("/args/n"),
-        "args.n: integers are exact from -9007199254740991 to 9007199254740991 only, found 9007199254740992");
-    raw(r#"{"policy": {"timeout_ms": 18446744073709551615}}"#, RequestSchema, Some("/policy/timeout_ms"), "found 18446744073709551615");
+    raw(
+        r#"{"args": {"x": 1e999}}"#,
+        RequestMalformed,
+        Some("/args/x"),
+        "args.x: the number at line 1, column 20 is beyond the range of a double",
+    );
+    raw(
+        r#"{"args": {"n": 9007199254740992}}"#,
+        RequestArguments,
+        Some("/args/n"),
+        "args.n: integers are exact from -9007199254740991 to 9007199254740991 only, found 9007199254740992",
+    );
+    raw(
+        r#"{"policy": {"timeout_ms": 18446744073709551615}}"#,
+        RequestSchema,
+        Some("/policy/timeout_ms"),
+        "found 18446744073709551615",
+    );
 }
 
 #[test]
@@ -202,7 +348,11 @@ fn the_digest_is_of_the_meaning_not_of_the_spelling() {
 
 #[test]
 fn unusual_values_the_pages_allow() {
-    for policy in [json!({"min_agents": 0, "max_agents": 0, "timeout_ms": 0}), json!({"max_agents": 999, "min_agents": 999}), json!({"min_agents": 5})] {
+    for policy in [
+        json!({"min_agents": 0, "max_agents": 0, "timeout_ms": 0}),
+        json!({"max_agents": 999, "min_agents": 999}),
+        json!({"min_agents": 5}),
+    ] {
         let mut contract = sample();
         contract["policy"] = policy;
         parse(&contract).unwrap();

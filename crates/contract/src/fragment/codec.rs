@@ -209,13 +209,7 @@ fn decode_part(r: &mut Reader<'_>) -> Result<Part, CanonError> {
 }
 
 fn decode_moments(r: &mut Reader<'_>) -> Result<Moments, CanonError> {
-    Ok(Moments {
-        n: r.u64()?,
-        mean: r.f64()?,
-        m2: r.f64()?,
-        m3: r.f64()?,
-        m4: r.f64()?,
-    })
+    Ok(Moments { n: r.u64()?, mean: r.f64()?, m2: r.f64()?, m3: r.f64()?, m4: r.f64()? })
 }
 
 fn decode_extrema(r: &mut Reader<'_>) -> Result<Extrema, CanonError> {
@@ -257,22 +251,14 @@ fn decode_matrix(r: &mut Reader<'_>) -> Result<Matrix, CanonError> {
 
 fn decode_tile(r: &mut Reader<'_>) -> Result<Tile, CanonError> {
     Ok(Tile {
-        at: Rectangle {
-            row: r.u64()?,
-            column: r.u64()?,
-            rows: r.u32()?,
-            columns: r.u32()?,
-        },
+        at: Rectangle { row: r.u64()?, column: r.u64()?, rows: r.u32()?, columns: r.u32()? },
         number: decode_number(r)?,
         values: r.bytes()?.to_vec(),
     })
 }
 
 fn decode_segment(r: &mut Reader<'_>) -> Result<Segment, CanonError> {
-    Ok(Segment {
-        at: Interval { start: r.i64()?, end: r.i64()? },
-        media: r.bytes()?.to_vec(),
-    })
+    Ok(Segment { at: Interval { start: r.i64()?, end: r.i64()? }, media: r.bytes()?.to_vec() })
 }
 
 fn decode_number(r: &mut Reader<'_>) -> Result<Number, CanonError> {

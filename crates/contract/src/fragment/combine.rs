@@ -140,13 +140,7 @@ fn fold_moments(a: &mut Moments, b: Moments) -> Result<(), Fault> {
         + 6.0 * step2 * (na * na * b.m2 + nb * nb * a.m2)
         + 4.0 * step * (na * b.m3 - nb * a.m3);
     let m3 = a.m3 + b.m3 + pair * step * (na - nb) + 3.0 * step * (na * b.m2 - nb * a.m2);
-    *a = Moments {
-        n,
-        mean: a.mean + nb * step,
-        m2: a.m2 + b.m2 + pair,
-        m3,
-        m4,
-    };
+    *a = Moments { n, mean: a.mean + nb * step, m2: a.m2 + b.m2 + pair, m3, m4 };
     for value in [a.mean, a.m2, a.m3, a.m4] {
         finite(value, "moments")?;
     }

@@ -253,19 +253,25 @@ mod testing {
     }
 
     fn part() -> impl Strategy<Value = Part> {
-        let number = prop_oneof![Just(Number::Float32), Just(Number::Float64), Just(Number::Int32), Just(Number::Int64)];
+        let number =
+            prop_oneof![Just(Number::Float32), Just(Number::Float64), Just(Number::Int32), Just(Number::Int64)];
         let finite = -1e300f64..1e300;
         prop_oneof![
             any::<u64>().prop_map(Part::Count),
             finite.clone().prop_map(Part::Sum),
             histogram().prop_map(Part::Histogram),
-            (any::<u64>(), finite.clone(), finite, histogram()).prop_map(|(n, x, y, histogram)| Part::Distribution(Distribution {
-                moments: Moments { n, mean: x, m2: y, m3: x, m4: y },
-                extrema: Extrema { min: x, max: y },
-                histogram,
+            (any::<u64>(), finite.clone(), finite, histogram()).prop_map(|(n, x, y, histogram)| Part::Distribution(
+                Distribution {
+                    moments: Moments { n, mean: x, m2: y, m3: x, m4: y },
+                    extrema: Extrema { min: x, max: y },
+                    histogram,
+                }
+            )),
+            prop::collection::vec(-1e9f64..1e9, 0..9).prop_map(|values| Part::MatrixSum(Matrix {
+                rows: 1,
+                columns: u32::try_from(values.len()).unwrap_or(0),
+                values
             })),
-            prop::collection::vec(-1e9f64..1e9, 0..9)
-                .prop_map(|values| Part::MatrixSum(Matrix { rows: 1, columns: u32::try_from(values.len()).unwrap_or(0), values })),
             (any::<u64>(), any::<u32>(), number, any::<Vec<u8>>())
                 .prop_map(|(first, columns, number, values)| Part::Rows(Rows { first, columns, number, values })),
             any::<(i64, i64, Vec<u8>)>()

@@ -114,7 +114,10 @@ fn check_part(part: &Part) -> Broken {
         }
         Part::Tiles(tiles) => tiles.iter().try_for_each(|t| {
             let cells = u64::from(t.at.rows) * u64::from(t.at.columns);
-            rule(cells.checked_mul(t.number.bytes()) == Some(t.values.len() as u64), "a tile's bytes are rows x columns numbers")
+            rule(
+                cells.checked_mul(t.number.bytes()) == Some(t.values.len() as u64),
+                "a tile's bytes are rows x columns numbers",
+            )
         }),
         Part::Rows(r) => {
             let row = u64::from(r.columns) * r.number.bytes();
@@ -225,7 +228,10 @@ mod tests {
         assert!(matches!(check(honest.clone(), 4), Err(StructureError::Items { expected: 4, found: 3, .. })));
         let mut lie = honest.clone();
         lie.histogram.buckets.pop();
-        assert!(matches!(check(lie, 3), Err(StructureError::Rule { rule: "the histogram's total is the moments' n", .. })));
+        assert!(matches!(
+            check(lie, 3),
+            Err(StructureError::Rule { rule: "the histogram's total is the moments' n", .. })
+        ));
         let mut lie = honest.clone();
         lie.extrema.max = 4.0;
         assert!(matches!(check(lie, 3), Err(StructureError::Rule { rule: "the outer buckets hold the extrema", .. })));
@@ -234,6 +240,9 @@ mod tests {
         assert!(matches!(check(lie, 3), Err(StructureError::NotFinite { .. })));
         let other = of(Part::Count(3)).check(&[spec(PartKind::Distribution)], 3);
         assert!(matches!(other, Err(StructureError::Parts { index: 0, .. })));
-        assert!(matches!(Fragment { parts: vec![] }.check(&[spec(PartKind::Count)], 0), Err(StructureError::Parts { .. })));
+        assert!(matches!(
+            Fragment { parts: vec![] }.check(&[spec(PartKind::Count)], 0),
+            Err(StructureError::Parts { .. })
+        ));
     }
 }

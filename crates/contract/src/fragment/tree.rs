@@ -118,7 +118,12 @@ mod tests {
     /// A sum whose bits depend on the order of additions.
     fn leaf(unit: u64) -> Fragment {
         let value = (unit as f64 + 0.1) * 1.1f64.powi(i32::try_from(unit % 40).unwrap() - 20);
-        Fragment { parts: vec![Named { name: "s".into(), part: Part::Sum(value) }, Named { name: "b".into(), part: Part::Bytes(vec![(unit & 0xff) as u8]) }] }
+        Fragment {
+            parts: vec![
+                Named { name: "s".into(), part: Part::Sum(value) },
+                Named { name: "b".into(), part: Part::Bytes(vec![(unit & 0xff) as u8]) },
+            ],
+        }
     }
 
     /// The definition, recursively.
@@ -145,7 +150,8 @@ mod tests {
     fn cuts(units: u64, choices: &[u32]) -> Vec<(u64, u64)> {
         let (mut runs, mut first, mut at) = (Vec::new(), 0u64, 0usize);
         while first < units {
-            let aligned = if first == 0 { 63 - units.next_power_of_two().leading_zeros() } else { first.trailing_zeros() };
+            let aligned =
+                if first == 0 { 63 - units.next_power_of_two().leading_zeros() } else { first.trailing_zeros() };
             let level = choices[at % choices.len()] % (aligned.min(7) + 1);
             at += 1;
             runs.push((first, (1u64 << level).min(units - first)));

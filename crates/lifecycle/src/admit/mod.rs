@@ -6,7 +6,9 @@ mod weight;
 use forge_contract::Digest;
 use forge_contract::limits::{COMPONENT_BYTES_MAX, UnitLimits};
 use forge_contract::manifest::{INTERFACE, Manifest, ManifestError, Profile, SECTION, Split};
-use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{
+    ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures,
+};
 
 use crate::plan::check_schema;
 use weight::Weight;
@@ -47,13 +49,17 @@ pub struct Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
     /// Larger than any component may be.
-    #[error("the component has {found} bytes, at most {COMPONENT_BYTES_MAX} are admitted; strip debug sections and build for size")]
+    #[error(
+        "the component has {found} bytes, at most {COMPONENT_BYTES_MAX} are admitted; strip debug sections and build for size"
+    )]
     Size {
         /// Bytes found.
         found: u64,
     },
     /// Not WebAssembly at all.
-    #[error("this is no WebAssembly component: it starts with {head:?}; upload the output of `forgepool kernel build`, not {guess}")]
+    #[error(
+        "this is no WebAssembly component: it starts with {head:?}; upload the output of `forgepool kernel build`, not {guess}"
+    )]
     NotWasm {
         /// The first bytes, printable.
         head: String,
@@ -64,7 +70,9 @@ pub enum AdmitError {
     #[error("this is a core module; make it a component with `forgepool kernel build`")]
     CoreModule,
     /// Not valid, or it uses a feature that is off.
-    #[error("byte {at}: {reason}; kernels are WebAssembly with SIMD, without threads, GC, exceptions, memory64 and relaxed SIMD")]
+    #[error(
+        "byte {at}: {reason}; kernels are WebAssembly with SIMD, without threads, GC, exceptions, memory64 and relaxed SIMD"
+    )]
     Invalid {
         /// What the validator says.
         reason: String,
@@ -96,7 +104,9 @@ pub enum AdmitError {
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// No manifest, or more than one.
-    #[error("custom section '{SECTION}': found {found}, expected 1; `forgepool kernel build` writes it from kernel.toml")]
+    #[error(
+        "custom section '{SECTION}': found {found}, expected 1; `forgepool kernel build` writes it from kernel.toml"
+    )]
     ManifestCount {
         /// Sections found.
         found: usize,
@@ -184,7 +194,9 @@ fn walk(component: &[u8]) -> Result<Vec<&[u8]>, AdmitError> {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(AdmitError::CoreModule),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section) if depth == 0 && section.name() == SECTION => manifests.push(section.data()),
+            Payload::CustomSection(section) if depth == 0 && section.name() == SECTION => {
+                manifests.push(section.data())
+            }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section.clone() {
                     let import = import.map_err(|e| invalid(&e))?;
@@ -232,9 +244,17 @@ fn check_import(name: &str, instance: bool) -> Result<(), AdmitError> {
         "wasi:sockets" => refused("a kernel has no network", seal),
         "wasi:http" => refused("a kernel has no network", seal),
         "wasi:filesystem" => refused("a kernel has no files; declare what it reads as inputs", seal),
-        "wasi:cli" | "wasi:io" => refused("of WASI only output, an empty environment and exit exist, in a 0.2 version", seal),
-        "forgepool:kernel" => refused("the only import is the interface `inputs` in version 1.0.0", "build against wit/kernel.wit of this version"),
-        _ => refused("no such import exists here", "a kernel imports `forgepool:kernel/inputs@1.0.0` alone; link everything else into it"),
+        "wasi:cli" | "wasi:io" => {
+            refused("of WASI only output, an empty environment and exit exist, in a 0.2 version", seal)
+        }
+        "forgepool:kernel" => refused(
+            "the only import is the interface `inputs` in version 1.0.0",
+            "build against wit/kernel.wit of this version",
+        ),
+        _ => refused(
+            "no such import exists here",
+            "a kernel imports `forgepool:kernel/inputs@1.0.0` alone; link everything else into it",
+        ),
     }
 }
 

@@ -34,7 +34,9 @@ fn shorten(text: &str) -> String {
 
 fn execute(types: &Types) -> Option<String> {
     let ComponentEntityType::Instance(instance) = types.component_item_for_export(UNIT)?.ty else { return None };
-    let ComponentEntityType::Func(function) = types.as_ref().get(instance)?.exports.get("execute")?.ty else { return None };
+    let ComponentEntityType::Func(function) = types.as_ref().get(instance)?.exports.get("execute")?.ty else {
+        return None;
+    };
     let function = types.as_ref().get(function)?;
     let mut text = String::from(if function.async_ { "async func(" } else { "func(" });
     list(&mut text, function.params.iter(), |text, (name, ty)| {

@@ -16,7 +16,6 @@ fn the_built_kernels_are_admitted() {
     }
 }
 
-
 const MANIFEST: &str = r#"{"name":"k","version":1,"interface":"forgepool:kernel@1.0.0","summary":"s","profiles":{"p":{"summary":"s",
 "args":{"type":"object","properties":{"n":{"type":"integer"}}},"stages":[{"name":"a","split":{"range":{"total":"n","unit":1}},
 "parts":[{"name":"c","kind":"count"}],"limits":{"fuel":10,"memory_bytes":65536,"output_bytes":10},"fuel_expected":5}]}}}"#;
@@ -88,7 +87,6 @@ fn imports_are_refused_by_name_with_the_fix() {
 
 #[test]
 fn a_missing_or_wrong_interface_is_named() {
-
     assert_eq!(refusal(&component("")), AdmitError::NoUnit);
     let wrong = component(
         r#"(core module $m (func (export "execute") (param i32) (result i32) local.get 0))
@@ -116,7 +114,10 @@ fn the_manifest_must_be_there_once_and_hold() {
     let schema = refused(MANIFEST.replace("\"integer\"", "\"intger\""));
     assert!(matches!(&schema, AdmitError::Schema { profile, .. } if profile == "p"), "{schema}");
     let split = refused(MANIFEST.replace("\"total\":\"n\"", "\"total\":\"m\""));
-    assert_eq!(split.to_string(), "custom section 'forgepool:manifest': /profiles/p/stages/0/split: the schema of args declares no 'm'");
+    assert_eq!(
+        split.to_string(),
+        "custom section 'forgepool:manifest': /profiles/p/stages/0/split: the schema of args declares no 'm'"
+    );
     assert!(matches!(refused(" ".repeat(MANIFEST_BYTES_MAX + 1)), AdmitError::ManifestSize { .. }));
 }
 
@@ -150,7 +151,10 @@ fn what_is_too_heavy_is_not_even_validated() {
     assert_eq!(limit(&format!("(func (local {}))", "i64 ".repeat(1001))), (Limit::Locals, Some(1001)));
     assert_eq!(limit(&format!("(func {})", "nop ".repeat(140_000))).0, Limit::BodyBytes);
     assert_eq!(limit(&"(func)".repeat(20_001)), (Limit::Functions, Some(20_001)));
-    assert_eq!(limit(&format!("(func (param i32) block local.get 0 br_table {} end)", "0 ".repeat(4_098))).0, Limit::BranchTargets);
+    assert_eq!(
+        limit(&format!("(func (param i32) block local.get 0 br_table {} end)", "0 ".repeat(4_098))).0,
+        Limit::BranchTargets
+    );
     let modules = refusal(&component(&"(core module)".repeat(17)));
     assert_eq!(modules, AdmitError::Limit(LimitError { limit: Limit::Modules, found: Some(17) }));
     let nested = format!("{}{}", "(component ".repeat(9), ")".repeat(9));

@@ -78,7 +78,12 @@ impl Job {
     }
 
     /// Checks an answer by itself.
-    fn sound(&self, grant: &Grant, report: &Report, completed: &Completed) -> Result<forge_contract::fragment::Fragment, Failure> {
+    fn sound(
+        &self,
+        grant: &Grant,
+        report: &Report,
+        completed: &Completed,
+    ) -> Result<forge_contract::fragment::Fragment, Failure> {
         let protocol = |detail: &str| Failure::new(FailureCode::AgentProtocol, detail);
         let (Some(stage), Some(open)) = (self.stage(), self.run.open.get(&grant.shard)) else {
             return Err(protocol("the shard is not under way"));
@@ -89,7 +94,8 @@ impl Job {
         if self.engine.is_some_and(|engine| engine != report.engine) {
             return Err(protocol("the report names another engine profile than the agent announced"));
         }
-        structure(stage, grant.shard, completed).map_err(|e| Failure::new(FailureCode::VerificationStructure, e.to_string()))
+        structure(stage, grant.shard, completed)
+            .map_err(|e| Failure::new(FailureCode::VerificationStructure, e.to_string()))
     }
 
     /// Looks at the draw of a spot check, now that an answer is in.
@@ -155,7 +161,13 @@ impl Job {
 
     /// Drops the unsettled answers of an agent that was taken out: they prove nothing any more.
     pub fn disown(&mut self, now: Millis, agent: AgentId, fx: &mut Effects<'_>) {
-        let held: Vec<u32> = self.run.open.iter().filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent)).map(|(s, _)| *s).collect();
+        let held: Vec<u32> = self
+            .run
+            .open
+            .iter()
+            .filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent))
+            .map(|(s, _)| *s)
+            .collect();
         for shard in held {
             self.run.disown(shard, agent);
             self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms));
@@ -211,7 +223,9 @@ impl Job {
         match Broken::of(failure.code) {
             Broken::Agent => fx.marks.push((grant.agent, Mark::Strike, failure.code)),
             Broken::Machine => fx.marks.push((grant.agent, Mark::Failed, failure.code)),
-            Broken::Lost if failure.code == FailureCode::AgentDeclined => fx.marks.push((grant.agent, Mark::Failed, failure.code)),
+            Broken::Lost if failure.code == FailureCode::AgentDeclined => {
+                fx.marks.push((grant.agent, Mark::Failed, failure.code))
+            }
             Broken::Kernel | Broken::Lost => {}
         }
         if hopeless {
@@ -233,7 +247,10 @@ fn failure_of_agent(failure: &Failure) -> Failure {
     if failure.code.family() == forge_contract::Family::Agent {
         return failure.clone();
     }
-    Failure::new(FailureCode::AgentProtocol, format!("the report fails with '{}', which is not an agent's to say", failure.code))
+    Failure::new(
+        FailureCode::AgentProtocol,
+        format!("the report fails with '{}', which is not an agent's to say", failure.code),
+    )
 }
 
 /// Microseconds per million fuel; 0 where too little was burned to tell.

@@ -13,14 +13,16 @@ use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
-use crate::action::{Accepted, Action, Attempt, Completed, Ending, Estimate, JobOutcome, Phase, Reason, Record, Snapshot, StageFragment};
+use crate::action::{
+    Accepted, Action, Attempt, Completed, Ending, Estimate, JobOutcome, Phase, Reason, Record, Snapshot, StageFragment,
+};
 use crate::action::{Placement, Summary, Work};
 use crate::dispatch::{Agents, Mark, Need};
 use crate::event::SessionId;
 use crate::plan::{Plan, PlannedSource, StagePlan};
 use crate::pool::Settings;
 use crate::reduce;
-use crate::verify::{Standing, VerificationReport, Verdict, wanted};
+use crate::verify::{Standing, Verdict, VerificationReport, wanted};
 pub(crate) use stage::Grant;
 use stage::StageRun;
 
@@ -79,8 +81,17 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub fn new(now: Millis, id: JobId, plan: Arc<Plan>, settings: Arc<Settings>, accepted_at: Millis) -> Result<Self, Failure> {
-        let first = plan.stages.first().ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "the plan has no stage"))?;
+    pub fn new(
+        now: Millis,
+        id: JobId,
+        plan: Arc<Plan>,
+        settings: Arc<Settings>,
+        accepted_at: Millis,
+    ) -> Result<Self, Failure> {
+        let first = plan
+            .stages
+            .first()
+            .ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "the plan has no stage"))?;
         let run = StageRun::new(0, first, inputs(first, &[])?);
         let strict = plan.parallel.strict && plan.parallel.min_agents > 0;
         Ok(Self {
@@ -246,9 +257,9 @@ impl Job {
     /// Before anything was measured, a shard is slow when it takes longer than an agent assumed to be slow.
     fn first_hedge_ms(&self, lease: LeaseId) -> u64 {
         let shard = self.run.grants.get(&lease).map_or(0, |grant| grant.shard);
-        let fuel = self.stage().map_or(0, |stage| {
-            stage.shard_run(shard).unwrap_or((0, 0)).1.saturating_mul(stage.fuel_expected)
-        });
+        let fuel = self
+            .stage()
+            .map_or(0, |stage| stage.shard_run(shard).unwrap_or((0, 0)).1.saturating_mul(stage.fuel_expected));
         self.settings.hedge_ms_min + fuel / self.settings.fuel_per_ms_assumed.max(1)
     }
 
@@ -258,15 +269,28 @@ impl Job {
             return;
         }
         if self.plan.timeout_ms > 0 && now >= self.accepted_at.saturating_add(self.plan.timeout_ms) {
-            let detail = format!("policy.timeout_ms, {}, passed; {} of {} shards were done", self.plan.timeout_ms, self.shards_done, self.plan.shards_total());
+            let detail = format!(
+                "policy.timeout_ms, {}, passed; {} of {} shards were done",
+                self.plan.timeout_ms,
+                self.shards_done,
+                self.plan.shards_total()
+            );
             return self.fail(now, Failure::new(FailureCode::SchedulingTimeout, detail), fx);
         }
         if self.unserved_since.is_some_and(|since| now >= since.saturating_add(self.settings.no_agents_ms)) {
-            let detail = format!("no connected agent can run the job (target {}, {} bytes of memory) for {} ms", self.plan.target, self.need().memory_bytes, self.settings.no_agents_ms);
+            let detail = format!(
+                "no connected agent can run the job (target {}, {} bytes of memory) for {} ms",
+                self.plan.target,
+                self.need().memory_bytes,
+                self.settings.no_agents_ms
+            );
             return self.fail(now, Failure::new(FailureCode::SchedulingNoAgents, detail), fx);
         }
         if self.gate.is_some_and(|gate| now >= gate) {
-            let detail = format!("policy.min_agents asks strictly for {} agents; {} were connected", self.plan.parallel.min_agents, self.agents_peak);
+            let detail = format!(
+                "policy.min_agents asks strictly for {} agents; {} were connected",
+                self.plan.parallel.min_agents, self.agents_peak
+            );
             return self.fail(now, Failure::new(FailureCode::SchedulingTooFewAgents, detail), fx);
         }
         while let Some((_, shard)) = self.run.overdue().filter(|(due, _)| *due <= now) {
@@ -277,7 +301,9 @@ impl Job {
         }
         for _ in 0..HEDGES_MAX {
             let Some(at) = self.hedge_at(agents).filter(|at| *at <= now) else { break };
-            let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else { break };
+            let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else {
+                break;
+            };
             self.run.hedge(started_at, lease, now + self.settings.quorum_wait_ms);
         }
         self.say(now, fx);
@@ -301,7 +327,9 @@ impl Job {
             let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
             self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
         } else if matches!(mode, VerifyMode::Quorum | VerifyMode::Full) {
-            let detail = format!("policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one");
+            let detail = format!(
+                "policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one"
+            );
             self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
         } else {
             open.want = 1;
@@ -329,7 +357,8 @@ impl Job {
         let estimate = self.estimate.as_ref().and_then(|(name, m)| {
             let variance = m.m2 / (m.n.checked_sub(1).filter(|n| *n > 0)? as f64);
             let half = reduce::NORMAL_975 * (variance / m.n as f64).sqrt();
-            Some(Estimate { name: name.clone(), n: m.n, mean: m.mean, ci95_half_width: half }).filter(|e| e.mean.is_finite() && half.is_finite())
+            Some(Estimate { name: name.clone(), n: m.n, mean: m.mean, ci95_half_width: half })
+                .filter(|e| e.mean.is_finite() && half.is_finite())
         });
         Snapshot {
             phase: self.phase,
@@ -346,20 +375,20 @@ impl Job {
 
     /// Accepts a shard: once, for good.
     fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, fx: &mut Effects<'_>) {
-        let shard = accepted.shard;
-        fx.record(Record::Accepted(accepted.clone()));
-        let rest = self.run.settle(shard).map(|open| open.live).unwrap_or_default();
+        let rest = self.run.settle(accepted.shard).map(|open| open.live).unwrap_or_default();
+        let refuted = accepted.verdict.refuted.clone();
+        let taken = self.take_in(&accepted, fragment);
+        fx.record(Record::Accepted(accepted));
         for (lease, _) in rest {
             self.revoke(now, lease, fx);
         }
-        for agent in &accepted.verdict.refuted {
-            fx.marks.push((*agent, Mark::Refuted, FailureCode::VerificationMismatch));
+        for agent in refuted {
+            fx.marks.push((agent, Mark::Refuted, FailureCode::VerificationMismatch));
         }
-        if let Err(failure) = self.take_in(&accepted, fragment) {
-            return self.fail(now, failure, fx);
-        }
-        if self.run.is_done() {
-            self.end_stage(now, fx);
+        match taken {
+            Err(failure) => self.fail(now, failure, fx),
+            Ok(()) if self.run.is_done() => self.end_stage(now, fx),
+            Ok(()) => {}
         }
     }
 
@@ -388,7 +417,12 @@ impl Job {
             Err(failure) => self.fail(now, failure, fx),
             Ok(bytes) => {
                 let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX).saturating_sub(1);
-                let read_later = self.plan.stages.iter().flat_map(|stage| &stage.inputs).any(|i| i.source == PlannedSource::Stage { index });
+                let read_later = self
+                    .plan
+                    .stages
+                    .iter()
+                    .flat_map(|stage| &stage.inputs)
+                    .any(|i| i.source == PlannedSource::Stage { index });
                 if let (true, Some(done)) = (read_later, self.fragments.last()) {
                     fx.actions.push(Action::Publish { job: self.id, digest: done.digest, bytes: bytes.into() });
                 }
@@ -406,7 +440,11 @@ impl Job {
         let root = self.run.fold.peek().ok_or_else(|| incomplete("units are missing in the folded result"))?;
         root.check(&stage.parts, stage.items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
         let bytes = root.encode();
-        self.fragments.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes: bytes.clone() });
+        self.fragments.push(StageFragment {
+            stage: stage.name.clone(),
+            digest: Digest::of(&bytes),
+            bytes: bytes.clone(),
+        });
         if let Some(next) = self.plan.stages.get(self.fragments.len()) {
             let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX);
             self.run = StageRun::new(index, next, inputs(next, &self.fragments)?);
@@ -471,7 +509,10 @@ impl Job {
         let mut warnings = Vec::new();
         let wished = self.plan.parallel.min_agents;
         if self.agents_peak < wished {
-            warnings.push(format!("policy.min_agents asks for {wished} agents; at most {} were connected", self.agents_peak));
+            warnings.push(format!(
+                "policy.min_agents asks for {wished} agents; at most {} were connected",
+                self.agents_peak
+            ));
         }
         let unchecked = self.report.unchecked;
         if unchecked > 0 {

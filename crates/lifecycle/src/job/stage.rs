@@ -251,7 +251,13 @@ impl StageRun {
     }
 
     /// Notes a lease. The first one of a shard opens it.
-    pub fn grant(&mut self, lease: LeaseId, grant: Grant, want: u32, task: impl FnOnce(&[InputRef]) -> Option<Task>) -> Option<Arc<Task>> {
+    pub fn grant(
+        &mut self,
+        lease: LeaseId,
+        grant: Grant,
+        want: u32,
+        task: impl FnOnce(&[InputRef]) -> Option<Task>,
+    ) -> Option<Arc<Task>> {
         let shard = grant.shard;
         if !self.open.contains_key(&shard) {
             let task = Arc::new(task(&self.inputs)?);

@@ -46,7 +46,8 @@ pub fn complete(schema: &Value, given: &Map<String, Value>) -> Result<Value, Fai
     let mut args = Value::Object(given.clone());
     fill(schema, schema, &mut args, 0);
     let validator = validator(schema).map_err(|e| {
-        Failure::new(FailureCode::RequestUnknownOp, format!("the kernel's argument schema is unusable: {}", e.reason)).at("/op/profile")
+        Failure::new(FailureCode::RequestUnknownOp, format!("the kernel's argument schema is unusable: {}", e.reason))
+            .at("/op/profile")
     })?;
     let errors = validator.iter_errors(&args);
     let first = errors.min_by_key(|e| (e.instance_path().to_string(), e.schema_path().to_string()));

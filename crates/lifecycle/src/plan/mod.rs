@@ -198,7 +198,8 @@ impl Plan {
         for input in self.stages.iter_mut().flat_map(|stage| &mut stage.inputs) {
             if let PlannedSource::Content { digest, bytes, argument } = &mut input.source {
                 let size = size_of(digest).ok_or_else(|| {
-                    let detail = format!("args.{argument}: no content with the digest {digest} is stored; upload it first");
+                    let detail =
+                        format!("args.{argument}: no content with the digest {digest} is stored; upload it first");
                     Failure::new(FailureCode::RequestNotFound, detail).at(arguments::pointer(argument))
                 })?;
                 *bytes = Some(size);
@@ -252,8 +253,9 @@ pub fn replay_key(component: &Digest, profile: &str, args: &str, root_seed: &Roo
 pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
     let profile = profile_of(envelope, kernel)?;
     let args = arguments::complete(&profile.args, &envelope.args)?;
-    let canonical = canon::json(&args)
-        .map_err(|e| Failure::new(FailureCode::RequestArguments, format!("args have no canonical form: {e}")).at("/args"))?;
+    let canonical = canon::json(&args).map_err(|e| {
+        Failure::new(FailureCode::RequestArguments, format!("args have no canonical form: {e}")).at("/args")
+    })?;
     let value = envelope.seed.value.as_deref();
     let root_seed = match envelope.seed.mode {
         SeedMode::Explicit => RootSeed::explicit(value.unwrap_or_default()),
@@ -263,7 +265,10 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
     for stage in &profile.stages {
         stages.push(stage_plan(envelope, stage, &profile.stages, &args, &root_seed)?);
     }
-    let fuel = stages.iter().fold(0u64, |sum, stage| sum.saturating_add(stage.units.saturating_mul(stage.fuel_expected))).min(FUEL_QUOTED_MAX);
+    let fuel = stages
+        .iter()
+        .fold(0u64, |sum, stage| sum.saturating_add(stage.units.saturating_mul(stage.fuel_expected)))
+        .min(FUEL_QUOTED_MAX);
     Ok(Plan {
         op: kernel.manifest.label(),
         component: kernel.digest,
@@ -298,7 +303,13 @@ fn profile_of<'k>(envelope: &Envelope, kernel: &'k Kernel) -> Result<&'k Profile
     })
 }
 
-fn stage_plan(envelope: &Envelope, stage: &Stage, all: &[Stage], args: &Value, root: &RootSeed) -> Result<StagePlan, Failure> {
+fn stage_plan(
+    envelope: &Envelope,
+    stage: &Stage,
+    all: &[Stage],
+    args: &Value,
+    root: &RootSeed,
+) -> Result<StagePlan, Failure> {
     let cut = split::cut(&stage.split, args)?;
     let (units, items) = split::sizes(&stage.split, &cut)?;
     let (shard_units, shards) = sizing::shards(units, stage.fuel_expected, &envelope.policy)
@@ -313,7 +324,11 @@ fn stage_plan(envelope: &Envelope, stage: &Stage, all: &[Stage], args: &Value, r
         shards,
         limits: stage.limits,
         parts: stage.parts.clone(),
-        inputs: stage.inputs.iter().map(|input| planned_input(&input.name, &input.from, all, args)).collect::<Result<_, _>>()?,
+        inputs: stage
+            .inputs
+            .iter()
+            .map(|input| planned_input(&input.name, &input.from, all, args))
+            .collect::<Result<_, _>>()?,
         fuel_expected: stage.fuel_expected,
     })
 }
@@ -330,7 +345,9 @@ fn planned_input(name: &str, from: &InputSource, stages: &[Stage], args: &Value)
         }
         InputSource::Stage(stage) => {
             let index = stages.iter().position(|s| s.name == *stage).and_then(|index| u32::try_from(index).ok());
-            let index = index.ok_or_else(|| Failure::new(FailureCode::RequestUnknownOp, format!("the kernel names no stage '{stage}'")))?;
+            let index = index.ok_or_else(|| {
+                Failure::new(FailureCode::RequestUnknownOp, format!("the kernel names no stage '{stage}'"))
+            })?;
             PlannedSource::Stage { index }
         }
     };

@@ -66,7 +66,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn policy(min_agents: u64, max_agents: u64, shards: Option<u32>) -> Policy {
-        Policy { target: Target::Any, min_agents, max_agents, timeout_ms: 0, verify: VerifyMode::None, shards, strict_agents: false }
+        Policy {
+            target: Target::Any,
+            min_agents,
+            max_agents,
+            timeout_ms: 0,
+            verify: VerifyMode::None,
+            shards,
+            strict_agents: false,
+        }
     }
 
     #[test]

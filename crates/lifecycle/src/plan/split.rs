@@ -29,7 +29,9 @@ fn whole(number: f64) -> Option<u64> {
 }
 
 fn array<'a>(args: &'a Value, argument: &str) -> Result<&'a Vec<Value>, Failure> {
-    args.get(argument).and_then(Value::as_array).ok_or_else(|| refused(argument, "the work is cut by it; expected an array"))
+    args.get(argument)
+        .and_then(Value::as_array)
+        .ok_or_else(|| refused(argument, "the work is cut by it; expected an array"))
 }
 
 /// The cut of a stage.

@@ -36,7 +36,11 @@ fn kernel() -> Kernel {
           ]},
         },
     });
-    Kernel { digest: Digest::of(b"component"), bytes: 1234, manifest: Manifest::parse(manifest.to_string().as_bytes()).unwrap() }
+    Kernel {
+        digest: Digest::of(b"component"),
+        bytes: 1234,
+        manifest: Manifest::parse(manifest.to_string().as_bytes()).unwrap(),
+    }
 }
 
 fn quickstart() -> Value {
@@ -80,7 +84,9 @@ fn the_identity_depends_on_what_is_computed_and_on_nothing_else() {
     ] {
         assert_eq!(vary(place, value), base.replay_key, "{place}");
     }
-    for (place, value) in [("/args/iterations", json!(1_000_001)), ("/seed/value", json!("OTHER")), ("/seed", json!({"mode": "derived"}))] {
+    for (place, value) in
+        [("/args/iterations", json!(1_000_001)), ("/seed/value", json!("OTHER")), ("/seed", json!({"mode": "derived"}))]
+    {
         assert_ne!(vary(place, value), base.replay_key, "{place}");
     }
     let mut derived = quickstart();
@@ -105,24 +111,66 @@ fn defaults_are_filled_in_at_every_depth() {
 #[test]
 fn each_argument_mistake_names_its_place_and_its_rule() {
     let cases: Vec<(Value, &str, &str)> = vec![
-        (json!({}), "/args/iterations", "args.iterations: required and missing; expected an integer from 1 to 1000000000000 (policy years)"),
-        (json!({"iterations": -5}), "/args/iterations", "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found -5"),
-        (json!({"iterations": 1.5}), "/args/iterations", "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found 1.5"),
-        (json!({"iterations": "many"}), "/args/iterations", "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found \"many\""),
-        (json!({"iterations": 1.844_674_407_370_955_2e19}), "/args/iterations",
-         "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found 1.8446744073709552e+19"),
-        (json!({"iterations": 1, "cat_prob": 1.01}), "/args/cat_prob", "args.cat_prob: expected a number from 0 to 1, found 1.01"),
-        (json!({"iterations": 1, "mode": "fats"}), "/args/mode", "args.mode: expected one of \"fast\", \"exact\", found \"fats\""),
-        (json!({"iterations": 1, "claim_frq": 3}), "/args/claim_frq",
-         "args.claim_frq: no such argument; expected one of cat_prob, claim_freq, iterations, layers, mode; did you mean \"claim_freq\"?"),
-        (json!({"iterations": 1, "layers": [{"limit": 1}, {"limit": 0}]}), "/args/layers/1/limit", "args.layers.1.limit: expected a number, above 0, found 0"),
-        (json!({"iterations": 1, "layers": [{}]}), "/args/layers/0/limit", "args.layers.0.limit: required and missing; expected a number, above 0"),
+        (
+            json!({}),
+            "/args/iterations",
+            "args.iterations: required and missing; expected an integer from 1 to 1000000000000 (policy years)",
+        ),
+        (
+            json!({"iterations": -5}),
+            "/args/iterations",
+            "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found -5",
+        ),
+        (
+            json!({"iterations": 1.5}),
+            "/args/iterations",
+            "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found 1.5",
+        ),
+        (
+            json!({"iterations": "many"}),
+            "/args/iterations",
+            "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found \"many\"",
+        ),
+        (
+            json!({"iterations": 1.844_674_407_370_955_2e19}),
+            "/args/iterations",
+            "args.iterations: expected an integer from 1 to 1000000000000 (policy years), found 1.8446744073709552e+19",
+        ),
+        (
+            json!({"iterations": 1, "cat_prob": 1.01}),
+            "/args/cat_prob",
+            "args.cat_prob: expected a number from 0 to 1, found 1.01",
+        ),
+        (
+            json!({"iterations": 1, "mode": "fats"}),
+            "/args/mode",
+            "args.mode: expected one of \"fast\", \"exact\", found \"fats\"",
+        ),
+        (
+            json!({"iterations": 1, "claim_frq": 3}),
+            "/args/claim_frq",
+            "args.claim_frq: no such argument; expected one of cat_prob, claim_freq, iterations, layers, mode; did you mean \"claim_freq\"?",
+        ),
+        (
+            json!({"iterations": 1, "layers": [{"limit": 1}, {"limit": 0}]}),
+            "/args/layers/1/limit",
+            "args.layers.1.limit: expected a number, above 0, found 0",
+        ),
+        (
+            json!({"iterations": 1, "layers": [{}]}),
+            "/args/layers/0/limit",
+            "args.layers.0.limit: required and missing; expected a number, above 0",
+        ),
     ];
     for (args, pointer, detail) in cases {
         let mut contract = quickstart();
         contract["args"] = args;
         let failure = planned(&contract).unwrap_err();
-        assert_eq!((failure.code, failure.pointer.as_deref()), (FailureCode::RequestArguments, Some(pointer)), "{failure}");
+        assert_eq!(
+            (failure.code, failure.pointer.as_deref()),
+            (FailureCode::RequestArguments, Some(pointer)),
+            "{failure}"
+        );
         assert_eq!(failure.detail, detail);
     }
 }
@@ -167,7 +215,10 @@ fn every_split_is_cut_and_its_tasks_cover_it() {
     let missing = plan.resolve(|_| None).unwrap_err();
     assert_eq!((missing.code, missing.pointer.as_deref()), (FailureCode::RequestNotFound, Some("/args/a")));
     plan.resolve(|found| (*found == digest).then_some(77)).unwrap();
-    assert_eq!(plan.stages[0].inputs[0].source, PlannedSource::Content { digest, bytes: Some(77), argument: "a".into() });
+    assert_eq!(
+        plan.stages[0].inputs[0].source,
+        PlannedSource::Content { digest, bytes: Some(77), argument: "a".into() }
+    );
     assert_eq!(plan.stages[3].inputs[0].source, PlannedSource::Stage { index: 0 });
     let task = plan.task(JobId::from_bits(1), 2, 0, vec![]).unwrap();
     assert_eq!((task.stage.as_str(), task.first_unit), ("each", 0));
@@ -192,7 +243,11 @@ fn splits_that_cannot_be_cut_are_refused() {
             args["m"] = json!(4_000_000_000u64);
         }
         let failure = planned(&tiled(args)).unwrap_err();
-        assert_eq!((failure.code, failure.pointer.as_deref()), (FailureCode::RequestArguments, Some(pointer)), "{failure}");
+        assert_eq!(
+            (failure.code, failure.pointer.as_deref()),
+            (FailureCode::RequestArguments, Some(pointer)),
+            "{failure}"
+        );
     }
 }
 

@@ -52,7 +52,9 @@ fn check(values: &[f64]) {
     let n = sorted.len();
     let error = number(&output, "quantile_relative_error");
     assert_eq!(error, 2f64.powi(-11));
-    for (name, p) in [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.5", 0.995), ("p99.9", 0.999)] {
+    for (name, p) in
+        [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.5", 0.995), ("p99.9", 0.999)]
+    {
         // Exact in integers: ceil(p n) with p in thousandths.
         let rank = (n * (p * 1000.0f64).round() as usize).div_ceil(1000);
         close(number(&output, name), sorted[rank - 1], error, name);
@@ -99,7 +101,8 @@ fn an_exponential_agrees_with_its_values_and_its_closed_form() {
 
 #[test]
 fn losses_with_zeros_and_a_long_tail() {
-    let values: Vec<f64> = uniforms(50_000).iter().map(|u| if *u < 0.3 { 0.0 } else { 100.0 / (1.0 - u * 0.99999).powi(2) }).collect();
+    let values: Vec<f64> =
+        uniforms(50_000).iter().map(|u| if *u < 0.3 { 0.0 } else { 100.0 / (1.0 - u * 0.99999).powi(2) }).collect();
     check(&values);
     let output = distribution(&of(&values));
     assert_eq!(output["histogram"]["scale"], "log");
