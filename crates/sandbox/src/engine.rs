@@ -229,6 +229,12 @@ mod tests {
     }
 
     #[test]
+    fn the_profile_is_pinned() {
+        // It changes only together with every golden answer: agents of different profiles are never compared.
+        assert_eq!(engine_profile().to_string(), "40b23c07e566c4d1f48a7903823cb29ba9a25146dfcba5cf2a6efa60177c61a2");
+    }
+
+    #[test]
     fn the_profile_names_the_engine_that_is_linked() {
         let lock = include_str!("../../../Cargo.lock");
         let at = lock.find("name = \"wasmtime\"\n").unwrap();
