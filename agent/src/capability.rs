@@ -6,11 +6,6 @@ use forge_sandbox::{CageReport, engine_profile};
 
 use crate::config::Config;
 
-/// Cores this process may use.
-pub(crate) fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
-}
-
 /// The machine's capability; `cage` is what a worker says is in force.
 pub(crate) fn detect(config: &Config, cage: &CageReport) -> Capability {
     Capability {

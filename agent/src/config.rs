@@ -141,11 +141,11 @@ impl Config {
         let data = args.data.or(file.data).or_else(default_data).ok_or(ConfigError::NoData)?;
         // An empty variable is one that is not set.
         let token = args.enroll.filter(|text| !text.is_empty());
-        let token = token.map(|text| crate::parse_token(&text).map_err(|e| value("--enroll", &e))).transpose()?;
+        let token = token.map(|text| text.parse::<EnrolToken>().map_err(|e| value("--enroll", &e))).transpose()?;
         let told = args.hub_key.filter(|text| !text.is_empty()).or(file.hub_key);
         let told = told.map(|text| text.parse::<HubKey>().map_err(|e| value("--hub-key", &e))).transpose()?;
         let hub_key = hub_key(told, token.as_ref(), remembered(&data)?)?;
-        let cores = args.cores.or(file.cores).unwrap_or_else(crate::capability::cores);
+        let cores = args.cores.or(file.cores).unwrap_or_else(cores);
         if !(1..=LEASES_MAX / 2).contains(&cores) {
             return Err(value("--cores", &format!("1 to {}", LEASES_MAX / 2)));
         }
@@ -238,6 +238,11 @@ fn labels(mut labels: Vec<String>) -> Result<Vec<String>, ConfigError> {
         return Err(value("--labels", &"at most 64, each at most 128 printable ASCII bytes"));
     }
     Ok(labels)
+}
+
+/// Cores this process may use.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 }
 
 fn default_data() -> Option<PathBuf> {

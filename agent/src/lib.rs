@@ -20,8 +20,6 @@ mod session;
 pub use config::{Args, Config, ConfigError};
 pub use session::{AgentError, News};
 
-use forge_protocol::EnrolToken;
-
 /// The hidden argument by which this program becomes a worker.
 pub const WORKER: &str = "__worker";
 /// The hidden argument by which this program becomes a compiler of one component.
@@ -52,8 +50,4 @@ pub fn become_child() {
         Some(COMPILE) => forge_sandbox::compile_main(),
         _ => {}
     }
-}
-
-fn parse_token(text: &str) -> Result<EnrolToken, forge_protocol::identity::TokenError> {
-    text.parse()
 }

@@ -9,4 +9,5 @@ mod foreign;
 mod leases;
 mod pair;
 mod raw;
+mod scale;
 mod sessions;
