@@ -117,6 +117,10 @@ async fn evidence_is_complete_hashed_and_signed() {
     assert!(forge_protocol::identity::verify(&key.0, &contents["manifest_json"], &bytes));
     assert!(!forge_protocol::identity::verify(&key.0, &contents["result_json"], &bytes));
 
+    let units: Vec<Vec<Value>> = serde_json::from_slice(&contents["units_json"]).unwrap();
+    assert_eq!((units.len(), units[0].len()), (1, 3000));
+    assert!(units[0].iter().all(|unit| unit["fuel"] == FUEL));
+
     let executions: Vec<Value> = serde_json::from_slice(&contents["executions_json"]).unwrap();
     let listed = answer(hub.get(&format!("{base}/executions?limit=1000"))).await.body;
     assert_eq!(listed["items"].as_array().unwrap(), &executions);

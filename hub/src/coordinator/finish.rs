@@ -2,42 +2,22 @@
 
 use std::sync::Arc;
 
-use forge_contract::envelope::ArtifactKind;
 use forge_contract::{Digest, Failure, FailureCode, canon};
 use forge_lifecycle::action::{Completed, JobOutcome, Summary};
-use forge_lifecycle::artifact::{Entry, Evidence};
+use forge_lifecycle::artifact::Entry;
 use forge_lifecycle::ledger::{Bill, Rates, bill};
 use forge_lifecycle::verify::VerificationReport;
 use serde_json::json;
 
-use super::Surroundings;
 use super::board::{Ended, JobInfo, LiveJob};
 use super::perform::Tally;
+use super::{Surroundings, evidence};
 use crate::document::{
     ArtifactLink, BillingBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock,
     ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
-use crate::store::blobs::Blobs;
-use crate::store::{ArtifactRow, FinishedJob, Page, Phase, StoreError, Write};
-
-/// Objects up to this size lie in the database, larger ones in a file of their own.
-const OBJECT_INLINE_BYTES_MAX: usize = 128 << 10;
-const PAGE: u32 = 4096;
-
-/// Signs evidence with the hub's key.
-pub trait Notary: Send + Sync + 'static {
-    /// The hub's public key as text.
-    fn key(&self) -> String;
-    /// The Ed25519 signature of these bytes.
-    fn sign(&self, bytes: &[u8]) -> [u8; 64];
-}
-
-/// An artifact with its bytes.
-struct Made {
-    row: ArtifactRow,
-    content: Vec<u8>,
-}
+use crate::store::{FinishedJob, Phase, StoreError, Write};
 
 /// Writes everything, then tells whoever waits.
 pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Tally, outcome: JobOutcome) {
@@ -69,14 +49,14 @@ async fn conclude(
     };
     let bill = bill_of(info, &outcome);
     let mut document = document(info, &tally, &outcome, &bill, finished_ms);
-    let made = if info.envelope.artifacts.persist {
-        evidence(around, info, tally, &outcome, &document, &bill).await?
+    let all = if info.envelope.artifacts.persist {
+        evidence::gather(around, info, tally, &outcome, &document, &bill).await?
     } else {
         Vec::new()
     };
-    document.artifacts = made.iter().map(|made| link(info, &made.row)).collect();
+    document.artifacts = all.iter().map(|artifact| link(info, &artifact.entry)).collect();
     let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
-    let (artifacts, objects) = keep(&around.blobs, made).await?;
+    let (artifacts, objects) = evidence::keep(&around.blobs, all).await?;
     let entry = entry(info, &document, &bill, finished_ms)?;
     let finished =
         FinishedJob { job: info.job, phase, code, finished_ms, document: text.clone(), artifacts, objects, entry };
@@ -225,7 +205,7 @@ fn unstored(info: &JobInfo) -> Ended {
     Ended { phase: Phase::Failed, code: Some(code), document: Arc::new(document), text: text.into() }
 }
 
-fn link(info: &JobInfo, row: &ArtifactRow) -> ArtifactLink {
+fn link(info: &JobInfo, row: &Entry) -> ArtifactLink {
     ArtifactLink {
         name: row.name.clone(),
         media_type: row.media_type.clone(),
@@ -234,152 +214,6 @@ fn link(info: &JobInfo, row: &ArtifactRow) -> ArtifactLink {
         url: format!("{}/{}", Links::of(info.job).artifacts, row.name),
         kv: format!("{}/{}/{}", info.envelope.artifacts.kv_namespace, info.job, row.name),
     }
-}
-
-fn made(name: impl Into<String>, media_type: &str, content: Vec<u8>) -> Made {
-    let row = ArtifactRow {
-        name: name.into(),
-        media_type: media_type.into(),
-        digest: Digest::of(&content),
-        bytes: content.len() as u64,
-    };
-    Made { row, content }
-}
-
-fn json_made<T: serde::Serialize>(name: &str, value: &T) -> Result<Made, StoreError> {
-    let bytes = serde_json::to_vec(value).map_err(|_| StoreError::Corrupt { what: "artifact" })?;
-    Ok(made(name, "application/json", bytes))
-}
-
-/// Every artifact, and last the manifest that hashes them and the hub's signature over it.
-async fn evidence(
-    around: &Surroundings,
-    info: &JobInfo,
-    tally: Tally,
-    outcome: &JobOutcome,
-    document: &JobDocument,
-    bill: &Bill,
-) -> Result<Vec<Made>, StoreError> {
-    let wanted = &info.envelope.artifacts.include;
-    let mut all = vec![
-        made("contract_json", "application/json", info.envelope.canonical().as_bytes().to_vec()),
-        json_made("plan_json", &*info.plan)?,
-        json_made("verification_json", &outcome.summary().verification)?,
-        json_made("billing_json", bill)?,
-    ];
-    if let JobOutcome::Completed(completed) = outcome {
-        if wanted.contains(&ArtifactKind::ResultJson) {
-            all.push(json_made("result_json", &completed.output)?);
-        }
-        for stage in &completed.stage_fragments {
-            let name = format!("fragment_{}", stage.stage);
-            all.push(made(name, "application/octet-stream", stage.bytes.clone()));
-        }
-    }
-    if wanted.contains(&ArtifactKind::MetricsJson)
-        && let Some(hub) = &document.hub
-    {
-        all.push(json_made("metrics_json", &hub.metrics)?);
-    }
-    if wanted.contains(&ArtifactKind::ExecutionsJson) {
-        all.push(made("executions_json", "application/json", executions(around, info, tally).await?));
-    }
-    all.sort_by(|a, b| a.row.name.cmp(&b.row.name));
-    let manifest = json_made("manifest_json", &manifest(info, outcome, &all))?;
-    let signature = json!({
-        "algorithm": "Ed25519",
-        "signed": "manifest_json",
-        "digest": manifest.row.digest.to_string(),
-        "public_key": around.notary.key(),
-        "signature": hex(&around.notary.sign(&manifest.content)),
-    });
-    all.push(manifest);
-    all.push(json_made("manifest_signature_json", &signature)?);
-    Ok(all)
-}
-
-fn manifest(info: &JobInfo, outcome: &JobOutcome, all: &[Made]) -> Evidence {
-    let entry = |made: &Made| Entry {
-        name: made.row.name.clone(),
-        media_type: made.row.media_type.clone(),
-        bytes: made.row.bytes,
-        digest: made.row.digest,
-    };
-    Evidence {
-        format: 1,
-        job: info.job,
-        contract: info.envelope.digest(),
-        plan: info.plan.digest(),
-        replay_key: info.plan.replay_key,
-        result: match outcome {
-            JobOutcome::Completed(completed) => Some(completed.result_digest),
-            JobOutcome::Failed { .. } | JobOutcome::Cancelled { .. } => None,
-        },
-        artifacts: all.iter().map(entry).collect(),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// All executions as one JSON array, in (stage, shard, lease) order.
-async fn executions(around: &Surroundings, info: &JobInfo, tally: Tally) -> Result<Vec<u8>, StoreError> {
-    let mut array = Array::default();
-    if let Some(mut lines) = tally.lines {
-        lines.sort_by_key(|(place, _)| *place);
-        lines.iter().for_each(|(_, line)| array.push(line));
-        return Ok(array.finish());
-    }
-    // Attempts were queued before this barrier, so reading sees them all.
-    around.store.submit(Write::Barrier).await?;
-    let mut offset = 0;
-    loop {
-        let rows = around.store.attempts(info.job, Page { offset, limit: PAGE }).await?;
-        rows.iter().for_each(|row| array.push(&row.body));
-        offset += rows.len() as u64;
-        if rows.len() < PAGE as usize {
-            return Ok(array.finish());
-        }
-    }
-}
-
-#[derive(Default)]
-struct Array(Vec<u8>);
-
-impl Array {
-    fn push(&mut self, item: &str) {
-        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        self.0.extend_from_slice(item.as_bytes());
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        if self.0.is_empty() {
-            self.0.push(b'[');
-        }
-        self.0.push(b']');
-        self.0
-    }
-}
-
-/// Large objects go to their files now; small ones go into the transaction.
-async fn keep(blobs: &Arc<Blobs>, made: Vec<Made>) -> Result<(Vec<ArtifactRow>, Vec<Vec<u8>>), StoreError> {
-    let (mut rows, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
-    for made in made {
-        rows.push(made.row);
-        if made.content.len() <= OBJECT_INLINE_BYTES_MAX { small.push(made.content) } else { large.push(made.content) }
-    }
-    if !large.is_empty() {
-        let blobs = Arc::clone(blobs);
-        let put = move || large.iter().try_for_each(|content| blobs.put(content).map(drop));
-        tokio::task::spawn_blocking(put).await.map_err(|_| StoreError::Closed)??;
-    }
-    Ok((rows, small))
 }
 
 fn entry(info: &JobInfo, document: &JobDocument, bill: &Bill, finished_ms: u64) -> Result<String, StoreError> {
@@ -404,16 +238,6 @@ fn entry(info: &JobInfo, document: &JobDocument, bill: &Bill, finished_ms: u64) 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn arrays_are_json_whatever_their_length() {
-        for items in [&[][..], &["1"], &["1", "{\"a\":2}"]] {
-            let mut array = Array::default();
-            items.iter().for_each(|item| array.push(item));
-            let value: serde_json::Value = serde_json::from_slice(&array.finish()).unwrap();
-            assert_eq!(value.as_array().unwrap().len(), items.len());
-        }
-    }
 
     #[test]
     fn millionths_print_as_people_write_them() {

@@ -2,6 +2,7 @@
 //! while state changes.
 
 mod board;
+mod evidence;
 pub mod execution;
 mod finish;
 mod perform;
@@ -19,7 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 pub use board::{Board, Ended, JobInfo, LiveJob, Stamped};
-pub use finish::{Notary, decimal, waiting};
+pub use evidence::Notary;
+pub use finish::{decimal, waiting};
 
 use crate::metrics::Metrics;
 use crate::store::Store;

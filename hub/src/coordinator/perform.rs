@@ -1,8 +1,9 @@
 //! Performing the pool's actions: dispatch, record, tell, finish.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use forge_contract::report::UnitRecord;
 use forge_contract::{Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, JobOutcome, Record};
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,12 @@ use crate::store::{AcceptedRow, Write};
 /// Executions kept in memory for a job's evidence; beyond that they are read back from the store.
 const LINES_MAX: usize = 2048;
 
+/// Unit records kept in memory for a job's evidence.
+const UNITS_MAX: u64 = 16_384;
+
+/// Unit records by (stage, shard), each in unit order.
+pub(super) type Units = BTreeMap<(u32, u32), Vec<UnitRecord>>;
+
 /// An attempt's place (stage, shard, lease) and its JSON.
 pub(super) type Line = ((u32, u32, u64), String);
 
@@ -26,6 +33,10 @@ pub(super) struct Tally {
     pub(super) attempts: u64,
     /// Each attempt's JSON; `None` once there are too many to keep.
     pub(super) lines: Option<Vec<Line>>,
+    /// Unit records by (stage, shard); `None` once there are too many to keep.
+    pub(super) units: Option<Units>,
+    /// How many.
+    units_kept: u64,
     /// Engine profiles of accepted shards.
     pub(super) engines: BTreeSet<Digest>,
     /// Wall time of accepted shards, microseconds.
@@ -39,6 +50,12 @@ impl Tally {
         self.engines.insert(accepted.engine);
         self.wall_us = self.wall_us.saturating_add(accepted.usage.wall_us);
         self.cpu_us = self.cpu_us.saturating_add(accepted.usage.cpu_us);
+        self.units_kept = self.units_kept.saturating_add(accepted.units.len() as u64);
+        if self.units_kept > UNITS_MAX {
+            self.units = None;
+        } else if let Some(units) = &mut self.units {
+            units.insert((accepted.stage, accepted.shard), accepted.units.clone());
+        }
     }
 }
 
@@ -56,13 +73,14 @@ impl Performer {
 
     /// A job starts.
     pub(super) fn take(&mut self, job: &Arc<LiveJob>) {
-        self.tallies.insert(job.info.job, Tally { lines: Some(Vec::new()), ..Tally::default() });
+        self.tallies
+            .insert(job.info.job, Tally { lines: Some(Vec::new()), units: Some(Units::new()), ..Tally::default() });
         self.around.metrics.jobs_accepted.inc();
     }
 
     /// A job of an earlier process goes on; its executions are in the store.
     pub(super) fn adopt(&mut self, restored: &restore::Restored) {
-        let mut tally = Tally { attempts: restored.attempts, ..Tally::default() };
+        let mut tally = Tally { attempts: restored.attempts, units: Some(Units::new()), ..Tally::default() };
         restored.accepted().iter().for_each(|accepted| tally.accepted(accepted));
         self.tallies.insert(restored.job, tally);
     }
