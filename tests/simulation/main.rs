@@ -17,5 +17,6 @@ mod dice;
 mod failures;
 mod fairness;
 mod kernel;
+mod leases;
 mod scale;
 mod world;

@@ -1,22 +1,21 @@
 //! One job: a state machine over its stages. It knows which agent did what, and nothing about agents beyond that.
 
 mod answers;
+mod clock;
+mod end;
 mod restore;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use forge_contract::envelope::VerifyMode;
 use forge_contract::fragment::{Fragment, Moments, Part};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
-use crate::action::{
-    Accepted, Action, Attempt, Completed, Ending, Estimate, JobOutcome, Phase, Reason, Record, Snapshot, StageFragment,
-};
-use crate::action::{Placement, Summary, Work};
+use crate::action::{Accepted, Action, Attempt, Ending, Estimate, Phase, Reason, Record, Snapshot, StageFragment};
+use crate::action::{Placement, Work};
 use crate::dispatch::{Agents, Mark, Need};
 use crate::event::SessionId;
 use crate::plan::{Plan, PlannedSource, StagePlan};
@@ -30,8 +29,6 @@ use stage::StageRun;
 const WINDOW_MIN: usize = 256;
 /// Shards open at once per lease the pool can hold.
 const WINDOW_PER_LEASE: usize = 4;
-/// Hedges begun at one time.
-const HEDGES_MAX: usize = 8;
 /// Longest lease, milliseconds: a day.
 const LEASE_MS_MAX: u64 = 24 * 3600 * 1000;
 
@@ -232,113 +229,6 @@ impl Job {
         }
     }
 
-    /// When it wants to be called at the latest.
-    pub fn wake(&self, agents: &Agents) -> Option<Millis> {
-        if self.over {
-            return None;
-        }
-        let timeout = (self.plan.timeout_ms > 0).then(|| self.accepted_at.saturating_add(self.plan.timeout_ms));
-        let unserved = self.unserved_since.map(|since| since.saturating_add(self.settings.no_agents_ms));
-        let copy = self.run.overdue().map(|(due, _)| due);
-        let hedge = self.hedge_at(agents);
-        let progress = self.dirty.then(|| self.progress_at.saturating_add(self.settings.progress_ms));
-        [timeout, unserved, self.gate, copy, hedge, progress].into_iter().flatten().min()
-    }
-
-    fn hedge_at(&self, agents: &Agents) -> Option<Millis> {
-        if !self.settings.hedge || self.run.is_hungry(Self::window(agents)) {
-            return None;
-        }
-        let (started_at, lease) = self.run.oldest()?;
-        let after = self.run.took_ms().map_or_else(|| self.first_hedge_ms(lease), |took| took.saturating_mul(2));
-        Some(started_at.saturating_add(after.max(self.settings.hedge_ms_min)))
-    }
-
-    /// Before anything was measured, a shard is slow when it takes longer than an agent assumed to be slow.
-    fn first_hedge_ms(&self, lease: LeaseId) -> u64 {
-        let shard = self.run.grants.get(&lease).map_or(0, |grant| grant.shard);
-        let fuel = self
-            .stage()
-            .map_or(0, |stage| stage.shard_run(shard).unwrap_or((0, 0)).1.saturating_mul(stage.fuel_expected));
-        self.settings.hedge_ms_min + fuel / self.settings.fuel_per_ms_assumed.max(1)
-    }
-
-    /// Does what is due.
-    pub fn tick(&mut self, now: Millis, agents: &Agents, fx: &mut Effects<'_>) {
-        if self.over {
-            return;
-        }
-        if self.plan.timeout_ms > 0 && now >= self.accepted_at.saturating_add(self.plan.timeout_ms) {
-            let detail = format!(
-                "policy.timeout_ms, {}, passed; {} of {} shards were done",
-                self.plan.timeout_ms,
-                self.shards_done,
-                self.plan.shards_total()
-            );
-            return self.fail(now, Failure::new(FailureCode::SchedulingTimeout, detail), fx);
-        }
-        if self.unserved_since.is_some_and(|since| now >= since.saturating_add(self.settings.no_agents_ms)) {
-            let detail = format!(
-                "no connected agent can run the job (target {}, {} bytes of memory) for {} ms",
-                self.plan.target,
-                self.need().memory_bytes,
-                self.settings.no_agents_ms
-            );
-            return self.fail(now, Failure::new(FailureCode::SchedulingNoAgents, detail), fx);
-        }
-        if self.gate.is_some_and(|gate| now >= gate) {
-            let detail = format!(
-                "policy.min_agents asks strictly for {} agents; {} were connected",
-                self.plan.parallel.min_agents, self.agents_peak
-            );
-            return self.fail(now, Failure::new(FailureCode::SchedulingTooFewAgents, detail), fx);
-        }
-        while let Some((_, shard)) = self.run.overdue().filter(|(due, _)| *due <= now) {
-            self.copy_is_overdue(now, shard, agents, fx);
-            if self.over {
-                return;
-            }
-        }
-        for _ in 0..HEDGES_MAX {
-            let Some(at) = self.hedge_at(agents).filter(|at| *at <= now) else { break };
-            let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else {
-                break;
-            };
-            self.run.hedge(started_at, lease, now + self.settings.quorum_wait_ms);
-        }
-        self.say(now, fx);
-    }
-
-    /// A copy found no agent in its time: another is there and busy, or there is none.
-    fn copy_is_overdue(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
-        let need = self.need();
-        let Some(open) = self.run.open.get_mut(&shard) else { return };
-        if agents.any_other(&need, |agent| open.has(agent)) {
-            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms.max(1)));
-            return;
-        }
-        let disputed = open.disputed();
-        let mode = self.plan.verify;
-        if open.wants_hedge_only() {
-            // Nobody to hedge with: go on waiting for the slow one.
-            open.hedged = false;
-            self.run.file(shard, now);
-        } else if disputed {
-            let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
-            self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
-        } else if matches!(mode, VerifyMode::Quorum | VerifyMode::Full) {
-            let detail = format!(
-                "policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one"
-            );
-            self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
-        } else {
-            open.want = 1;
-            open.unchecked = true;
-            self.run.file(shard, now);
-            self.decide(now, shard, fx);
-        }
-    }
-
     /// Tells how far it is, not too often.
     pub fn say(&mut self, now: Millis, fx: &mut Effects<'_>) {
         if !self.over && self.run.only_copies_left() {
@@ -408,117 +298,6 @@ impl Job {
         self.report.add(&accepted.verdict);
         self.dirty = true;
         self.run.fold.insert(first, count, fragment).map_err(|e| reduce::fold_failure(&e))
-    }
-
-    /// Ends a stage whose shards are all in: the next one starts, or the job is complete.
-    fn end_stage(&mut self, now: Millis, fx: &mut Effects<'_>) {
-        self.enter(Phase::Reducing);
-        match self.fold_stage() {
-            Err(failure) => self.fail(now, failure, fx),
-            Ok(bytes) => {
-                let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX).saturating_sub(1);
-                let read_later = self
-                    .plan
-                    .stages
-                    .iter()
-                    .flat_map(|stage| &stage.inputs)
-                    .any(|i| i.source == PlannedSource::Stage { index });
-                if let (true, Some(done)) = (read_later, self.fragments.last()) {
-                    fx.actions.push(Action::Publish { job: self.id, digest: done.digest, bytes: bytes.into() });
-                }
-                if self.fragments.len() == self.plan.stages.len() {
-                    self.complete(now, fx);
-                }
-            }
-        }
-    }
-
-    /// Folds the stage and enters the next one.
-    fn fold_stage(&mut self) -> Result<Vec<u8>, Failure> {
-        let incomplete = |detail: &str| Failure::new(FailureCode::AggregationIncomplete, detail);
-        let stage = self.stage().cloned().ok_or_else(|| incomplete("no stage is under way"))?;
-        let root = self.run.fold.peek().ok_or_else(|| incomplete("units are missing in the folded result"))?;
-        root.check(&stage.parts, stage.items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
-        let bytes = root.encode();
-        self.fragments.push(StageFragment {
-            stage: stage.name.clone(),
-            digest: Digest::of(&bytes),
-            bytes: bytes.clone(),
-        });
-        if let Some(next) = self.plan.stages.get(self.fragments.len()) {
-            let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX);
-            self.run = StageRun::new(index, next, inputs(next, &self.fragments)?);
-            self.phase = Phase::Running;
-        }
-        Ok(bytes)
-    }
-
-    fn complete(&mut self, now: Millis, fx: &mut Effects<'_>) {
-        match reduce::output(&self.plan, &self.fragments) {
-            Err(failure) => self.fail(now, failure, fx),
-            Ok(output) => {
-                let completed = Completed {
-                    output,
-                    result_digest: reduce::result_digest(&self.fragments),
-                    stage_fragments: core::mem::take(&mut self.fragments),
-                    summary: self.summary(),
-                };
-                self.finish(now, Phase::Completed, JobOutcome::Completed(completed), fx);
-            }
-        }
-    }
-
-    /// Ends it with a failure.
-    pub fn fail(&mut self, now: Millis, failure: Failure, fx: &mut Effects<'_>) {
-        let summary = self.summary();
-        self.finish(now, Phase::Failed, JobOutcome::Failed { failure, summary }, fx);
-    }
-
-    /// Ends it at the client's wish.
-    pub fn cancel(&mut self, now: Millis, fx: &mut Effects<'_>) {
-        let summary = self.summary();
-        self.finish(now, Phase::Cancelled, JobOutcome::Cancelled { summary }, fx);
-    }
-
-    fn finish(&mut self, now: Millis, phase: Phase, outcome: JobOutcome, fx: &mut Effects<'_>) {
-        if self.over {
-            return;
-        }
-        let live: Vec<LeaseId> = self.run.grants.keys().copied().collect();
-        for lease in live {
-            self.revoke(now, lease, fx);
-        }
-        self.phase = phase;
-        self.over = true;
-        fx.actions.push(Action::Progress { job: self.id, snapshot: self.snapshot() });
-        fx.actions.push(Action::Finish { job: self.id, outcome: Box::new(outcome) });
-    }
-
-    fn summary(&self) -> Summary {
-        Summary {
-            work: self.work,
-            agents_used: self.used.len() as u64,
-            shards: self.shards_done,
-            shards_total: self.plan.shards_total(),
-            verification: self.report.clone(),
-            warnings: self.warnings(),
-        }
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let wished = self.plan.parallel.min_agents;
-        if self.agents_peak < wished {
-            warnings.push(format!(
-                "policy.min_agents asks for {wished} agents; at most {} were connected",
-                self.agents_peak
-            ));
-        }
-        let unchecked = self.report.unchecked;
-        if unchecked > 0 {
-            warnings.push(format!("{unchecked} spot checks were not possible: no second agent was connected"));
-        }
-        warnings
     }
 
     /// Takes a lease back.

@@ -1,0 +1,125 @@
+//! What time brings to a job: its end, copies that found nobody, slow shards.
+
+use forge_contract::envelope::VerifyMode;
+use forge_contract::{Failure, FailureCode, LeaseId};
+
+use super::{Effects, Job};
+use crate::Millis;
+use crate::dispatch::Agents;
+
+/// Hedges begun at one time.
+const HEDGES_MAX: usize = 8;
+
+impl Job {
+    /// When it wants to be called at the latest.
+    pub fn wake(&self, agents: &Agents) -> Option<Millis> {
+        if self.over {
+            return None;
+        }
+        let timeout = (self.plan.timeout_ms > 0).then(|| self.accepted_at.saturating_add(self.plan.timeout_ms));
+        let unserved = self.unserved_since.map(|since| since.saturating_add(self.settings.no_agents_ms));
+        let copy = self.run.overdue().map(|(due, _)| due);
+        let hedge = self.hedge_at(agents);
+        let progress = self.dirty.then(|| self.progress_at.saturating_add(self.settings.progress_ms));
+        [timeout, unserved, self.gate, copy, hedge, progress].into_iter().flatten().min()
+    }
+
+    fn hedge_at(&self, agents: &Agents) -> Option<Millis> {
+        if !self.settings.hedge || self.run.is_hungry(Self::window(agents)) {
+            return None;
+        }
+        let (started_at, lease) = self.run.oldest()?;
+        let after = self.run.took_ms().map_or_else(|| self.first_hedge_ms(lease), |took| took.saturating_mul(2));
+        Some(started_at.saturating_add(after.max(self.settings.hedge_ms_min)))
+    }
+
+    /// Before anything was measured, a shard is slow when it takes longer than an agent assumed to be slow.
+    fn first_hedge_ms(&self, lease: LeaseId) -> u64 {
+        let shard = self.run.grants.get(&lease).map_or(0, |grant| grant.shard);
+        let fuel = self
+            .stage()
+            .map_or(0, |stage| stage.shard_run(shard).unwrap_or((0, 0)).1.saturating_mul(stage.fuel_expected));
+        self.settings.hedge_ms_min + fuel / self.settings.fuel_per_ms_assumed.max(1)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Millis, agents: &Agents, fx: &mut Effects<'_>) {
+        if self.over {
+            return;
+        }
+        if self.plan.timeout_ms > 0 && now >= self.accepted_at.saturating_add(self.plan.timeout_ms) {
+            let detail = format!(
+                "policy.timeout_ms, {}, passed; {} of {} shards were done",
+                self.plan.timeout_ms,
+                self.shards_done,
+                self.plan.shards_total()
+            );
+            return self.fail(now, Failure::new(FailureCode::SchedulingTimeout, detail), fx);
+        }
+        if self.unserved_since.is_some_and(|since| now >= since.saturating_add(self.settings.no_agents_ms)) {
+            if self.run.grants.is_empty() {
+                return self.fail(now, self.no_agents(), fx);
+            }
+            // A draining agent still works for it: wait for what it answers.
+            self.unserved_since = Some(now);
+        }
+        if self.gate.is_some_and(|gate| now >= gate) {
+            let detail = format!(
+                "policy.min_agents asks strictly for {} agents; {} were connected",
+                self.plan.parallel.min_agents, self.agents_peak
+            );
+            return self.fail(now, Failure::new(FailureCode::SchedulingTooFewAgents, detail), fx);
+        }
+        while let Some((_, shard)) = self.run.overdue().filter(|(due, _)| *due <= now) {
+            self.copy_is_overdue(now, shard, agents, fx);
+            if self.over {
+                return;
+            }
+        }
+        for _ in 0..HEDGES_MAX {
+            let Some(at) = self.hedge_at(agents).filter(|at| *at <= now) else { break };
+            let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else {
+                break;
+            };
+            self.run.hedge(started_at, lease, now + self.settings.quorum_wait_ms);
+        }
+        self.say(now, fx);
+    }
+
+    fn no_agents(&self) -> Failure {
+        let (target, memory, waited) = (self.plan.target, self.need().memory_bytes, self.settings.no_agents_ms);
+        let detail =
+            format!("no connected agent can run the job (target {target}, {memory} bytes of memory) for {waited} ms");
+        Failure::new(FailureCode::SchedulingNoAgents, detail)
+    }
+
+    /// A copy found no agent in its time: another is there and busy, or there is none.
+    fn copy_is_overdue(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
+        let need = self.need();
+        let Some(open) = self.run.open.get_mut(&shard) else { return };
+        if agents.any_other(&need, |agent| open.has(agent)) {
+            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms.max(1)));
+            return;
+        }
+        let disputed = open.disputed();
+        let mode = self.plan.verify;
+        if open.wants_hedge_only() {
+            // Nobody to hedge with: go on waiting for the slow one.
+            open.hedged = false;
+            self.run.file(shard, now);
+        } else if disputed {
+            let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
+            self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+        } else if matches!(mode, VerifyMode::Quorum | VerifyMode::Full) {
+            let detail = format!(
+                "policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one"
+            );
+            self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
+        } else {
+            open.want = 1;
+            open.unchecked = true;
+            self.run.file(shard, now);
+            self.decide(now, shard, fx);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How stages and jobs end.
+
+use forge_contract::{Digest, Failure, FailureCode, LeaseId};
+
+use super::stage::StageRun;
+use super::{Effects, Job, inputs};
+use crate::Millis;
+use crate::action::{Action, Completed, JobOutcome, Phase, StageFragment, Summary};
+use crate::plan::PlannedSource;
+use crate::reduce;
+
+impl Job {
+    /// Ends a stage whose shards are all in: the next one starts, or the job is complete.
+    pub(super) fn end_stage(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        self.enter(Phase::Reducing);
+        match self.fold_stage() {
+            Err(failure) => self.fail(now, failure, fx),
+            Ok(bytes) => {
+                let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX).saturating_sub(1);
+                let read_later = self
+                    .plan
+                    .stages
+                    .iter()
+                    .flat_map(|stage| &stage.inputs)
+                    .any(|i| i.source == PlannedSource::Stage { index });
+                if let (true, Some(done)) = (read_later, self.fragments.last()) {
+                    fx.actions.push(Action::Publish { job: self.id, digest: done.digest, bytes: bytes.into() });
+                }
+                if self.fragments.len() == self.plan.stages.len() {
+                    self.complete(now, fx);
+                }
+            }
+        }
+    }
+
+    /// Folds the stage and enters the next one.
+    fn fold_stage(&mut self) -> Result<Vec<u8>, Failure> {
+        let incomplete = |detail: &str| Failure::new(FailureCode::AggregationIncomplete, detail);
+        let stage = self.stage().cloned().ok_or_else(|| incomplete("no stage is under way"))?;
+        let root = self.run.fold.peek().ok_or_else(|| incomplete("units are missing in the folded result"))?;
+        root.check(&stage.parts, stage.items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
+        let bytes = root.encode();
+        self.fragments.push(StageFragment {
+            stage: stage.name.clone(),
+            digest: Digest::of(&bytes),
+            bytes: bytes.clone(),
+        });
+        if let Some(next) = self.plan.stages.get(self.fragments.len()) {
+            let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX);
+            self.run = StageRun::new(index, next, inputs(next, &self.fragments)?);
+            self.phase = Phase::Running;
+        }
+        Ok(bytes)
+    }
+
+    fn complete(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        match reduce::output(&self.plan, &self.fragments) {
+            Err(failure) => self.fail(now, failure, fx),
+            Ok(output) => {
+                let completed = Completed {
+                    output,
+                    result_digest: reduce::result_digest(&self.fragments),
+                    stage_fragments: core::mem::take(&mut self.fragments),
+                    summary: self.summary(),
+                };
+                self.finish(now, Phase::Completed, JobOutcome::Completed(completed), fx);
+            }
+        }
+    }
+
+    /// Ends it with a failure.
+    pub fn fail(&mut self, now: Millis, failure: Failure, fx: &mut Effects<'_>) {
+        let summary = self.summary();
+        self.finish(now, Phase::Failed, JobOutcome::Failed { failure, summary }, fx);
+    }
+
+    /// Ends it at the client's wish.
+    pub fn cancel(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        let summary = self.summary();
+        self.finish(now, Phase::Cancelled, JobOutcome::Cancelled { summary }, fx);
+    }
+
+    fn finish(&mut self, now: Millis, phase: Phase, outcome: JobOutcome, fx: &mut Effects<'_>) {
+        if self.over {
+            return;
+        }
+        let live: Vec<LeaseId> = self.run.grants.keys().copied().collect();
+        for lease in live {
+            self.revoke(now, lease, fx);
+        }
+        self.phase = phase;
+        self.over = true;
+        fx.actions.push(Action::Progress { job: self.id, snapshot: self.snapshot() });
+        fx.actions.push(Action::Finish { job: self.id, outcome: Box::new(outcome) });
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
+            work: self.work,
+            agents_used: self.used.len() as u64,
+            shards: self.shards_done,
+            shards_total: self.plan.shards_total(),
+            verification: self.report.clone(),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let wished = self.plan.parallel.min_agents;
+        if self.agents_peak < wished {
+            warnings.push(format!(
+                "policy.min_agents asks for {wished} agents; at most {} were connected",
+                self.agents_peak
+            ));
+        }
+        let unchecked = self.report.unchecked;
+        if unchecked > 0 {
+            warnings.push(format!("{unchecked} spot checks were not possible: no second agent was connected"));
+        }
+        warnings
+    }
+}
