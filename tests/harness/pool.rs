@@ -80,13 +80,15 @@ impl Pool {
         number
     }
 
-    /// Kills an agent as `kill -9` does.
+    /// Kills an agent as `kill -9` does, and waits until its workers are gone too.
     ///
     /// # Panics
-    /// It was ended before.
+    /// It was ended before, or a worker outlives it.
     pub async fn kill_agent(&mut self, number: usize) {
         let mut agent = self.agents.get_mut(number).and_then(Option::take).expect("the agent runs");
+        let workers = crate::process::descendants(agent.id());
         agent.kill().await;
+        gone(&workers).await;
     }
 
     /// Stops an agent where it stands, without its knowing.

@@ -47,6 +47,26 @@ async fn racing_requests_with_one_key_make_one_job() {
     pool.stop().await;
 }
 
+#[tokio::test]
+async fn a_retry_after_the_hub_died_finds_its_job() {
+    let mut pool = Pool::start(1).await;
+    let body = insurance(2_000_000).to_string();
+    let later = |pool: &Pool| {
+        let request = pool.api.request(Method::POST, "/api/v0/ops/execute").header("idempotency-key", "k-restart");
+        request.header("content-type", "application/json").header("prefer", "respond-async").body(body.clone())
+    };
+    let first = pool.api.send(later(&pool)).await;
+    assert_eq!(first.status, 202, "{}", first.text);
+    pool.kill_hub().await;
+    pool.restart_hub().await;
+    let again = pool.api.send(later(&pool)).await;
+    assert_eq!(again.job(), first.job());
+    digest(&send(&pool, "k-restart", body.clone()).await.body);
+    let listed = pool.api.get("/api/v0/jobs").await;
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), 1, "{}", listed.text);
+    pool.stop().await;
+}
+
 /// Polls all of them in turn until each has given its value.
 async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();

@@ -18,12 +18,12 @@ const STREAM_PAUSE_MS: u64 = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection, or it broke.
-    #[error("cannot reach the hub at {url}: {}", root_cause(source))]
+    #[error("cannot reach the hub at {url}: {}", root_cause(cause))]
     Unreachable {
         /// Where the hub was looked for.
         url: String,
         /// What the connection said.
-        source: reqwest::Error,
+        cause: reqwest::Error,
     },
     /// The hub said no, and why.
     #[error("{0}")]
@@ -112,7 +112,7 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .user_agent(concat!("forgepool/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|source| ClientError::Unreachable { url: target.url.clone(), source })?;
+            .map_err(|cause| ClientError::Unreachable { url: target.url.clone(), cause })?;
         Ok(Self { http, target })
     }
 
@@ -254,8 +254,8 @@ impl Client {
         })
     }
 
-    fn unreachable(&self, source: reqwest::Error) -> ClientError {
-        ClientError::Unreachable { url: self.target.url.clone(), source }
+    fn unreachable(&self, cause: reqwest::Error) -> ClientError {
+        ClientError::Unreachable { url: self.target.url.clone(), cause }
     }
 
     fn unexpected(&self, status: StatusCode, body: &str) -> ClientError {
