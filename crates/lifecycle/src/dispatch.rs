@@ -337,3 +337,118 @@ impl Agents {
         self.sessions.iter().map(view).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const NEED: Need = Need { target: Target::Any, memory_bytes: 100, engine: None };
+
+    fn capability(cores: u32, memory_bytes: u64) -> Capability {
+        Capability {
+            cores,
+            leases: cores + 2,
+            memory_bytes,
+            arch: "x".into(),
+            os: "x".into(),
+            cpu: true,
+            gpu: false,
+            labels: vec![],
+            engine: Digest::of(b"e"),
+            cage: "x".into(),
+        }
+    }
+
+    fn id(number: u64) -> AgentId {
+        AgentId(Digest::of(&number.to_le_bytes()))
+    }
+
+    fn pool(sizes: &[(u32, u64)]) -> Agents {
+        let mut agents = Agents::default();
+        for (number, (cores, memory)) in (0..).zip(sizes) {
+            agents.join(id(number), SessionId(number), capability(*cores, *memory));
+        }
+        agents
+    }
+
+    fn order(agents: &Agents) -> Vec<u64> {
+        agents.free().map(|(_, session)| session.0).collect()
+    }
+
+    #[test]
+    fn load_decides_then_failures_then_speed() {
+        let mut agents = pool(&[(4, 1000), (4, 1000), (4, 1000)]);
+        agents.hold(SessionId(0));
+        assert_eq!(order(&agents), [1, 2, 0]);
+        agents.release(SessionId(0));
+        agents.mark(0, id(0), Mark::Answered { us_per_megafuel: 900 });
+        agents.mark(0, id(1), Mark::Answered { us_per_megafuel: 300 });
+        agents.mark(0, id(2), Mark::Answered { us_per_megafuel: 100 });
+        assert_eq!(order(&agents), [2, 1, 0]);
+        agents.mark(0, id(2), Mark::Failed);
+        agents.tick(REST_MS);
+        assert_eq!(order(&agents), [1, 0, 2], "a failure weighs more than speed");
+    }
+
+    #[test]
+    fn who_fails_rests_longer_each_time() {
+        let mut agents = pool(&[(1, 1000)]);
+        let mut now = 0;
+        for expected in [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
+            agents.mark(now, id(0), Mark::Failed);
+            assert_eq!((order(&agents), agents.deadline()), (vec![], Some(now + expected)));
+            now += expected;
+            agents.tick(now - 1);
+            assert!(agents.none_free());
+            agents.tick(now);
+            assert_eq!(order(&agents), [0]);
+        }
+        agents.mark(now, id(0), Mark::Answered { us_per_megafuel: 1 });
+        agents.mark(now, id(0), Mark::Failed);
+        assert_eq!(agents.deadline(), Some(now + 250), "an answer ends the series");
+    }
+
+    #[test]
+    fn three_breaches_or_one_refutation_take_an_agent_out() {
+        let mut agents = pool(&[(1, 1000), (1, 1000)]);
+        assert!(!agents.mark(0, id(0), Mark::Strike) && !agents.mark(0, id(0), Mark::Strike));
+        assert!(agents.mark(0, id(0), Mark::Strike));
+        assert!(agents.mark(0, id(1), Mark::Refuted));
+        assert!(agents.quarantine(id(1)) && !agents.quarantine(id(1)));
+        agents.tick(1_000_000);
+        assert_eq!((order(&agents), agents.cores()), (vec![0], 1));
+        // Neither a new session nor a clean answer brings it back.
+        agents.leave(SessionId(1));
+        agents.join(id(1), SessionId(9), capability(1, 1000));
+        agents.mark(1_000_001, id(1), Mark::Answered { us_per_megafuel: 1 });
+        assert_eq!(order(&agents), [0]);
+    }
+
+    #[test]
+    fn memory_and_cores_bound_what_runs_at_once() {
+        let mut agents = pool(&[(4, 250)]);
+        let room = |agents: &Agents, plenty| agents.has_room(agents.agent(SessionId(0)).unwrap(), &NEED, plenty);
+        // Two fit into memory, two more may wait where work is plenty.
+        for (held, now, ahead) in
+            [(0, true, true), (1, true, true), (2, false, true), (3, false, true), (4, false, false)]
+        {
+            assert_eq!((room(&agents, false), room(&agents, true)), (now, ahead), "{held} held");
+            agents.hold(SessionId(0));
+        }
+        let need = Need { memory_bytes: 251, ..NEED };
+        assert!(!agents.suits(agents.agent(SessionId(0)).unwrap(), &need));
+        let gpu = Need { target: Target::Gpu, ..NEED };
+        assert_eq!((agents.suitable(&gpu), agents.suitable(&NEED)), (0, 1));
+    }
+
+    #[test]
+    fn the_engine_with_the_most_cores_is_chosen() {
+        let mut agents = pool(&[(2, 1000), (2, 1000)]);
+        let other = Capability { engine: Digest::of(b"other"), ..capability(3, 1000) };
+        agents.join(id(7), SessionId(7), other);
+        assert_eq!(agents.engine(&NEED), Some(Digest::of(b"e")));
+        agents.drain(SessionId(1));
+        assert_eq!(agents.engine(&NEED), Some(Digest::of(b"other")));
+    }
+}

@@ -246,41 +246,4 @@ pub const fn wanted(mode: VerifyMode, drawn: bool) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn answers_decide_by_majority() {
-        let [a, b, c] = [b"a", b"b", b"c"].map(|t| Digest::of(t));
-        let cases: [(&[Digest], u32, Decision); 11] = [
-            (&[], 1, Decision::More(1)),
-            (&[], 2, Decision::More(2)),
-            (&[a], 1, Decision::Accept(a)),
-            (&[a], 2, Decision::More(1)),
-            (&[a, a], 2, Decision::Accept(a)),
-            (&[a, b], 1, Decision::More(1)),
-            (&[a, b], 2, Decision::More(1)),
-            (&[a, b, a], 2, Decision::Accept(a)),
-            (&[a, b, c], 2, Decision::More(1)),
-            (&[a, a, b, b], 2, Decision::More(1)),
-            (&[a, a, b, b, c], 2, Decision::Unsettled),
-        ];
-        for (answers, want, expected) in cases {
-            assert_eq!(decide(answers, want, 5), expected, "{answers:?}");
-        }
-    }
-
-    #[test]
-    fn draws_are_rare_keyed_and_repeatable() {
-        let job = JobId::from_bits(7);
-        let draws =
-            |secret: u8| (0..20_000).filter(|shard| drawn(&[secret; 32], job, 0, *shard, 80_000)).collect::<Vec<u32>>();
-        let one = draws(1);
-        // 1600 expected; five standard deviations are 192.
-        assert!((1408..1792).contains(&one.len()), "{}", one.len());
-        assert_eq!(one, draws(1));
-        assert_ne!(one, draws(2));
-        assert!((0..100).all(|shard| !drawn(&[1; 32], job, 0, shard, 0) && drawn(&[1; 32], job, 0, shard, 1_000_000)));
-    }
-}
+mod tests;
