@@ -102,7 +102,7 @@ pub fn failing() -> Vec<Expected> {
         expect("spin", Count, AgentFuelExhausted, "fuel"),
         expect("start", Count, AgentFuelExhausted, "fuel"),
         expect("read-forever", Count, AgentFuelExhausted, "fuel"),
-        expect("chatter-forever", Count, AgentFuelExhausted, "fuel"),
+        expect("chatter-forever", Count, AgentOutputTooLarge, "printed more than 1048576 bytes"),
         expect("grow", Count, AgentMemoryLimit, "bytes of memory"),
         expect("grow-at-once", Count, AgentMemoryLimit, "bytes of memory"),
         expect("big", Count, AgentMemoryLimit, "bytes of memory"),

@@ -13,7 +13,8 @@ use wasmtime::{Engine, Store};
 use crate::inputs::Inputs;
 use crate::kernel::bindings::UnitOnlyPre;
 use crate::kernel::bindings::exports::forgepool::kernel::unit as wit;
-use crate::kernel::{HostState, Log, linker};
+use crate::kernel::{HostState, linker};
+use crate::log::SharedLog;
 use crate::{code, engine, lift, trap};
 
 /// A loaded kernel, ready to run any of its units.
@@ -78,9 +79,9 @@ impl UnitRunner {
     /// # Errors
     /// The failure, at this unit.
     pub fn run_unit(&self, task: &Task, unit: u64, inputs: &Inputs) -> Result<UnitRun, Failure> {
-        let mut log = Log::default();
-        let (fragment, bytes, fuel) = self.unit(task, unit, inputs, &mut log)?;
-        Ok(UnitRun { fragment, bytes, fuel, log: log.into_text() })
+        let log = SharedLog::default();
+        let (fragment, bytes, fuel) = self.unit(task, unit, inputs, &log)?;
+        Ok(UnitRun { fragment, bytes, fuel, log: log.lock().text() })
     }
 
     fn unit(
@@ -88,7 +89,7 @@ impl UnitRunner {
         task: &Task,
         unit: u64,
         inputs: &Inputs,
-        log: &mut Log,
+        log: &SharedLog,
     ) -> Result<(Fragment, Vec<u8>, u64), Failure> {
         let found = self.call(task, unit, inputs, log);
         let checked = found.and_then(|(fragment, fuel)| {
@@ -99,13 +100,13 @@ impl UnitRunner {
     }
 
     /// Instantiates, calls, lifts. The instance dies here: nothing of it reaches the next unit.
-    fn call(&self, task: &Task, unit: u64, inputs: &Inputs, log: &mut Log) -> Result<(Fragment, u64), Failure> {
+    fn call(&self, task: &Task, unit: u64, inputs: &Inputs, log: &SharedLog) -> Result<(Fragment, u64), Failure> {
         let no_unit = || Failure::new(FailureCode::AgentProtocol, "the task has no such unit");
         let argument = lift::task(task, unit).ok_or_else(no_unit)?;
-        let state = HostState::new(task.limits.memory_bytes, inputs.clone(), core::mem::take(log));
+        let state = HostState::new(task.limits.memory_bytes, inputs.clone(), log);
         let mut store = Store::new(&self.engine, state);
         let called = self.call_in(&mut store, task, &argument);
-        *log = store.into_data().log;
+        drop(store);
         match called? {
             (Ok(found), fuel) => Ok((lift::fragment(found), fuel)),
             (Err(refusal), _) => Err(lift::failure(refusal)),
@@ -165,8 +166,8 @@ fn check(task: &Task, unit: u64, fragment: &Fragment) -> Result<Vec<u8>, Failure
 /// Errors: none of its own; a failure is an outcome.
 pub fn run_shard(runner: &UnitRunner, task: &Task, inputs: &Inputs, on_progress: impl FnMut(u64)) -> ShardResult {
     let (wall, cpu) = (Instant::now(), thread_cpu_us());
-    let mut log = Log::default();
-    let outcome = match run_units(runner, task, inputs, &mut log, on_progress) {
+    let log = SharedLog::default();
+    let outcome = match run_units(runner, task, inputs, &log, on_progress) {
         Ok(completed) => Outcome::Completed(completed),
         Err(failure) => Outcome::Failed(failure),
     };
@@ -175,14 +176,14 @@ pub fn run_shard(runner: &UnitRunner, task: &Task, inputs: &Inputs, on_progress:
         cpu_us: thread_cpu_us().saturating_sub(cpu),
         prepare_us: 0,
     };
-    ShardResult { outcome, log: log.into_text(), usage }
+    ShardResult { outcome, log: log.lock().text(), usage }
 }
 
 fn run_units(
     runner: &UnitRunner,
     task: &Task,
     inputs: &Inputs,
-    log: &mut Log,
+    log: &SharedLog,
     mut on_progress: impl FnMut(u64),
 ) -> Result<Completed, Failure> {
     inputs.fit(task)?;
@@ -230,7 +231,12 @@ pub fn with_ample_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Re
         let thread = std::thread::Builder::new()
             .name("kernel".into())
             .stack_size(engine::THREAD_STACK_BYTES)
-            .spawn_scoped(scope, work)?;
+            .spawn_scoped(scope, || {
+                // wasmtime-wasi asks for a runtime where a kernel prints, and would start a pool of threads without one.
+                let runtime = tokio::runtime::Builder::new_current_thread().build();
+                let _entered = runtime.as_ref().map(tokio::runtime::Runtime::enter);
+                work()
+            })?;
         thread.join().map_err(|panic| std::panic::resume_unwind(panic))
     })
 }

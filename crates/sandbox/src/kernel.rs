@@ -1,6 +1,5 @@
 //! The kernel world as the host sees it: bindings of the export, and the only imports that exist.
 
-use forge_contract::limits::LOG_BYTES_MAX;
 use wasmtime::component::{ComponentType, Lower, Resource, ResourceType};
 use wasmtime::component::{Linker, LinkerInstance};
 use wasmtime::{Engine, StoreContextMut, Trap};
@@ -8,7 +7,9 @@ use wasmtime::{Engine, StoreContextMut, Trap};
 use crate::engine::HANDLES_MAX;
 use crate::inputs::Inputs;
 use crate::limiter::Limiter;
+use crate::log::SharedLog;
 use crate::trap::TooManyHandles;
+use crate::wasi::Wasi;
 
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
@@ -30,17 +31,16 @@ pub const FUEL_PER_HOSTCALL: u64 = 100;
 pub const FUEL_PER_BYTE: u64 = 1;
 
 /// What the host holds for one unit.
-#[derive(Debug)]
 pub(crate) struct HostState {
     pub(crate) limiter: Limiter,
     pub(crate) inputs: Inputs,
-    pub(crate) log: Log,
+    pub(crate) wasi: Wasi,
     handles: u32,
 }
 
 impl HostState {
-    pub(crate) fn new(memory_bytes: u64, inputs: Inputs, log: Log) -> Self {
-        Self { limiter: Limiter::new(memory_bytes), inputs, log, handles: 0 }
+    pub(crate) fn new(memory_bytes: u64, inputs: Inputs, log: &SharedLog) -> Self {
+        Self { limiter: Limiter::new(memory_bytes), inputs, wasi: Wasi::new(log), handles: 0 }
     }
 
     /// Counts a handle given to the unit.
@@ -55,35 +55,6 @@ impl HostState {
     /// Counts a handle given back.
     pub(crate) fn drop_handle(&mut self) {
         self.handles = self.handles.saturating_sub(1);
-    }
-}
-
-/// What the units of a shard print: kept up to `LOG_BYTES_MAX`, the rest counted. No part of any result.
-#[derive(Debug, Default)]
-pub(crate) struct Log {
-    bytes: Vec<u8>,
-    dropped: u64,
-}
-
-impl Log {
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        let room = LOG_BYTES_MAX.saturating_sub(self.bytes.len()).min(bytes.len());
-        let (kept, dropped) = bytes.split_at(room);
-        self.bytes.extend_from_slice(kept);
-        self.dropped = self.dropped.saturating_add(dropped.len() as u64);
-    }
-
-    /// The text, with a last line that says how much is missing.
-    pub(crate) fn into_text(self) -> String {
-        let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
-        // Replacement characters are longer than what they replace.
-        text.truncate(text.floor_char_boundary(LOG_BYTES_MAX));
-        if self.dropped > 0 {
-            let note = format!("\n[{} more bytes]", self.dropped);
-            text.truncate(text.floor_char_boundary(LOG_BYTES_MAX - note.len()));
-            text.push_str(&note);
-        }
-        text
     }
 }
 

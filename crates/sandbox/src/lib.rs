@@ -22,6 +22,7 @@ pub mod kernel;
 mod lift;
 mod limiter;
 pub mod local;
+mod log;
 mod memory;
 mod trap;
 pub mod wasi;

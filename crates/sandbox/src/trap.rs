@@ -6,15 +6,17 @@
 use forge_contract::limits::DETAIL_BYTES_MAX;
 use forge_contract::{Failure, FailureCode};
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
+use wasmtime_wasi::I32Exit;
 
-use crate::engine::INSTANCES_MAX;
+use crate::engine::{HANDLES_MAX, INSTANCES_MAX};
 use crate::limiter::Refused;
 
-/// A unit ended itself through `wasi:cli/exit`.
+/// A unit printed more than it may.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the kernel called exit({code}) instead of returning")]
-pub(crate) struct Exited {
-    pub(crate) code: u8,
+#[error("the kernel printed more than {limit} bytes in one unit")]
+pub(crate) struct PrintedTooMuch {
+    pub(crate) limit: u64,
 }
 
 /// A unit holds more handles than allowed.
@@ -35,8 +37,14 @@ pub(crate) fn failure(error: &wasmtime::Error, refused: Option<Refused>) -> Fail
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return of_trap(*trap);
     }
-    if let Some(exited) = error.downcast_ref::<Exited>() {
-        return Failure::new(FailureCode::AgentTrap, exited.to_string());
+    if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+        return Failure::new(FailureCode::AgentTrap, format!("the kernel called exit({code}) instead of returning"));
+    }
+    if let Some(printed) = error.downcast_ref::<PrintedTooMuch>() {
+        return Failure::new(FailureCode::AgentOutputTooLarge, printed.to_string());
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Failure::new(FailureCode::AgentTrap, TooManyHandles { limit: HANDLES_MAX }.to_string());
     }
     if let Some(handles) = error.downcast_ref::<TooManyHandles>() {
         return Failure::new(FailureCode::AgentTrap, handles.to_string());
@@ -51,7 +59,7 @@ pub(crate) fn failure(error: &wasmtime::Error, refused: Option<Refused>) -> Fail
 /// The failure behind an instantiation that went wrong before the kernel ran: a trap of its start function, a limit,
 /// or the machine.
 pub(crate) fn of_instantiation(error: &wasmtime::Error, refused: Option<Refused>) -> Failure {
-    if refused.is_some() || error.is::<Trap>() || error.is::<Exited>() || error.is::<TooManyHandles>() {
+    if refused.is_some() || error.is::<Trap>() || error.is::<I32Exit>() || error.is::<TooManyHandles>() {
         return failure(error, refused);
     }
     let text = error.root_cause().to_string();

@@ -1,13 +1,21 @@
-//! The harmless part of WASI: output into the log, an empty environment, exit.
+//! The harmless part of WASI, linked from wasmtime-wasi one interface at a time: output into the log, an empty
+//! environment, exit. What is not linked here does not exist for a kernel: no clock, entropy, file or socket.
 //!
-//! Written here and not taken from wasmtime-wasi: its synchronous form starts a thread pool inside the cage, its context
-//! reads the machine's entropy, and neither meters what a kernel prints. Every answer below is a constant, so a kernel
-//! learns nothing from it. The one pollable is a stream that is always ready; no clock can make another.
+//! Every answer is a constant, so a kernel learns nothing from it; the only pollable is a stream that is always ready,
+//! and no clock can make another. Streams come from this module and not from a `WasiCtx`, whose builder reads the
+//! machine's entropy.
 
-use wasmtime::component::{ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{WasiCli, WasiCliCtx, WasiCliCtxView};
+use wasmtime_wasi::p2::bindings::cli::{environment, exit, stderr, stdout};
+use wasmtime_wasi::p2::bindings::sync::io::{error, poll, streams};
+use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::kernel::{FUEL_PER_HOSTCALL, HostState, charge, fuel_of};
-use crate::trap::Exited;
+use crate::engine::HANDLES_MAX;
+use crate::kernel::HostState;
+use crate::log::{PRINTED_BYTES_MAX, SharedLog};
+use crate::trap::PrintedTooMuch;
 
 /// The interfaces that exist, without their version: any 0.2 release of them links.
 pub const INTERFACES: [&str; 7] = [
@@ -21,143 +29,105 @@ pub const INTERFACES: [&str; 7] = [
 ];
 
 /// What a stream says it can take at once, bytes.
-const WRITE_BYTES: u64 = 1 << 16;
-/// Stands for standard output and standard error alike: both go to one log.
-enum OutputStream {}
-enum InputStream {}
-enum IoError {}
-enum Pollable {}
+const WRITE_BYTES: usize = 1 << 16;
 
-#[derive(ComponentType, Lower)]
-#[component(variant)]
-enum StreamError {
-    #[component(name = "last-operation-failed")]
-    #[expect(dead_code, reason = "part of the interface's type; the log never fails")]
-    LastOperationFailed(Resource<IoError>),
-    #[component(name = "closed")]
-    Closed,
+/// WASI's side of one unit.
+pub(crate) struct Wasi {
+    table: ResourceTable,
+    cli: WasiCliCtx,
+    output: Output,
 }
 
-type Written = (Result<(), StreamError>,);
+impl Wasi {
+    pub(crate) fn new(log: &SharedLog) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(usize::try_from(HANDLES_MAX).unwrap_or(usize::MAX));
+        log.begin_unit();
+        Self { table, cli: WasiCliCtx::default(), output: Output(log.clone()) }
+    }
+}
+
+/// Standard output and standard error alike: both go to one log.
+#[derive(Clone)]
+struct Output(SharedLog);
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        if self.0.lock().write(&bytes) {
+            return Ok(());
+        }
+        Err(StreamError::Trap(wasmtime::Error::new(PrintedTooMuch { limit: PRINTED_BYTES_MAX })))
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES)
+    }
+}
+
+/// The two interfaces that open a stream.
+struct Printing<'a> {
+    table: &'a mut ResourceTable,
+    output: &'a Output,
+}
+
+impl Printing<'_> {
+    fn open(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(self.output.clone());
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl stdout::Host for Printing<'_> {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        self.open()
+    }
+}
+
+impl stderr::Host for Printing<'_> {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        self.open()
+    }
+}
+
+struct HasPrinting;
+
+impl HasData for HasPrinting {
+    type Data<'a> = Printing<'a>;
+}
+
+struct HasTable;
+
+impl HasData for HasTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
 
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    link_error(&mut linker.instance("wasi:io/error@0.2.0")?)?;
-    link_poll(&mut linker.instance("wasi:io/poll@0.2.0")?)?;
-    link_streams(&mut linker.instance("wasi:io/streams@0.2.0")?)?;
-    link_output(&mut linker.instance("wasi:cli/stdout@0.2.0")?, "get-stdout")?;
-    link_output(&mut linker.instance("wasi:cli/stderr@0.2.0")?, "get-stderr")?;
-    link_environment(&mut linker.instance("wasi:cli/environment@0.2.0")?)?;
-    link_exit(&mut linker.instance("wasi:cli/exit@0.2.0")?)
+    error::add_to_linker::<HostState, HasTable>(linker, table)?;
+    poll::add_to_linker::<HostState, HasTable>(linker, table)?;
+    streams::add_to_linker::<HostState, HasTable>(linker, table)?;
+    stdout::add_to_linker::<HostState, HasPrinting>(linker, printing)?;
+    stderr::add_to_linker::<HostState, HasPrinting>(linker, printing)?;
+    environment::add_to_linker::<HostState, WasiCli>(linker, cli)?;
+    exit::add_to_linker::<HostState, WasiCli>(linker, cli)
 }
 
-/// A resource that counts against the unit's handles.
-fn resource<R: 'static>(instance: &mut LinkerInstance<'_, HostState>, name: &str) -> wasmtime::Result<()> {
-    instance.resource(name, ResourceType::host::<R>(), |mut store, _| {
-        store.data_mut().drop_handle();
-        Ok(())
-    })
+fn table(state: &mut HostState) -> &mut ResourceTable {
+    &mut state.wasi.table
 }
 
-fn link_error(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    resource::<IoError>(instance, "error")?;
-    instance.func_wrap("[method]error.to-debug-string", |mut store, (_,): (Resource<IoError>,)| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((String::new(),))
-    })
+fn printing(state: &mut HostState) -> Printing<'_> {
+    Printing { table: &mut state.wasi.table, output: &state.wasi.output }
 }
 
-fn link_poll(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    resource::<Pollable>(instance, "pollable")?;
-    instance.func_wrap("[method]pollable.ready", |mut store, (_,): (Resource<Pollable>,)| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((true,))
-    })?;
-    instance.func_wrap("[method]pollable.block", |mut store, (_,): (Resource<Pollable>,)| {
-        charge(&mut store, FUEL_PER_HOSTCALL)
-    })?;
-    instance.func_wrap("poll", |mut store, (all,): (Vec<Resource<Pollable>>,)| {
-        charge(&mut store, fuel_of(all.len() as u64))?;
-        let count = u32::try_from(all.len())?;
-        Ok(((0..count).collect::<Vec<u32>>(),))
-    })
-}
-
-fn link_output(instance: &mut LinkerInstance<'_, HostState>, name: &str) -> wasmtime::Result<()> {
-    instance.func_wrap(name, |mut store, ()| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        store.data_mut().take_handle()?;
-        Ok((Resource::<OutputStream>::new_own(0),))
-    })
-}
-
-fn link_streams(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    resource::<InputStream>(instance, "input-stream")?;
-    resource::<OutputStream>(instance, "output-stream")?;
-    instance.func_wrap("[method]output-stream.check-write", |mut store, (_,): (Resource<OutputStream>,)| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((Ok::<u64, StreamError>(WRITE_BYTES),))
-    })?;
-    for name in ["write", "blocking-write-and-flush"] {
-        let name = format!("[method]output-stream.{name}");
-        instance.func_wrap(&name, |mut store, (_, bytes): (Resource<OutputStream>, Vec<u8>)| {
-            charge(&mut store, fuel_of(bytes.len() as u64))?;
-            store.data_mut().log.write(&bytes);
-            let written: Written = (Ok(()),);
-            Ok(written)
-        })?;
-    }
-    for name in ["flush", "blocking-flush"] {
-        let name = format!("[method]output-stream.{name}");
-        instance.func_wrap(&name, |mut store, (_,): (Resource<OutputStream>,)| {
-            charge(&mut store, FUEL_PER_HOSTCALL)?;
-            let flushed: Written = (Ok(()),);
-            Ok(flushed)
-        })?;
-    }
-    for name in ["write-zeroes", "blocking-write-zeroes-and-flush"] {
-        let name = format!("[method]output-stream.{name}");
-        instance.func_wrap(&name, |mut store, (_, count): (Resource<OutputStream>, u64)| {
-            charge(&mut store, fuel_of(count))?;
-            // Zeros say nothing in a log; the call is metered and answered.
-            let written: Written = (Ok(()),);
-            Ok(written)
-        })?;
-    }
-    instance.func_wrap("[method]output-stream.subscribe", |mut store, (_,): (Resource<OutputStream>,)| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        store.data_mut().take_handle()?;
-        Ok((Resource::<Pollable>::new_own(0),))
-    })?;
-    for name in ["splice", "blocking-splice"] {
-        let name = format!("[method]output-stream.{name}");
-        instance.func_wrap(&name, |mut store, (_, _, _): (Resource<OutputStream>, Resource<InputStream>, u64)| {
-            charge(&mut store, FUEL_PER_HOSTCALL)?;
-            Ok((Err::<u64, StreamError>(StreamError::Closed),))
-        })?;
-    }
-    Ok(())
-}
-
-fn link_environment(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    instance.func_wrap("get-environment", |mut store, ()| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((Vec::<(String, String)>::new(),))
-    })?;
-    instance.func_wrap("get-arguments", |mut store, ()| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((Vec::<String>::new(),))
-    })?;
-    instance.func_wrap("initial-cwd", |mut store, ()| {
-        charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((None::<String>,))
-    })
-}
-
-fn link_exit(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
-    instance.func_wrap("exit", |_, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
-        Err(wasmtime::Error::new(Exited { code: u8::from(status.is_err()) }))
-    })?;
-    instance.func_wrap("exit-with-code", |_, (code,): (u8,)| -> wasmtime::Result<()> {
-        Err(wasmtime::Error::new(Exited { code }))
-    })
+fn cli(state: &mut HostState) -> WasiCliCtxView<'_> {
+    WasiCliCtxView { ctx: &mut state.wasi.cli, table: &mut state.wasi.table }
 }

@@ -38,6 +38,6 @@
   (local $stream i32)
   (local.set $stream (call $get))
   (loop $again
-    (call $write (local.get $stream) (i32.const 16384) (i32.const 40000) (i32.const 320))
+    (call $write (local.get $stream) (i32.const 16384) (i32.const 4096) (i32.const 320))
     (br $again))
   unreachable)

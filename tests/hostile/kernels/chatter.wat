@@ -35,6 +35,11 @@
 
 (func (export "execute") (param i32 i32 i32 i32 i32 i32) (param $index i64) (param $units i64) (param i32)
   (param $first i64) (param $count i64) (param i32 i32 i32 i32) (result i32)
-  (memory.fill (i32.const 16384) (i32.const 0x61) (i32.const 30000))
-  (call $write (call $get) (i32.const 16384) (i32.const 30000) (i32.const 320))
+  (local $stream i32) (local $left i32)
+  (memory.fill (i32.const 16384) (i32.const 0x61) (i32.const 3000))
+  (local.set $stream (call $get))
+  (local.set $left (i32.const 10))
+  (loop $again
+    (call $write (local.get $stream) (i32.const 16384) (i32.const 3000) (i32.const 320))
+    (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
   (call $honest (local.get $count)))

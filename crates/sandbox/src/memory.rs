@@ -1,13 +1,11 @@
 //! Linear memory that is cleared and used again.
 //!
 //! A fresh instance needs zeros, not fresh pages. Pages from the operating system cost a fault each: for mc@1 a tenth of
-//! its run time. So the memory of a unit is kept for the next one: the pages it touched are overwritten with zeros, and
-//! what lies beyond the next unit's own size is made inaccessible again.
+//! its run time. So a small memory is kept for the next unit: every byte its unit could reach is overwritten with zeros,
+//! and what lies beyond the next unit's own size is made inaccessible again. A large one is given back.
 //!
 //! Order: one worker process runs one job, so memory passes between units of one kernel only.
 //! Determinism: a unit sees zeros and its own size, whatever ran before; nothing else of the memory is visible to it.
-
-mod residue;
 
 use std::io;
 use std::ptr::NonNull;
@@ -18,10 +16,8 @@ use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use crate::engine::INSTANCES_MAX;
 
-/// Most bytes cleared in place; beyond it the pages go back. Clearing 4 KiB takes a tenth of a page fault.
-const CLEARED_BYTES_MAX: usize = 16 << 20;
-/// Bytes cleared in place where nobody knows which were touched.
-const CLEARED_BYTES_BLIND: usize = 2 << 20;
+/// Largest memory cleared and kept, bytes; a larger one is unmapped, for fresh pages then cost less than clearing.
+const CLEARED_BYTES_MAX: usize = 4 << 20;
 /// Alignment of a memory's base, that of the largest page any machine has.
 const ALIGNMENT: usize = 64 << 10;
 /// What a failed creation says; it is the machine's fault, not the kernel's.
@@ -111,46 +107,17 @@ impl Reservation {
         Ok(())
     }
 
-    /// Overwrites or gives back everything that may have been written.
-    fn clear(&mut self) -> io::Result<()> {
-        let known = residue::runs(self.base, self.open)
-            .filter(|runs| runs.iter().map(|(_, bytes)| *bytes).sum::<usize>() <= CLEARED_BYTES_MAX);
-        if let Some(runs) = known {
-            runs.into_iter().for_each(|run| self.zero(run));
-            return Ok(());
+    /// Overwrites every byte that was accessible. False where that is too many: then the reservation must be dropped.
+    fn clear(&mut self) -> bool {
+        if self.open > CLEARED_BYTES_MAX {
+            return false;
         }
-        let in_place = self.open.min(CLEARED_BYTES_BLIND);
-        self.zero((0, in_place));
-        if self.open > in_place { self.give_back(in_place, self.open - in_place) } else { Ok(()) }
-    }
-
-    fn zero(&mut self, (from, bytes): residue::Run) {
-        let bytes = bytes.min(self.open.saturating_sub(from));
         #[expect(unsafe_code, reason = "raw memory is cleared")]
         // SAFETY: the first `open` bytes are accessible, and the instance that used them is gone.
         unsafe {
-            self.base.as_ptr().add(from).write_bytes(0, bytes);
+            self.base.as_ptr().write_bytes(0, self.open);
         }
-    }
-
-    /// Drops pages, so that the range reads as zeros.
-    fn give_back(&self, from: usize, bytes: usize) -> io::Result<()> {
-        #[expect(unsafe_code, reason = "the range's contents are thrown away")]
-        // SAFETY: the range lies within the capacity and the instance that used it is gone. On Linux private anonymous
-        // memory reads as zeros after this advice; elsewhere the range is mapped anew, with the access it had.
-        unsafe {
-            let range = self.base.as_ptr().add(from).cast();
-            #[cfg(target_os = "linux")]
-            rustix::mm::madvise(range, bytes, rustix::mm::Advice::LinuxDontNeed)?;
-            #[cfg(not(target_os = "linux"))]
-            mmap_anonymous(
-                range,
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED,
-            )?;
-        }
-        Ok(())
+        true
     }
 }
 
@@ -172,8 +139,7 @@ struct Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(mut reservation) = self.reservation.take()
-            // What cannot be cleared is unmapped and never seen again.
-            && reservation.clear().is_ok()
+            && reservation.clear()
         {
             self.home.keep(reservation);
         }
@@ -249,24 +215,12 @@ mod tests {
             taken.open_to(grown).unwrap();
             assert!(bytes(&mut taken)[pages * PAGE..].iter().all(|byte| *byte == 0), "{pages} pages, grown");
             bytes(&mut taken).fill(0x5a);
-            taken.clear().unwrap();
-            home.keep(taken);
-            assert_eq!(home.free.lock().unwrap().len(), 1);
-        }
-    }
-
-    #[test]
-    fn a_page_here_and_there_is_cleared_like_a_whole_memory() {
-        let mut taken = Reservation::new(CAPACITY, GUARD).unwrap();
-        taken.open_to(CAPACITY).unwrap();
-        for stride in [4_097, 1_000_003, 40_000_001] {
-            for at in (0..CAPACITY).step_by(stride) {
-                bytes(&mut taken)[at] = 1;
+            let small = taken.open <= CLEARED_BYTES_MAX;
+            assert_eq!(taken.clear(), small);
+            if small {
+                home.keep(taken);
             }
-            taken.clear().unwrap();
-            assert!(bytes(&mut taken).iter().all(|byte| *byte == 0), "every {stride} bytes");
-            // Reading made every page resident; give them back, so that the next turn starts from none.
-            taken.give_back(0, CAPACITY).unwrap();
+            assert_eq!(home.free.lock().unwrap().len(), usize::from(small));
         }
     }
 
@@ -274,7 +228,7 @@ mod tests {
     fn what_is_beyond_the_size_is_not_accessible() {
         let mut taken = Reservation::new(CAPACITY, GUARD).unwrap();
         taken.open_to(10 * PAGE).unwrap();
-        taken.clear().unwrap();
+        assert!(taken.clear());
         taken.open_to(2 * PAGE).unwrap();
         // The system copies from these addresses for us and says where it could not.
         let readable = |at: usize| {
