@@ -1,8 +1,10 @@
 //! The verbs of a job, pure and in order: admit, plan, dispatch, verify, reduce, then artifact, replay and ledger.
 //!
 //! **Invariant**: nothing here reads a clock, a file, a socket or a random number. Time is an argument, effects are
-//! returned as [`action::Action`]s, and the same events in the same order give the same actions. A module imports
-//! `forge_contract` and modules above it in the list below; [`pool`] alone sees all.
+//! returned as [`action::Action`]s, and the same events in the same order give the same actions. Who computed what ends
+//! at [`verify`]: [`reduce`] takes fragments in unit order and cannot see an agent.
+//!
+//! [`pool::Pool`] strings all of it: one `apply(now, event, &mut actions)` over every job and every agent.
 
 pub mod event;
 
