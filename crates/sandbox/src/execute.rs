@@ -231,12 +231,7 @@ pub fn with_ample_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Re
         let thread = std::thread::Builder::new()
             .name("kernel".into())
             .stack_size(engine::THREAD_STACK_BYTES)
-            .spawn_scoped(scope, || {
-                // wasmtime-wasi asks for a runtime where a kernel prints, and would start a pool of threads without one.
-                let runtime = tokio::runtime::Builder::new_current_thread().build();
-                let _entered = runtime.as_ref().map(tokio::runtime::Runtime::enter);
-                work()
-            })?;
+            .spawn_scoped(scope, || crate::wasi::with_runtime(work))?;
         thread.join().map_err(|panic| std::panic::resume_unwind(panic))
     })
 }

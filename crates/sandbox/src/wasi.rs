@@ -73,6 +73,14 @@ impl OutputStream for Output {
     }
 }
 
+/// Runs `work` where wasmtime-wasi finds a runtime when a kernel prints: without one it would start a pool of threads,
+/// which the cage forbids. This one has no thread, timer or socket of its own.
+pub(crate) fn with_runtime<T>(work: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let _entered = runtime.as_ref().map(tokio::runtime::Runtime::enter);
+    work()
+}
+
 /// The two interfaces that open a stream.
 struct Printing<'a> {
     table: &'a mut ResourceTable,

@@ -63,10 +63,11 @@ fn serve(kind: Kind) -> Result<(), ChildError> {
     let (frames, received) = sync_channel(1);
     let (start, started) = sync_channel::<CageReport>(1);
     std::thread::Builder::new().name("stdin".into()).spawn(move || read_frames(&frames))?;
-    let server = std::thread::Builder::new()
-        .name("kernel".into())
-        .stack_size(THREAD_STACK_BYTES)
-        .spawn(move || started.recv().map_or(Ok(()), |report| serve_frames(kind, level, report, &received)))?;
+    let server = std::thread::Builder::new().name("kernel".into()).stack_size(THREAD_STACK_BYTES).spawn(move || {
+        crate::wasi::with_runtime(|| {
+            started.recv().map_or(Ok(()), |report| serve_frames(kind, level, report, &received))
+        })
+    })?;
     cage::close(&mut report);
     // Only now does the server run: everything it will ever do, it does caged.
     let _ = start.send(report);
