@@ -1,5 +1,6 @@
 //! Building a `distribution` part: moments by blocks, a log-linear histogram, extrema.
 
+use crate::lanes::F64x2;
 use crate::zeroed::Zeroed;
 use crate::{Bucket, Distribution, Extrema, Histogram, Moments};
 
@@ -8,19 +9,14 @@ pub const MANTISSA_BITS: u8 = 10;
 const KEY_SHIFT: u32 = 52 - MANTISSA_BITS as u32;
 /// Keys of all doubles without a sign: a power of two, so that an index needs no check.
 const KEYS: usize = 1 << (11 + MANTISSA_BITS);
-/// Lanes of a block's sums: they fill two vectors and hide the latency of an addition.
-const LANES: usize = 8;
-
-/// Collects finite values that are not negative, a block at a time.
+/// Collects positive finite values and zeros, a block at a time.
 ///
 /// **Determinism**: the order of operations is fixed by the sequence of blocks and their lengths.
 pub struct Collector {
     moments: Moments,
-    /// Bits of the least value, the least above zero and the greatest; bit order is value order where no sign is set.
-    least: u64,
-    least_positive: u64,
-    greatest: u64,
+    extrema: Extrema,
     counts: Zeroed<KEYS>,
+    zeros: u64,
 }
 
 impl Default for Collector {
@@ -34,102 +30,122 @@ impl Collector {
     #[must_use]
     pub fn new() -> Self {
         let moments = Moments { n: 0, mean: 0.0, m2: 0.0, m3: 0.0, m4: 0.0 };
-        Self { moments, least: u64::MAX, least_positive: u64::MAX, greatest: 0, counts: Zeroed::new() }
+        let extrema = Extrema { min: f64::INFINITY, max: 0.0 };
+        Self { moments, extrema, counts: Zeroed::new(), zeros: 0 }
     }
 
-    /// Adds one block. Values must be finite and not negative (no negative zero either); nothing else may be given.
-    pub fn add(&mut self, block: &[f64]) {
-        if block.is_empty() {
+    /// Adds one block: these values, which must be positive and finite, and so many zeros.
+    pub fn add(&mut self, block: &[f64], zeros: usize) {
+        if block.is_empty() && zeros == 0 {
             return;
         }
         self.count(block);
-        self.moments = merged(&self.moments, &block_moments(block));
+        let (moments, extrema) = summary(block, zeros);
+        self.moments = merged(&self.moments, &moments);
+        self.extrema.min = extrema.min.min(self.extrema.min);
+        self.extrema.max = extrema.max.max(self.extrema.max);
+        self.zeros += zeros as u64;
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a key has 21 bits")]
     fn count(&mut self, block: &[f64]) {
-        let (mut least, mut least_positive, mut greatest) = (self.least, self.least_positive, self.greatest);
-        for value in block {
-            let bits = value.to_bits();
-            least = least.min(bits);
-            least_positive = least_positive.min(bits.wrapping_sub(1));
-            greatest = greatest.max(bits);
-            self.counts[(bits >> KEY_SHIFT) as usize & (KEYS - 1)] += 1;
+        let (eights, rest) = block.as_chunks::<8>();
+        for [a, b, c, d, e, f, g, h] in eights {
+            // Written out: a loop of eight is not unrolled for WebAssembly.
+            self.count_one(*a);
+            self.count_one(*b);
+            self.count_one(*c);
+            self.count_one(*d);
+            self.count_one(*e);
+            self.count_one(*f);
+            self.count_one(*g);
+            self.count_one(*h);
         }
-        self.least = least;
-        self.least_positive = least_positive;
-        self.greatest = greatest;
+        rest.iter().for_each(|value| self.count_one(*value));
+    }
+
+    #[inline(always)]
+    fn count_one(&mut self, value: f64) {
+        self.counts[key(value)] += 1;
     }
 
     /// The distribution of all values added; at least one.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a key has 21 bits")]
-    pub fn finish(self) -> Distribution {
-        // `least_positive` is kept less one, so that zero comes last: nothing has to be skipped between 0 and the rest.
-        let last = (self.greatest >> KEY_SHIFT) as usize;
-        let first = ((self.least_positive.saturating_add(1) >> KEY_SHIFT) as usize).clamp(1, last + 1);
-        let range = self.counts.get(first..=last).unwrap_or_default();
-        let mut buckets = vec![Bucket { key: 0, count: 0 }; range.len() + 2];
-        let mut used = 0;
-        let lowest = self.counts.iter().take(1).map(|count| (0, *count));
-        // Every second bucket or so is empty: writing always and advancing by one bit costs no mispredicted branch.
-        for (key, count) in lowest.chain((first..).zip(range.iter().copied())) {
-            if let Some(bucket) = buckets.get_mut(used) {
+    pub fn finish(mut self) -> Distribution {
+        let Extrema { min, max } = self.extrema;
+        let keys = if self.zeros == self.moments.n { 0..0 } else { key(min)..key(max) + 1 };
+        let counts = self.counts.get_mut(keys.clone()).unwrap_or_default();
+        let used: usize = counts.iter().map(|count| usize::from(*count != 0)).sum();
+
+        // One more than there is, for the write ahead of the last.
+        let mut buckets = vec![Bucket { key: 0, count: self.zeros }; used + 2];
+        let mut next = usize::from(self.zeros != 0);
+        // Every second count or so is zero: writing always and advancing by one bit costs no mispredicted branch.
+        for (key, count) in keys.zip(counts) {
+            let count = core::mem::take(count);
+            if let Some(bucket) = buckets.get_mut(next) {
                 *bucket = Bucket { key: key as u32, count: u64::from(count) };
             }
-            used += usize::from(count != 0);
+            next += usize::from(count != 0);
         }
-        buckets.truncate(used);
-        Distribution {
-            moments: self.moments,
-            extrema: Extrema { min: f64::from_bits(self.least), max: f64::from_bits(self.greatest) },
-            histogram: Histogram { mantissa_bits: MANTISSA_BITS, buckets },
-        }
+        buckets.truncate(next);
+        self.counts.give_back();
+        let extrema = if self.zeros == 0 { Extrema { min, max } } else { Extrema { min: 0.0, max } };
+        Distribution { moments: self.moments, extrema, histogram: Histogram { mantissa_bits: MANTISSA_BITS, buckets } }
     }
 }
 
-/// Moments of one block about its own mean: two passes over eight interleaved sums.
-#[expect(clippy::cast_precision_loss, reason = "a block has far fewer than 2^53 values")]
-fn block_moments(block: &[f64]) -> Moments {
-    let (eights, rest) = block.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for eight in eights {
-        for (sum, value) in sums.iter_mut().zip(eight) {
-            *sum += value;
-        }
-    }
-    let n = block.len() as f64;
-    let mean = (fold(sums) + rest.iter().sum::<f64>()) / n;
+fn key(value: f64) -> usize {
+    (value.to_bits() >> KEY_SHIFT) as usize & (KEYS - 1)
+}
 
-    let (mut s2, mut s3, mut s4) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    for eight in eights {
-        for (lane, value) in eight.iter().enumerate() {
-            let (d, d2) = deviation(*value, mean);
-            if let (Some(s2), Some(s3), Some(s4)) = (s2.get_mut(lane), s3.get_mut(lane), s4.get_mut(lane)) {
-                *s2 += d2;
-                *s3 += d2 * d;
-                *s4 += d2 * d2;
-            }
+/// Moments of one block and its zeros about their mean, in two passes over four interleaved sums; extrema without the zeros.
+#[expect(clippy::cast_precision_loss, reason = "a block has far fewer than 2^53 values")]
+fn summary(block: &[f64], zeros: usize) -> (Moments, Extrema) {
+    let (pairs, rest) = block.as_chunks::<2>();
+    let (fours, odd) = pairs.as_chunks::<2>();
+    let zero = F64x2::splat(0.0);
+    let mut sums = [zero; 2];
+    let (mut least, mut greatest) = (F64x2::splat(f64::INFINITY), zero);
+    for [a, b] in fours {
+        let (a, b) = (F64x2::load(a), F64x2::load(b));
+        sums = [sums[0].add(a), sums[1].add(b)];
+        least = least.min(a).min(b);
+        greatest = greatest.max(a).max(b);
+    }
+    let rest = || odd.as_flattened().iter().chain(rest);
+    let n = (block.len() + zeros) as f64;
+    let mean = (fold(sums) + rest().sum::<f64>()) / n;
+
+    let centre = F64x2::splat(mean);
+    let (mut s2, mut s3, mut s4) = ([zero; 2], [zero; 2], [zero; 2]);
+    for four in fours {
+        for (lane, pair) in four.iter().enumerate() {
+            let d = F64x2::load(pair).sub(centre);
+            let d2 = d.mul(d);
+            s2[lane] = s2[lane].add(d2);
+            s3[lane] = s3[lane].add(d2.mul(d));
+            s4[lane] = s4[lane].add(d2.mul(d2));
         }
     }
     let (mut m2, mut m3, mut m4) = (fold(s2), fold(s3), fold(s4));
-    for value in rest {
-        let (d, d2) = deviation(*value, mean);
-        m2 += d2;
-        m3 += d2 * d;
-        m4 += d2 * d2;
+    let single = rest().map(|value| (*value, 1.0));
+    for (value, times) in single.chain([(0.0, zeros as f64)]) {
+        let d = value - mean;
+        let d2 = d * d;
+        m2 += times * d2;
+        m3 += times * d2 * d;
+        m4 += times * d2 * d2;
     }
-    Moments { n: block.len() as u64, mean, m2, m3, m4 }
+    let [(a, b), (c, d)] = [least.to_array().into(), greatest.to_array().into()];
+    let extrema =
+        Extrema { min: rest().copied().fold(a.min(b), f64::min), max: rest().copied().fold(c.max(d), f64::max) };
+    (Moments { n: (block.len() + zeros) as u64, mean, m2, m3, m4 }, extrema)
 }
 
-#[inline(always)]
-fn deviation(value: f64, mean: f64) -> (f64, f64) {
-    let d = value - mean;
-    (d, d * d)
-}
-
-fn fold([a, b, c, d, e, f, g, h]: [f64; LANES]) -> f64 {
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+fn fold([a, b]: [F64x2; 2]) -> f64 {
+    let [low, high] = a.add(b).to_array();
+    low + high
 }
 
 /// Moments of two groups together.
@@ -174,14 +190,14 @@ mod tests {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                f64::from_bits((state >> 12) | 0x3ff0_0000_0000_0000) * 1000.0 - 1000.0
+                f64::from_bits((state >> 12) | 0x3ff0_0000_0000_0000) * 1000.0 - 999.0
             })
             .collect()
     }
 
     fn collected(values: &[f64], block: usize) -> Distribution {
         let mut collector = Collector::new();
-        values.chunks(block).for_each(|b| collector.add(b));
+        values.chunks(block).for_each(|b| collector.add(b, 0));
         collector.finish()
     }
 
@@ -193,7 +209,8 @@ mod tests {
         let power = |k: i32| all.iter().map(|v| (v - mean).powi(k)).sum::<f64>();
         for block in [1, 7, 1024, 20_000] {
             let found = collected(&all, block);
-            let close = |a: f64, b: f64, scale: f64| assert!((a - b).abs() <= 1e-11 * scale.abs(), "block {block}: {a} {b}");
+            let close =
+                |a: f64, b: f64, scale: f64| assert!((a - b).abs() <= 1e-11 * scale.abs(), "block {block}: {a} {b}");
             close(found.moments.mean, mean, mean);
             close(found.moments.m2, power(2), power(2));
             close(found.moments.m3, power(3), power(2).powf(1.5));
@@ -206,14 +223,38 @@ mod tests {
     #[test]
     fn buckets_are_the_top_bits_in_order() {
         let mut all = values(5_000);
-        all.extend([0.0, 0.0, f64::MAX, 5e-324]);
+        all.extend([f64::MAX, f64::MIN_POSITIVE, 5e-324]);
         let found = collected(&all, 512).histogram;
-        assert_eq!(found.buckets.iter().map(|b| b.count).sum::<u64>(), 5_004);
+        assert_eq!(found.buckets.iter().map(|b| b.count).sum::<u64>(), 5_003);
         assert!(found.buckets.windows(2).all(|w| w[0].key < w[1].key));
         for bucket in &found.buckets {
             let expected = all.iter().filter(|v| v.to_bits() >> 42 == u64::from(bucket.key)).count() as u64;
             assert_eq!(bucket.count, expected);
         }
+    }
+
+    #[test]
+    fn zeros_given_as_a_number_are_zeros() {
+        let mut all = values(3_000);
+        let mut apart = Collector::new();
+        apart.add(&all, 500);
+        apart.add(&[], 7);
+        let mut together = Collector::new();
+        together.add(&all, 507);
+        all.extend([0.0; 507]);
+        let (apart, together) = (apart.finish(), together.finish());
+        let n = all.len() as f64;
+        let mean = all.iter().sum::<f64>() / n;
+        let m3 = all.iter().map(|v| (v - mean).powi(3)).sum::<f64>();
+        assert!((together.moments.mean / mean - 1.0).abs() < 1e-12);
+        assert!((together.moments.m3 - m3).abs() < 1e-10 * m3.abs());
+        assert_eq!(apart.moments.n, together.moments.n);
+        assert!((apart.moments.mean / together.moments.mean - 1.0).abs() < 1e-12);
+        assert!((apart.moments.m2 / together.moments.m2 - 1.0).abs() < 1e-12);
+        assert!((apart.moments.m4 / together.moments.m4 - 1.0).abs() < 1e-12);
+        assert_eq!((apart.extrema.min, apart.extrema.max), (together.extrema.min, together.extrema.max));
+        let counts = |d: &Distribution| d.histogram.buckets.iter().map(|b| (b.key, b.count)).collect::<Vec<_>>();
+        assert_eq!(counts(&apart), counts(&together));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! Randomness comes from [`rng::Generator`] alone.
 
 pub mod distribution;
-mod lanes;
+pub mod lanes;
 pub mod rng;
 mod zeroed;
 
@@ -24,8 +24,8 @@ pub mod bindings {
 }
 
 pub use bindings::exports::forgepool::kernel::unit::{
-    Bucket, Distribution, Extrema, Failure, Fragment, Guest, Histogram, Interval, Items, Matrix, Moments, Named, Number, Part, Rectangle,
-    Rows, Segment, Slice, Task, Tile,
+    Bucket, Distribution, Extrema, Failure, Fragment, Guest, Histogram, Interval, Items, Matrix, Moments, Named,
+    Number, Part, Rectangle, Rows, Segment, Slice, Task, Tile,
 };
 pub use bindings::forgepool::kernel::inputs;
 pub use serde;
@@ -86,6 +86,7 @@ pub fn items(task: &Task) -> Result<Items, Failure> {
 /// # Errors
 /// `Failure::other` where the seed is not 32 bytes.
 pub fn generator(task: &Task) -> Result<rng::Generator, Failure> {
-    let key: [u8; 32] = task.seed.as_slice().try_into().map_err(|_| Failure::Other("the seed is not 32 bytes".into()))?;
+    let key: [u8; 32] =
+        task.seed.as_slice().try_into().map_err(|_| Failure::Other("the seed is not 32 bytes".into()))?;
     Ok(rng::Generator::new(&key, task.index))
 }

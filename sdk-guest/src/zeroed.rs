@@ -28,26 +28,44 @@ impl<const N: usize> Zeroed<N> {
         Self(unsafe { &mut *((page * PAGE_BYTES) as *mut [u32; N]) })
     }
 
-    /// Fresh counters, which the system maps when they are written.
+    /// Nothing to do: the instance ends with its unit.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn give_back(self) {}
+
+    /// Counters of an earlier use on this thread, else fresh ones.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new() -> Self {
-        match vec![0; N].into_boxed_slice().try_into() {
+        let kept = KEPT.with_borrow_mut(|kept| kept.pop_if(|counters| counters.len() == N));
+        match kept.unwrap_or_else(|| vec![0; N]).into_boxed_slice().try_into() {
             Ok(counters) => Self(counters),
             Err(_) => unreachable!("a slice of N counters is an array of N counters"),
         }
     }
+
+    /// Keeps counters, which must all be zero again, for the next use on this thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn give_back(self) {
+        KEPT.with_borrow_mut(|kept| kept.push(Vec::from(self.0 as Box<[u32]>)));
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+std::thread_local! {
+    static KEPT: core::cell::RefCell<Vec<Vec<u32>>> = const { core::cell::RefCell::new(Vec::new()) };
 }
 
 impl<const N: usize> Deref for Zeroed<N> {
     type Target = [u32; N];
 
     fn deref(&self) -> &[u32; N] {
-        &self.0
+        let Self(counters) = self;
+        counters
     }
 }
 
 impl<const N: usize> DerefMut for Zeroed<N> {
     fn deref_mut(&mut self) -> &mut [u32; N] {
-        &mut self.0
+        let Self(counters) = self;
+        counters
     }
 }

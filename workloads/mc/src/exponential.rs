@@ -1,38 +1,54 @@
 //! Powers of two from fixed-point exponents, in integer arithmetic: the same bits everywhere, and no
 //! floating-point operation whose result the sandbox would have to canonicalise.
 
+use forge_sdk_guest::lanes::{F64x2, U32x4, U64x2};
+
 use crate::tables::{LINEAR, POWERS, QUADRATIC};
 
-/// Fraction bits of a fixed-point exponent.
-pub(crate) const FRACTION_BITS: u32 = 48;
+/// Fraction bits of a fixed-point exponent: what lies below the table's index fills a 32-bit lane.
+pub(crate) const FRACTION_BITS: u32 = 42;
 /// One, as a fixed-point exponent.
 const ONE: f64 = (1_u64 << FRACTION_BITS) as f64;
 /// Added to every exponent, so that its integer part counts from the smallest double's.
-const BIAS: i64 = 1022 << FRACTION_BITS;
+const BIAS: f64 = 1022.0;
 
 /// The biased fixed-point form of a base-2 exponent in -1000 .. 1000.
-#[expect(clippy::cast_possible_truncation, reason = "below 1000 * 2^48, far inside 64 bits")]
-pub(crate) fn biased(exponent: f64) -> i64 {
-    (exponent * ONE) as i64 + BIAS
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and below 2^11 2^42")]
+pub(crate) fn biased(exponent: f64) -> u64 {
+    ((exponent + BIAS) * ONE) as u64
 }
 
-/// Bits of the double `2^x`, where `exponent` is `biased(x)`; relative error below 4e-12.
+/// The doubles `2^x` for two pairs of biased exponents; relative error below 4e-12.
 ///
-/// Ten bits of the fraction choose a tabulated power, the next 32 a quadratic correction.
+/// Ten bits of the fraction choose a tabulated power, the other 32 a quadratic correction.
 #[inline(always)]
-#[expect(clippy::cast_sign_loss, reason = "a biased exponent is positive")]
-pub(crate) fn power_of_two(exponent: i64) -> u64 {
-    const TOP: u64 = 0xfff0_0000_0000_0000;
-    let x = exponent as u64;
-    let rest = (x >> 6) & 0xffff_ffff;
-    let growth = (rest * (LINEAR + ((rest * QUADRATIC) >> 32))) >> 32;
-    let power = POWERS[(x >> 38) as usize & 1023];
-    power + (((power >> 21) * growth) >> 21) + ((x << 4) & TOP)
+pub(crate) fn powers_of_two(first: U64x2, second: U64x2) -> (F64x2, F64x2) {
+    let rest = first.evens(second);
+    let whole = first.odds(second);
+    let [a, b, c, d] = whole.and(U32x4::splat(1023)).to_array().map(|index| &POWERS[index as usize & 1023]);
+    let (first_power, second_power) = (U64x2::gather(a, b), U64x2::gather(c, d));
+
+    let quadratic = U32x4::splat(QUADRATIC);
+    let slope = rest.multiply_low(quadratic).odds(rest.multiply_high(quadratic)).add(U32x4::splat(LINEAR));
+    let growth = rest.multiply_low(slope).odds(rest.multiply_high(slope));
+    let leading = first_power.shr::<21>().evens(second_power.shr::<21>());
+    let exponents = whole.shl::<10>().and(U32x4::splat(0xfff0_0000));
+    (
+        first_power.add(growth.multiply_low(leading).shr::<21>()).add(exponents.raised_low()).to_doubles(),
+        second_power.add(growth.multiply_high(leading).shr::<21>()).add(exponents.raised_high()).to_doubles(),
+    )
+}
+
+/// The double `2^x` for one biased exponent: the same bits as [`powers_of_two`].
+pub(crate) fn power_of_two(exponent: u64) -> f64 {
+    let pair = U64x2::splat(exponent);
+    let [power, _] = powers_of_two(pair, pair).0.to_array();
+    power
 }
 
 /// `exp(x)` for x in -600 .. 600, relative error below 4e-12.
 pub(crate) fn exp(x: f64) -> f64 {
-    f64::from_bits(power_of_two(biased(x * core::f64::consts::LOG2_E)))
+    power_of_two(biased(x * core::f64::consts::LOG2_E))
 }
 
 /// Natural logarithm of a positive normal double, absolute error below 1e-15 times its size plus 1e-16.

@@ -13,7 +13,9 @@ mod tables;
 pub use model::Arguments;
 
 use forge_sdk_guest::rng::Generator;
-use forge_sdk_guest::{Distribution, Failure, Fragment, Kernel, Named, Part, Task, arguments, export_kernel, generator, items};
+use forge_sdk_guest::{
+    Distribution, Failure, Fragment, Kernel, Named, Part, Task, arguments, export_kernel, generator, items,
+};
 
 /// The kernel.
 pub struct Mc;

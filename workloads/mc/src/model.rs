@@ -1,6 +1,7 @@
 //! insurance.v1: the aggregate loss of policy years, block by block.
 
 use forge_sdk_guest::distribution::Collector;
+use forge_sdk_guest::lanes::F64x2;
 use forge_sdk_guest::rng::Generator;
 use forge_sdk_guest::{Distribution, serde};
 
@@ -41,6 +42,7 @@ pub(crate) struct Policy {
     claim: Lognormal,
     catastrophes: Option<Chance>,
     catastrophe: Lognormal,
+    policy_limit: f64,
     aggregate_limit: f64,
 }
 
@@ -52,6 +54,7 @@ impl Policy {
             claim: Lognormal::new(a.claim_severity_mu, a.claim_severity_sig, a.policy_limit),
             catastrophes: (a.cat_prob > 0.0).then(|| Chance::new(a.cat_prob)),
             catastrophe: Lognormal::new(a.cat_mu, a.cat_sig, a.policy_limit),
+            policy_limit: a.policy_limit,
             aggregate_limit: a.aggregate_limit,
         }
     }
@@ -63,23 +66,27 @@ impl Policy {
         let mut left = years;
         while left > 0 {
             let block = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
-            self.block(random, block, &mut work);
-            collector.add(&work.losses[..block]);
+            let paid = self.block(random, block, &mut work);
+            let paid = if self.aggregate_limit > 0.0 && self.policy_limit > 0.0 { paid } else { 0 };
+            collector.add(&work.losses[..paid], block - paid);
             left -= block as u64;
         }
+        drop(work);
         collector.finish()
     }
 
-    /// One block: claims, then catastrophes, then the cap.
+    /// One block: claims, then catastrophes, then the cap. Gives the number of years with a loss, which stand in front.
     ///
     /// Years stand in order of falling numbers of claims, so the j-th claims of all years that have one are added as one
     /// run. A block's years are independent and equally distributed, and the number of claims says nothing of the
     /// catastrophe; their order carries no information.
-    fn block(&self, random: &mut Generator, years: usize, work: &mut Work) {
+    fn block(&self, random: &mut Generator, years: usize, work: &mut Work) -> usize {
         let Work { losses, amounts, hits, tally } = work;
         losses.fill(0.0);
+        let mut paid = 0;
         if let Some(claims) = &self.claims {
             claims.draw(random, years, tally, |random, years| {
+                paid = paid.max(years);
                 for part in losses[..years].chunks_mut(DRAWS_MAX) {
                     self.claim.draw(random, part.len(), amounts);
                     add(part, &amounts.values);
@@ -90,20 +97,36 @@ impl Policy {
             for part in catastrophes.draw(random, years, hits).chunks(DRAWS_MAX) {
                 self.catastrophe.draw(random, part.len(), amounts);
                 for (year, amount) in part.iter().zip(&amounts.values) {
-                    losses[*year as usize & (BLOCK - 1)] += amount;
+                    // Hits rise, so a year without claims is at or behind the next free place.
+                    let year = (*year as usize).min(paid);
+                    paid += usize::from(year == paid);
+                    losses[year & (BLOCK - 1)] += amount;
                 }
             }
         }
-        let cap = self.aggregate_limit.to_bits();
-        for loss in losses.iter_mut() {
-            *loss = f64::from_bits(loss.to_bits().min(cap));
+        let cap = F64x2::splat(self.aggregate_limit);
+        for [a, b, c, d] in losses.as_chunks_mut::<2>().0.as_chunks_mut::<4>().0 {
+            F64x2::load(a).min(cap).store(a);
+            F64x2::load(b).min(cap).store(b);
+            F64x2::load(c).min(cap).store(c);
+            F64x2::load(d).min(cap).store(d);
         }
+        paid
     }
 }
 
 /// Adds the leading amounts to the losses.
-fn add(losses: &mut [f64], amounts: &[f64]) {
-    for (loss, amount) in losses.iter_mut().zip(amounts) {
+fn add(losses: &mut [f64], amounts: &[f64; DRAWS_MAX]) {
+    let (eights, rest) = losses.as_chunks_mut::<8>();
+    let (amounts, more) = amounts.split_at(eights.len() * 8);
+    for (losses, amounts) in eights.iter_mut().zip(amounts.as_chunks::<8>().0) {
+        let ([a, b, c, d], [e, f, g, h]) = (losses.as_chunks_mut::<2>().0, amounts.as_chunks::<2>().0) else { return };
+        F64x2::load(a).add(F64x2::load(e)).store(a);
+        F64x2::load(b).add(F64x2::load(f)).store(b);
+        F64x2::load(c).add(F64x2::load(g)).store(c);
+        F64x2::load(d).add(F64x2::load(h)).store(d);
+    }
+    for (loss, amount) in rest.iter_mut().zip(more) {
         *loss += amount;
     }
 }
@@ -118,7 +141,12 @@ struct Work {
 
 impl Work {
     fn new() -> Self {
-        Self { losses: Box::new([0.0; BLOCK]), amounts: Amounts::new(), hits: Box::new([0; BLOCK]), tally: Tally::new() }
+        Self {
+            losses: Box::new([0.0; BLOCK]),
+            amounts: Amounts::new(),
+            hits: Box::new([0; BLOCK]),
+            tally: Tally::new(),
+        }
     }
 }
 

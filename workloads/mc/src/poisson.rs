@@ -38,23 +38,20 @@ impl Poisson {
         let (first, weights) = weights(mean);
         let thresholds = thresholds(&weights, first, mean);
         let mut guide = Box::new([0; CELLS]);
-        let mut mixed = Vec::new();
-        let values = thresholds.len() + 1;
-        let mut low = 0;
-        for (cell, slot) in (0_u64..).zip(guide.iter_mut()) {
-            let last = (cell << CELL_SHIFT) | ((1 << CELL_SHIFT) - 1);
-            let high = low + thresholds.iter().skip(low).take_while(|t| **t <= last).count();
-            let on_edge = thresholds.get(low).is_some_and(|t| *t == cell << CELL_SHIFT) && high == low + 1;
-            *slot = if high == low {
-                index16(low)
-            } else if on_edge {
-                index16(high)
-            } else {
-                mixed.push(index16(usize::try_from(cell).unwrap_or_default()));
-                index16(values + mixed.len() - 1)
-            };
-            low = high;
+        let mut mixed: Vec<u16> = Vec::new();
+        // Cells between two thresholds hold one value; the cell a threshold lies in holds two or more, unless at its edge.
+        let mut next = 0;
+        for (value, threshold) in thresholds.iter().enumerate() {
+            let cell = (threshold >> CELL_SHIFT) as usize;
+            fill(&mut guide, next..cell, value);
+            next = next.max(cell);
+            if threshold & ((1 << CELL_SHIFT) - 1) != 0 && next == cell {
+                fill(&mut guide, cell..cell + 1, thresholds.len() + 1 + mixed.len());
+                mixed.push(index16(cell));
+                next = cell + 1;
+            }
         }
+        fill(&mut guide, next..CELLS, thresholds.len());
         Self { first, thresholds, guide, mixed }
     }
 
@@ -63,7 +60,13 @@ impl Poisson {
     ///
     /// **Order**: one 16-bit draw a year, low half of a word first; then one 64-bit draw for each that met a mixed cell,
     /// by rising cell.
-    pub(crate) fn draw(&self, random: &mut Generator, years: usize, tally: &mut Tally, mut layer: impl FnMut(&mut Generator, usize)) {
+    pub(crate) fn draw(
+        &self,
+        random: &mut Generator,
+        years: usize,
+        tally: &mut Tally,
+        mut layer: impl FnMut(&mut Generator, usize),
+    ) {
         let values = self.thresholds.len() + 1;
         self.count(random, years.min(BLOCK), tally);
         for (place, cell) in self.mixed.iter().enumerate() {
@@ -90,11 +93,22 @@ impl Poisson {
         let words = random.take(years.div_ceil(2));
         let (pairs, single) = words.split_at(years / 2);
         let (eights, rest) = pairs.as_chunks::<8>();
-        for eight in eights {
-            for word in eight {
-                tally.even[slot(word & 0xffff)] += 1;
-                tally.odd[slot(word >> 16)] += 1;
+        for [a, b, c, d, e, f, g, h] in eights {
+            // Written out: a loop of eight is not unrolled for WebAssembly.
+            macro_rules! both {
+                ($word:ident) => {
+                    tally.even[slot($word & 0xffff)] += 1;
+                    tally.odd[slot($word >> 16)] += 1;
+                };
             }
+            both!(a);
+            both!(b);
+            both!(c);
+            both!(d);
+            both!(e);
+            both!(f);
+            both!(g);
+            both!(h);
         }
         for word in rest {
             tally.even[slot(word & 0xffff)] += 1;
@@ -122,12 +136,23 @@ impl Tally {
     }
 }
 
+fn fill(guide: &mut [u16; CELLS], cells: core::ops::Range<usize>, slot: usize) {
+    if let Some(cells) = guide.get_mut(cells) {
+        cells.fill(index16(slot));
+    }
+}
+
 fn index16(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
 }
 
 /// Probabilities relative to that of the mode, from the first that counts on; no exponential or factorial is taken.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a mean of at most 10,000")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a mean of at most 10,000"
+)]
 fn weights(mean: f64) -> (usize, Vec<f64>) {
     let mode = mean as usize;
     let mut below = Vec::new();
@@ -153,7 +178,11 @@ fn weights(mean: f64) -> (usize, Vec<f64>) {
 }
 
 /// Cumulative probabilities times 2^64; above the mode from the far end, where small sums keep their digits.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a probability times 2^64 saturates, as meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a probability times 2^64 saturates, as meant"
+)]
 fn thresholds(weights: &[f64], first: usize, mean: f64) -> Vec<u64> {
     const WHOLE: f64 = 18_446_744_073_709_551_616.0;
     let mode = mean as usize - first;
