@@ -80,7 +80,9 @@ impl Expected {
     /// Share of years with a loss above `x`.
     pub fn above(&self, x: f64) -> Bounds {
         let (least, greatest) = self.grid.below(x);
-        let reach = |p: f64| ERRORS * (p * (1.0 - p) / self.n).max(0.0).sqrt() + 1e-9;
+        // Bernstein's inequality: where hardly a year is expected, a handful is no surprise.
+        let handful = ERRORS * ERRORS / 3.0 / self.n;
+        let reach = |p: f64| ERRORS * (p * (1.0 - p) / self.n).max(0.0).sqrt() + handful;
         Bounds { least: 1.0 - greatest - reach(greatest), greatest: 1.0 - least + reach(least) }
     }
 
