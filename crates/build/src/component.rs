@@ -40,7 +40,9 @@ pub enum ComponentError {
         reason: String,
     },
     /// An import that does not exist for kernels.
-    #[error("the component imports `{name}`, which no kernel may have: clocks, entropy, files and sockets do not exist")]
+    #[error(
+        "the component imports `{name}`, which no kernel may have: clocks, entropy, files and sockets do not exist"
+    )]
     ForeignImport {
         /// The import.
         name: String,
@@ -90,7 +92,8 @@ pub fn from_wat(text: &str) -> Result<Vec<u8>, ComponentError> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("kernel.wit", WIT).map_err(|e| reason(&e))?;
     let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| reason(&e))?;
-    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).map_err(|e| reason(&e))?;
+    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8)
+        .map_err(|e| reason(&e))?;
     component_from_core(&bytes)
 }
 

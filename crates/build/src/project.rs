@@ -61,11 +61,13 @@ impl Project {
     /// Where a file is missing, malformed or breaks a rule of manifests.
     pub fn read(folder: &Path) -> Result<Self, ProjectError> {
         let path = folder.join(MANIFEST_FILE);
-        let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::File { path: path.clone(), source })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| ProjectError::File { path: path.clone(), source })?;
         let mut manifest: Manifest =
             toml::from_str(&text).map_err(|e| ProjectError::Format { path: path.clone(), reason: e.to_string() })?;
         add_goldens(&mut manifest, &folder.join(GOLDENS_FILE))?;
-        let json = serde_json::to_vec(&manifest).map_err(|e| ProjectError::Format { path: path.clone(), reason: e.to_string() })?;
+        let json = serde_json::to_vec(&manifest)
+            .map_err(|e| ProjectError::Format { path: path.clone(), reason: e.to_string() })?;
         let manifest = Manifest::parse(&json).map_err(|source| ProjectError::Manifest { path, source })?;
         Ok(Self { manifest })
     }
@@ -84,8 +86,8 @@ fn add_goldens(manifest: &mut Manifest, path: &Path) -> Result<(), ProjectError>
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(ProjectError::File { path: path.to_owned(), source }),
     };
-    let recorded: BTreeMap<String, Vec<Golden>> =
-        serde_json::from_slice(&text).map_err(|e| ProjectError::Format { path: path.to_owned(), reason: e.to_string() })?;
+    let recorded: BTreeMap<String, Vec<Golden>> = serde_json::from_slice(&text)
+        .map_err(|e| ProjectError::Format { path: path.to_owned(), reason: e.to_string() })?;
     for (profile, goldens) in recorded {
         match manifest.profiles.get_mut(&profile) {
             Some(found) => found.goldens = goldens,

@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn sections_inside_a_component_go_too() {
-        let component = wat::parse_str("(component (core module (@custom \"name-like\" \"x\")) (@custom \"producers\" \"z\"))").unwrap();
+        let component =
+            wat::parse_str("(component (core module (@custom \"name-like\" \"x\")) (@custom \"producers\" \"z\"))")
+                .unwrap();
         let stripped = without_custom(&component, &|n| n != "keep").unwrap();
         assert!(!stripped.windows(9).any(|w| w == b"name-like" || w == b"producers"));
         wasmparser::validate(&stripped).unwrap();

@@ -68,7 +68,9 @@ impl Toolchain {
             return Ok(Self { kind: Kind::Target, version, sysroot });
         }
         match describe(DEBIAN_RUSTC, folder) {
-            Ok((version, sysroot)) if sysroot.join("lib/rustlib/src/rust/library").is_dir() && starts(DEBIAN_LINKER) => {
+            Ok((version, sysroot))
+                if sysroot.join("lib/rustlib/src/rust/library").is_dir() && starts(DEBIAN_LINKER) =>
+            {
                 Ok(Self { kind: Kind::Debian, version, sysroot })
             }
             _ => Err(ToolchainError::Missing),
@@ -91,7 +93,15 @@ impl Toolchain {
     /// `Compile` where cargo fails; its words go to standard error.
     pub(crate) fn compile(&self, folder: &Path, memory_bytes_max: u64) -> Result<PathBuf, ToolchainError> {
         let mut command = Command::new(if self.kind == Kind::Debian { DEBIAN_CARGO } else { "cargo" });
-        command.current_dir(folder).args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+        command.current_dir(folder).args([
+            "build",
+            "--release",
+            "--lib",
+            "--target",
+            TARGET,
+            "--message-format",
+            "json-render-diagnostics",
+        ]);
         if folder.ancestors().any(|f| f.join("Cargo.lock").is_file()) {
             command.arg("--locked");
         }
@@ -120,13 +130,14 @@ impl Toolchain {
     /// No path of this machine and a memory that has a maximum.
     fn flags(&self, folder: &Path, memory_bytes_max: u64) -> Vec<String> {
         let pages = memory_bytes_max.div_ceil(PAGE_BYTES).max(1);
-        let mut flags = vec![
-            "-Ctarget-feature=+simd128".to_owned(),
-            format!("-Clink-arg=--max-memory={}", pages * PAGE_BYTES),
-        ];
+        let mut flags =
+            vec!["-Ctarget-feature=+simd128".to_owned(), format!("-Clink-arg=--max-memory={}", pages * PAGE_BYTES)];
         let sources = folder.ancestors().nth(2).unwrap_or(folder);
-        let packages = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-        let places = [(Some(sources.to_path_buf()), "/kernel"), (packages, "/packages"), (Some(self.sysroot.clone()), "/rust")];
+        let packages = std::env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+        let places =
+            [(Some(sources.to_path_buf()), "/kernel"), (packages, "/packages"), (Some(self.sysroot.clone()), "/rust")];
         for (place, name) in places {
             if let Some(place) = place {
                 flags.push(format!("--remap-path-prefix={}={name}", place.display()));
@@ -144,7 +155,11 @@ fn describe(rustc: &str, folder: &Path) -> Result<(String, PathBuf), ToolchainEr
             .current_dir(folder)
             .output()
             .map_err(|source| ToolchainError::Start { tool: rustc.to_owned(), source })?;
-        if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()) } else { Err(ToolchainError::Missing) }
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(ToolchainError::Missing)
+        }
     };
     Ok((ask(&["--version"])?, PathBuf::from(ask(&["--print", "sysroot"])?)))
 }

@@ -8,7 +8,7 @@ use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
-use crate::event::SessionId;
+use crate::member::SessionId;
 use crate::verify::{Verdict, VerificationReport};
 
 /// Something to do. Actions are performed in order; those of one event together.

@@ -9,8 +9,7 @@ use forge_contract::{AgentId, Capability, Digest};
 
 use crate::Millis;
 use crate::action::Placement;
-use crate::event::SessionId;
-use crate::pool::AgentView;
+use crate::member::{AgentView, SessionId};
 
 /// Structural faults of one agent until it is quarantined.
 const STRIKES_MAX: u32 = 3;

@@ -4,16 +4,11 @@ use std::sync::Arc;
 
 use forge_contract::report::Report;
 use forge_contract::{AgentId, Capability, FailureCode, JobId, LeaseId};
-use serde::{Deserialize, Serialize};
 
 use crate::Millis;
 use crate::action::Accepted;
+pub use crate::member::SessionId;
 use crate::plan::Plan;
-
-/// One connection of one agent; numbers are unique while the hub runs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SessionId(pub u64);
 
 /// Something that happened. Events that name what is not there any more are no error: they change nothing.
 #[derive(Clone, Debug)]

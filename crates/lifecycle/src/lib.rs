@@ -6,13 +6,15 @@
 //!
 //! [`pool::Pool`] strings all of it: one `apply(now, event, &mut actions)` over every job and every agent.
 
-pub mod event;
-
 pub mod admit;
 pub mod plan;
+pub mod verify;
+
+pub mod member;
+pub mod settings;
 
 pub mod action;
-pub mod verify;
+pub mod event;
 
 pub mod ledger;
 pub mod reduce;

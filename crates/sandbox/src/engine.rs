@@ -10,23 +10,14 @@ use wasmtime::{
     WasmBacktraceDetails, WasmFeatures,
 };
 
+pub use crate::bounds::{
+    FUEL_PER_BYTE, FUEL_PER_HOSTCALL, FUEL_PER_OPEN, HANDLES_MAX, HOSTCALL_BYTES_MAX, INSTANCES_MAX,
+    TABLE_ELEMENTS_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES,
+};
 use crate::memory::Reservations;
 
 /// The engine's version. A new one keeps a profile only if the golden corpus is identical in bits and fuel.
 pub const WASMTIME: &str = "48.0.8";
-/// Stack a unit may use, bytes. How deep that is differs between backends, so running out of it is no verdict.
-pub const WASM_STACK_BYTES: usize = 8 << 20;
-/// Stack of a thread that runs kernels, bytes: the unit's own, and ample room for the host beneath it.
-pub const THREAD_STACK_BYTES: usize = 32 << 20;
-/// Elements of a table.
-pub const TABLE_ELEMENTS_MAX: usize = 10_000;
-/// Core instances, memories and tables of one unit, each.
-pub const INSTANCES_MAX: usize = 16;
-/// Handles (inputs, streams) a unit may hold at once.
-pub const HANDLES_MAX: u32 = 1_000;
-/// Bytes the host lifts out of a unit in one call from it (what it prints, names it opens).
-pub const HOSTCALL_BYTES_MAX: usize = 16 << 20;
-
 /// Who turns WebAssembly into something that runs. All give the same bits and burn the same fuel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
@@ -203,9 +194,9 @@ fn profile_text() -> String {
         ("output bytes", OUTPUT_BYTES_MAX),
         ("fuel", FUEL_MAX),
         ("printed bytes", crate::log::PRINTED_BYTES_MAX),
-        ("fuel per input open", crate::kernel::FUEL_PER_OPEN),
-        ("fuel per host call", crate::kernel::FUEL_PER_HOSTCALL),
-        ("fuel per byte", crate::kernel::FUEL_PER_BYTE),
+        ("fuel per input open", FUEL_PER_OPEN),
+        ("fuel per host call", FUEL_PER_HOSTCALL),
+        ("fuel per byte", FUEL_PER_BYTE),
     ];
     for (name, value) in settings {
         let _ = writeln!(text, "{name} = {value}");

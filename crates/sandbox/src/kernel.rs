@@ -3,13 +3,16 @@
 use wasmtime::component::{ComponentType, Lower, Resource, ResourceType};
 use wasmtime::component::{Linker, LinkerInstance};
 use wasmtime::{Engine, StoreContextMut, Trap};
+use wasmtime_wasi::cli::WasiCli;
+use wasmtime_wasi::p2::bindings::cli::{environment, exit, stderr, stdout};
+use wasmtime_wasi::p2::bindings::sync::io::{error, poll, streams};
 
-use crate::engine::HANDLES_MAX;
+use crate::bounds::{FUEL_PER_BYTE, FUEL_PER_HOSTCALL, FUEL_PER_OPEN, HANDLES_MAX};
 use crate::inputs::Inputs;
 use crate::limiter::Limiter;
 use crate::log::SharedLog;
 use crate::trap::TooManyHandles;
-use crate::wasi::Wasi;
+use crate::wasi::{HasPrinting, HasTable, Wasi};
 
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
@@ -22,13 +25,6 @@ pub(crate) mod bindings {
         world: "forgepool:sandbox/unit-only",
     });
 }
-
-/// Fuel of opening an input.
-pub const FUEL_PER_OPEN: u64 = 1_000;
-/// Fuel of any other call to the host, before what it moves.
-pub const FUEL_PER_HOSTCALL: u64 = 100;
-/// Fuel of each byte moved between host and unit: a copy costs what `memory.copy` costs.
-pub const FUEL_PER_BYTE: u64 = 1;
 
 /// What the host holds for one unit.
 pub(crate) struct HostState {
@@ -65,8 +61,19 @@ impl HostState {
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     link_inputs(&mut linker.instance("forgepool:kernel/inputs@1.0.0")?)?;
-    crate::wasi::link(&mut linker)?;
+    link_wasi(&mut linker)?;
     Ok(linker)
+}
+
+/// The harmless part of WASI, from wasmtime-wasi, one interface at a time.
+fn link_wasi(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    error::add_to_linker::<HostState, HasTable>(linker, |state| state.wasi.table())?;
+    poll::add_to_linker::<HostState, HasTable>(linker, |state| state.wasi.table())?;
+    streams::add_to_linker::<HostState, HasTable>(linker, |state| state.wasi.table())?;
+    stdout::add_to_linker::<HostState, HasPrinting>(linker, |state| state.wasi.printing())?;
+    stderr::add_to_linker::<HostState, HasPrinting>(linker, |state| state.wasi.printing())?;
+    environment::add_to_linker::<HostState, WasiCli>(linker, |state| state.wasi.cli())?;
+    exit::add_to_linker::<HostState, WasiCli>(linker, |state| state.wasi.cli())
 }
 
 /// Takes `fuel` from the unit, as its own instructions do.

@@ -12,6 +12,7 @@
 //! Determinism: what a unit gives, and the fuel it burns, is a function of the component and its task alone. Every
 //! setting that this rests on is in [`engine`], each with its reason.
 
+pub mod bounds;
 pub mod cache;
 pub mod cage;
 pub mod code;

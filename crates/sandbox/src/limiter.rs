@@ -2,7 +2,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::engine::{INSTANCES_MAX, TABLE_ELEMENTS_MAX};
+use crate::bounds::{INSTANCES_MAX, TABLE_ELEMENTS_MAX};
 
 /// What wasmtime 48 says of a growth past 4 GiB. A test grows that far, so another wording cannot pass unseen.
 const BEYOND_TYPE: &str = "memory growth exceeds memory type's limits";

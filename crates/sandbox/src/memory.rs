@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-use crate::engine::INSTANCES_MAX;
+use crate::bounds::INSTANCES_MAX;
 
 /// Largest memory cleared and kept, bytes; a larger one is unmapped, for fresh pages then cost less than clearing.
 const CLEARED_BYTES_MAX: usize = 4 << 20;

@@ -9,7 +9,7 @@ use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 use wasmtime_wasi::I32Exit;
 
-use crate::engine::{HANDLES_MAX, INSTANCES_MAX};
+use crate::bounds::{HANDLES_MAX, INSTANCES_MAX};
 use crate::limiter::Refused;
 
 /// A unit printed more than it may.

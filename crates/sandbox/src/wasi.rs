@@ -1,19 +1,17 @@
-//! The harmless part of WASI, linked from wasmtime-wasi one interface at a time: output into the log, an empty
-//! environment, exit. What is not linked here does not exist for a kernel: no clock, entropy, file or socket.
+//! The harmless part of WASI, linked by `kernel` from wasmtime-wasi one interface at a time: output into the log, an empty
+//! environment, exit. What is not linked does not exist for a kernel: no clock, entropy, file or socket.
 //!
 //! Every answer is a constant, so a kernel learns nothing from it; the only pollable is a stream that is always ready,
 //! and no clock can make another. Streams come from this module and not from a `WasiCtx`, whose builder reads the
 //! machine's entropy.
 
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::cli::{WasiCli, WasiCliCtx, WasiCliCtxView};
-use wasmtime_wasi::p2::bindings::cli::{environment, exit, stderr, stdout};
-use wasmtime_wasi::p2::bindings::sync::io::{error, poll, streams};
+use wasmtime_wasi::cli::{WasiCliCtx, WasiCliCtxView};
+use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::engine::HANDLES_MAX;
-use crate::kernel::HostState;
+use crate::bounds::HANDLES_MAX;
 use crate::log::{PRINTED_BYTES_MAX, SharedLog};
 use crate::trap::PrintedTooMuch;
 
@@ -44,6 +42,18 @@ impl Wasi {
         table.set_max_capacity(usize::try_from(HANDLES_MAX).unwrap_or(usize::MAX));
         log.begin_unit();
         Self { table, cli: WasiCliCtx::default(), output: Output(log.clone()) }
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    pub(crate) fn printing(&mut self) -> Printing<'_> {
+        Printing { table: &mut self.table, output: &self.output }
+    }
+
+    pub(crate) fn cli(&mut self) -> WasiCliCtxView<'_> {
+        WasiCliCtxView { ctx: &mut self.cli, table: &mut self.table }
     }
 }
 
@@ -82,7 +92,7 @@ pub(crate) fn with_runtime<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// The two interfaces that open a stream.
-struct Printing<'a> {
+pub(crate) struct Printing<'a> {
     table: &'a mut ResourceTable,
     output: &'a Output,
 }
@@ -106,36 +116,14 @@ impl stderr::Host for Printing<'_> {
     }
 }
 
-struct HasPrinting;
+pub(crate) struct HasPrinting;
 
 impl HasData for HasPrinting {
     type Data<'a> = Printing<'a>;
 }
 
-struct HasTable;
+pub(crate) struct HasTable;
 
 impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
-}
-
-pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    error::add_to_linker::<HostState, HasTable>(linker, table)?;
-    poll::add_to_linker::<HostState, HasTable>(linker, table)?;
-    streams::add_to_linker::<HostState, HasTable>(linker, table)?;
-    stdout::add_to_linker::<HostState, HasPrinting>(linker, printing)?;
-    stderr::add_to_linker::<HostState, HasPrinting>(linker, printing)?;
-    environment::add_to_linker::<HostState, WasiCli>(linker, cli)?;
-    exit::add_to_linker::<HostState, WasiCli>(linker, cli)
-}
-
-fn table(state: &mut HostState) -> &mut ResourceTable {
-    &mut state.wasi.table
-}
-
-fn printing(state: &mut HostState) -> Printing<'_> {
-    Printing { table: &mut state.wasi.table, output: &state.wasi.output }
-}
-
-fn cli(state: &mut HostState) -> WasiCliCtxView<'_> {
-    WasiCliCtxView { ctx: &mut state.wasi.cli, table: &mut state.wasi.table }
 }

@@ -26,14 +26,24 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run("format", CARGO, &["fmt", "--all", "--check"])?;
     steps.run("format of guests", CARGO, &["fmt", "--manifest-path", GUESTS, "--all", "--check"])?;
     // The walls first: quick, and a wrong import explains many later failures.
-    steps.run("architecture and policy", CARGO, &["test", "--locked", "--package", "forge-tests", "--test", "architecture"])?;
+    steps.run(
+        "architecture and policy",
+        CARGO,
+        &["test", "--locked", "--package", "forge-tests", "--test", "architecture"],
+    )?;
     if has(CARGO, &["deny", "--version"]) {
         steps.run("cargo deny", CARGO, &["deny", "--offline", "check", "bans", "licenses", "sources"])?;
     } else {
-        say("cargo-deny is not installed (`cargo install --locked cargo-deny`): the same rules ran as tests/architecture.rs");
+        say(
+            "cargo-deny is not installed (`cargo install --locked cargo-deny`): the same rules ran as tests/architecture.rs",
+        );
     }
     steps.run("lints", CARGO, &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    steps.run("lints of guests", CARGO, &["clippy", "--manifest-path", GUESTS, "--all-targets", "--", "-D", "warnings"])?;
+    steps.run(
+        "lints of guests",
+        CARGO,
+        &["clippy", "--manifest-path", GUESTS, "--all-targets", "--", "-D", "warnings"],
+    )?;
     steps.run("programs", CARGO, &["build", "--locked", "--workspace", "--bins"])?;
     steps.run("tests", CARGO, &["test", "--locked", "--workspace"])?;
     steps.run("tests of guests", CARGO, &["test", "--manifest-path", GUESTS])?;

@@ -81,18 +81,32 @@ pub fn measure(report: &mut Report, rounds: usize) {
     }
     let ns = median(own);
     report.add("mc@1 in the sandbox", ns, "ns/iter", "", format!("{rounds} rounds of {UNITS} units, one core"));
-    let pair = |pairs: &[(f64, f64)]| (median(pairs.iter().map(|p| p.0).collect()), median(pairs.iter().map(|p| p.1).collect()));
+    let pair = |pairs: &[(f64, f64)]| {
+        (median(pairs.iter().map(|p| p.0).collect()), median(pairs.iter().map(|p| p.1).collect()))
+    };
     if to_native.is_empty() {
         println!("native: the program could not be built or run; no ratio");
     } else {
         let (native_ns, ratio) = pair(&to_native);
-        report.add("sandbox speed / native speed", ratio, "x", ">= 0.75", format!("native {native_ns:.1} ns/iter, same source"));
+        report.add(
+            "sandbox speed / native speed",
+            ratio,
+            "x",
+            ">= 0.75",
+            format!("native {native_ns:.1} ns/iter, same source"),
+        );
     }
     if to_numpy.is_empty() {
         println!("numpy: python3 with numpy is not there (pip install numpy); no ratio");
     } else {
         let (numpy_ns, ratio) = pair(&to_numpy);
-        report.add("sandbox speed / numpy speed", ratio, "x", ">= 1.3", format!("numpy {numpy_ns:.1} ns/iter, per core"));
+        report.add(
+            "sandbox speed / numpy speed",
+            ratio,
+            "x",
+            ">= 1.3",
+            format!("numpy {numpy_ns:.1} ns/iter, per core"),
+        );
     }
 }
 

@@ -1,7 +1,14 @@
 //! Every speed the project claims, each as a ratio measured in one run. Start it with `cargo xtask bench`.
 //!
 //! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--only kernel|platform`, `--json FILE`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs
+)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod figures;

@@ -69,7 +69,13 @@ async fn throughput(report: &mut Report, pool: &Pool, rounds: usize) {
         rates.push(units as f64 / start.elapsed().as_secs_f64());
     }
     let rate = median(rates);
-    report.add("no-op units through everything", rate, "units/s", ">= 9500", format!("{units} units, each in a fresh instance"));
+    report.add(
+        "no-op units through everything",
+        rate,
+        "units/s",
+        ">= 9500",
+        format!("{units} units, each in a fresh instance"),
+    );
 
     // One unit per shard: every unit is a lease, a stream, a worker call and a signed report of its own.
     let shards = 20_000u64;

@@ -10,7 +10,7 @@ use super::{Effects, Job};
 use crate::Millis;
 use crate::action::Accepted;
 use crate::plan::Plan;
-use crate::pool::Settings;
+use crate::settings::Settings;
 
 impl Job {
     /// A job of an earlier process. What was accepted stays accepted and is not recorded again; the rest runs anew.

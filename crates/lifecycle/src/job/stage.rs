@@ -13,7 +13,7 @@ use forge_contract::{AgentId, Digest, FailureCode, LeaseId};
 use crate::Millis;
 use crate::action::{Placement, Reason};
 use crate::dispatch::{Agents, Need};
-use crate::event::SessionId;
+use crate::member::SessionId;
 use crate::plan::StagePlan;
 
 /// Entries of a queue looked at for one agent: those skipped wait for another agent, or for this one's next turn.

@@ -1,0 +1,32 @@
+//! Members of the pool: agents by the session they are connected by.
+
+use forge_contract::{AgentId, Capability};
+use serde::{Deserialize, Serialize};
+
+/// One connection of one agent; numbers are unique while the hub runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+/// An agent as the pool sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentView {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its session.
+    pub session: SessionId,
+    /// What it offers.
+    pub capability: Capability,
+    /// Leases it holds.
+    pub leases: u64,
+    /// Whether it takes no more work of its own will.
+    pub draining: bool,
+    /// Whether it was refuted and gets no more work.
+    pub quarantined: bool,
+    /// Answers of it in this process.
+    pub reported: u64,
+    /// Failed attempts of it in this process.
+    pub failed: u64,
+    /// Measured fuel per millisecond of one shard; 0 before the first.
+    pub fuel_per_ms: u64,
+}
