@@ -126,7 +126,7 @@ fn reading_gives_the_input_and_costs_fuel_by_the_byte() {
 
     let honest = local::run_unit(&self::kernel("honest", Backend::CraneliftSpeed), &task, 0, &inputs(&task)).unwrap();
     let read = DATA.len() as u64 - 1;
-    assert!(run.fuel > honest.fuel + forge_sandbox::kernel::FUEL_PER_OPEN + read);
+    assert!(run.fuel > honest.fuel + forge_sandbox::bounds::FUEL_PER_OPEN + read);
     assert!(local::run_unit(&kernel, &task, 0, &Inputs::none()).is_err());
 }
 
