@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::steps::Steps;
+use crate::steps::{Steps, root};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -24,9 +24,14 @@ pub struct Args {
 /// Builds everything in release, then measures.
 pub fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::new(false);
-    steps.run("programs", "cargo", &["build", "--release", "--locked", "--package", "forgepool"])?;
+    // One selection of packages for both, so that the engine is built once.
+    let packages = ["--locked", "--package", "forgepool", "--package", "forge-tests"];
+    let build: Vec<&str> = ["build", "--release"].into_iter().chain(packages).collect();
+    steps.run("programs", "cargo", &build)?;
     let (rounds, iterations) = (args.rounds.to_string(), args.iterations.to_string());
-    let mut words = vec!["bench", "--locked", "--package", "forge-tests", "--bench", "ratios", "--"];
+    let mut words = vec!["bench"];
+    words.extend(packages);
+    words.extend(["--bench", "ratios", "--"]);
     words.extend(["--rounds", &rounds, "--iterations", &iterations]);
     if let Some(only) = &args.only {
         words.extend(["--only", only]);
@@ -34,5 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(json) = &args.json {
         words.extend(["--json", json]);
     }
-    steps.run("figures", "cargo", &words)
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root()?.join("target"), Into::into);
+    let program = target.join("release/forgepool").to_string_lossy().into_owned();
+    steps.run_with("figures", "cargo", &words, &[("FORGEPOOL_BIN", &program)])
 }

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 
-use crate::steps::{Steps, has, say};
+use crate::steps::{Steps, has, root, say};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also rebuild the kernels and compare their digests, and run the long forms (needs the Wasm toolchain).
+    /// Also rebuild the kernels and compare their digests (needs the Wasm toolchain).
     #[arg(long)]
     long: bool,
     /// Go on after a failed step.
@@ -45,13 +45,20 @@ pub fn run(args: &Args) -> Result<()> {
         &["clippy", "--manifest-path", GUESTS, "--all-targets", "--", "-D", "warnings"],
     )?;
     steps.run("programs", CARGO, &["build", "--locked", "--workspace", "--bins"])?;
-    steps.run("tests", CARGO, &["test", "--locked", "--workspace"])?;
+    let program = program()?;
+    let program = [("FORGEPOOL_BIN", program.as_str())];
+    steps.run_with("tests", CARGO, &["test", "--locked", "--workspace"], &program)?;
     steps.run("tests of guests", CARGO, &["test", "--manifest-path", GUESTS])?;
     if args.long {
         steps.run("kernels rebuild alike", CARGO, &["xtask", "kernels", "--check"])?;
-        steps.run_with("tests, long forms", CARGO, &["test", "--locked", "--workspace"], &[("FORGEPOOL_LONG", "1")])?;
     }
     steps.finish()
+}
+
+/// The program that system tests start, as the workspace build made it.
+fn program() -> Result<String> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root()?.join("target"), Into::into);
+    Ok(target.join("debug/forgepool").to_string_lossy().into_owned())
 }
 
 /// Says exactly what is missing before an hour of building finds out.
