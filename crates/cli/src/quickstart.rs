@@ -142,8 +142,16 @@ fn goodbye() -> String {
         "
 To repeat it yourself, start a pool that stays (it prints a key) and submit the contract:
 
-forgepool up
+{} up
 {}",
+        program(),
         contract::curl(&target, contract::QUICKSTART)
     )
+}
+
+/// This program as one would type it here: from `cargo run` it is not on the search path.
+fn program() -> String {
+    let Ok(path) = std::env::current_exe() else { return "forgepool".to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(&path).display().to_string()
 }
