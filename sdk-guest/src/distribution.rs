@@ -1,21 +1,25 @@
 //! Building a `distribution` part: moments by blocks, a log-linear histogram, extrema.
 
 use crate::lanes::F64x2;
-use crate::zeroed::Zeroed;
 use crate::{Bucket, Distribution, Extrema, Histogram, Moments};
 
 /// Mantissa bits of a bucket's key: a relative width of 2^-10, about 0.1%.
 pub const MANTISSA_BITS: u8 = 10;
 const KEY_SHIFT: u32 = 52 - MANTISSA_BITS as u32;
-/// Keys of all doubles without a sign: a power of two, so that an index needs no check.
-const KEYS: usize = 1 << (11 + MANTISSA_BITS);
+/// Keys of one exponent.
+const EXPONENT_KEYS: usize = 1 << MANTISSA_BITS;
+/// Exponents that the window of counts has to spare on either side of the first block's values.
+const EXPONENTS_SPARE: usize = 4;
+
 /// Collects positive finite values and zeros, a block at a time.
 ///
 /// **Determinism**: the order of operations is fixed by the sequence of blocks and their lengths.
 pub struct Collector {
     moments: Moments,
     extrema: Extrema,
-    counts: Zeroed<KEYS>,
+    /// Counts of the keys from `first` on: a window over all exponents seen so far.
+    counts: Vec<u32>,
+    first: usize,
     zeros: u64,
 }
 
@@ -31,7 +35,7 @@ impl Collector {
     pub fn new() -> Self {
         let moments = Moments { n: 0, mean: 0.0, m2: 0.0, m3: 0.0, m4: 0.0 };
         let extrema = Extrema { min: f64::INFINITY, max: 0.0 };
-        Self { moments, extrema, counts: Zeroed::new(), zeros: 0 }
+        Self { moments, extrema, counts: Vec::new(), first: 0, zeros: 0 }
     }
 
     /// Adds one block: these values, which must be positive and finite, and so many zeros.
@@ -39,8 +43,11 @@ impl Collector {
         if block.is_empty() && zeros == 0 {
             return;
         }
-        self.count(block);
         let (moments, extrema) = summary(block, zeros);
+        if !block.is_empty() {
+            self.widen(key(extrema.min), key(extrema.max));
+            self.count(block);
+        }
         self.moments = merged(&self.moments, &moments);
         self.extrema.min = extrema.min.min(self.extrema.min);
         self.extrema.max = extrema.max.max(self.extrema.max);
@@ -65,38 +72,66 @@ impl Collector {
 
     #[inline(always)]
     fn count_one(&mut self, value: f64) {
-        self.counts[key(value)] += 1;
+        if let Some(count) = self.counts.get_mut(key(value).wrapping_sub(self.first)) {
+            *count += 1;
+        }
+    }
+
+    /// Makes the window hold these keys and all between them.
+    fn widen(&mut self, least: usize, greatest: usize) {
+        if least >= self.first && greatest < self.first + self.counts.len() {
+            return;
+        }
+        let spare = EXPONENTS_SPARE * EXPONENT_KEYS;
+        let first = (least / EXPONENT_KEYS * EXPONENT_KEYS).saturating_sub(spare);
+        let end = (greatest / EXPONENT_KEYS + 1) * EXPONENT_KEYS + spare;
+        let (first, end) = if self.counts.is_empty() {
+            (first, end)
+        } else {
+            (first.min(self.first), end.max(self.first + self.counts.len()))
+        };
+        let mut wider = vec![0; end - first];
+        let place = self.first.saturating_sub(first);
+        if let Some(old) = wider.get_mut(place..place + self.counts.len()) {
+            old.copy_from_slice(&self.counts);
+        }
+        (self.counts, self.first) = (wider, first);
     }
 
     /// The distribution of all values added; at least one.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a key has 21 bits")]
-    pub fn finish(mut self) -> Distribution {
+    pub fn finish(self) -> Distribution {
         let Extrema { min, max } = self.extrema;
-        let keys = if self.zeros == self.moments.n { 0..0 } else { key(min)..key(max) + 1 };
-        let counts = self.counts.get_mut(keys.clone()).unwrap_or_default();
-        let used: usize = counts.iter().map(|count| usize::from(*count != 0)).sum();
+        let keys = if self.counts.is_empty() { 0..0 } else { key(min)..key(max) + 1 };
+        let counts = self.counts.iter().skip(keys.start.saturating_sub(self.first)).take(keys.len());
+        let used: usize = counts.clone().map(|count| usize::from(*count != 0)).sum();
 
         // One more than there is, for the write ahead of the last.
         let mut buckets = vec![Bucket { key: 0, count: self.zeros }; used + 2];
         let mut next = usize::from(self.zeros != 0);
         // Every second count or so is zero: writing always and advancing by one bit costs no mispredicted branch.
         for (key, count) in keys.zip(counts) {
-            let count = core::mem::take(count);
             if let Some(bucket) = buckets.get_mut(next) {
-                *bucket = Bucket { key: key as u32, count: u64::from(count) };
+                *bucket = Bucket { key: key as u32, count: u64::from(*count) };
             }
-            next += usize::from(count != 0);
+            next += usize::from(*count != 0);
         }
         buckets.truncate(next);
-        self.counts.give_back();
+        // A value too small to be normal has the key of zero.
+        if let [zero, lowest, ..] = buckets.as_mut_slice()
+            && zero.key == lowest.key
+        {
+            lowest.count += zero.count;
+            buckets.remove(0);
+        }
         let extrema = if self.zeros == 0 { Extrema { min, max } } else { Extrema { min: 0.0, max } };
         Distribution { moments: self.moments, extrema, histogram: Histogram { mantissa_bits: MANTISSA_BITS, buckets } }
     }
 }
 
 fn key(value: f64) -> usize {
-    (value.to_bits() >> KEY_SHIFT) as usize & (KEYS - 1)
+    (value.to_bits() >> KEY_SHIFT) as usize
 }
 
 /// Moments of one block and its zeros about their mean, in two passes over four interleaved sums; extrema without the zeros.
@@ -255,6 +290,21 @@ mod tests {
         assert_eq!((apart.extrema.min, apart.extrema.max), (together.extrema.min, together.extrema.max));
         let counts = |d: &Distribution| d.histogram.buckets.iter().map(|b| (b.key, b.count)).collect::<Vec<_>>();
         assert_eq!(counts(&apart), counts(&together));
+    }
+
+    #[test]
+    fn the_window_follows_values_to_either_side() {
+        let mut collector = Collector::new();
+        let all = [1.0, 1e9, 1e-9, 2.0, 1e300, 1e-300, 5e-324, f64::MAX];
+        for value in all {
+            collector.add(&[value], 1);
+        }
+        let found = collector.finish().histogram.buckets;
+        let mut keys: Vec<u64> = all.iter().map(|v| v.to_bits() >> 42).collect();
+        keys.sort_unstable();
+        // The least of all shares the key of zero.
+        assert_eq!(found.iter().map(|b| u64::from(b.key)).collect::<Vec<_>>(), keys);
+        assert_eq!(found.iter().map(|b| b.count).sum::<u64>(), 16);
     }
 
     #[test]

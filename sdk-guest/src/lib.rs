@@ -9,7 +9,6 @@
 pub mod distribution;
 pub mod lanes;
 pub mod rng;
-mod zeroed;
 
 /// The bindings of `wit/kernel.wit`.
 #[allow(missing_docs, unsafe_code)]

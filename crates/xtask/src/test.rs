@@ -26,11 +26,8 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run("format", CARGO, &["fmt", "--all", "--check"])?;
     steps.run("format of guests", CARGO, &["fmt", "--manifest-path", GUESTS, "--all", "--check"])?;
     // The walls first: quick, and a wrong import explains many later failures.
-    steps.run(
-        "architecture and policy",
-        CARGO,
-        &["test", "--locked", "--package", "forge-tests", "--test", "architecture"],
-    )?;
+    // Always the whole workspace: another selection unifies features otherwise and builds the engine once more.
+    steps.run("architecture and policy", CARGO, &["test", "--locked", "--workspace", "--test", "architecture"])?;
     if has(CARGO, &["deny", "--version"]) {
         steps.run("cargo deny", CARGO, &["deny", "--offline", "check", "bans", "licenses", "sources"])?;
     } else {
@@ -42,13 +39,13 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run(
         "lints of guests",
         CARGO,
-        &["clippy", "--manifest-path", GUESTS, "--all-targets", "--", "-D", "warnings"],
+        &["clippy", "--locked", "--manifest-path", GUESTS, "--all-targets", "--", "-D", "warnings"],
     )?;
     steps.run("programs", CARGO, &["build", "--locked", "--workspace", "--bins"])?;
     let program = program()?;
     let program = [("FORGEPOOL_BIN", program.as_str())];
     steps.run_with("tests", CARGO, &["test", "--locked", "--workspace"], &program)?;
-    steps.run("tests of guests", CARGO, &["test", "--manifest-path", GUESTS])?;
+    steps.run("tests of guests", CARGO, &["test", "--locked", "--manifest-path", GUESTS])?;
     if args.long {
         steps.run("kernels rebuild alike", CARGO, &["xtask", "kernels", "--check"])?;
     }
