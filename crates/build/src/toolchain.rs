@@ -132,7 +132,10 @@ impl Toolchain {
         let pages = memory_bytes_max.div_ceil(PAGE_BYTES).max(1);
         let mut flags =
             vec!["-Ctarget-feature=+simd128".to_owned(), format!("-Clink-arg=--max-memory={}", pages * PAGE_BYTES)];
-        let sources = folder.ancestors().nth(2).unwrap_or(folder);
+        // The checkout: a kernel's dependencies by path may lie anywhere in it.
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+        let checkout = folder.ancestors().find(|f| f.join(".git").exists()).or_else(|| folder.ancestors().nth(2));
+        let sources = checkout.unwrap_or(&folder);
         let packages = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
