@@ -88,7 +88,7 @@ impl Ordered {
         sum / (tail - left).max(1) as f64
     }
 
-    /// Points (value, share of values above it), exact at bucket edges.
+    /// Points (value, share of values at or above it, or above it where it is 0), exact at bucket edges.
     fn exceedance(&self) -> Vec<Value> {
         let mut points: Vec<Value> = Vec::new();
         let (mut above, mut levels) = (self.total, EXCEEDED.iter().peekable());
@@ -103,7 +103,9 @@ impl Ordered {
                 passed = true;
             }
             if passed && above >= TAIL_MIN.min(self.total / 100) && above > 0 {
-                points.push(json!({ "loss": bucket.upper, "probability": above as f64 / self.total as f64 }));
+                // Only exact zeros lie below the smallest normal number: the point says how many are above zero.
+                let edge = if bucket.upper.is_normal() { bucket.upper } else { 0.0 };
+                points.push(json!({ "loss": edge, "probability": above as f64 / self.total as f64 }));
             }
         }
         points
