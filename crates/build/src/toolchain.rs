@@ -139,13 +139,16 @@ impl Toolchain {
         let packages = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-        let places =
-            [(Some(sources.to_path_buf()), "/kernel"), (packages, "/packages"), (Some(self.sysroot.clone()), "/rust")];
-        for (place, name) in places {
-            if let Some(place) = place {
-                flags.push(format!("--remap-path-prefix={}={name}", place.display()));
-            }
-        }
+        let mut places = vec![(sources.to_path_buf(), "/kernel"), (self.sysroot.clone(), "/rust")];
+        // Below it lies a folder named after the registry: which one served a package is nobody's business. The
+        // compiler takes the last prefix that fits, so the longer ones follow.
+        let registries =
+            packages.iter().flat_map(|home| std::fs::read_dir(home.join("registry/src"))).flatten().flatten();
+        let registries: Vec<PathBuf> = registries.map(|entry| entry.path()).collect();
+        places.extend(packages.into_iter().map(|home| (home, "/packages")));
+        places.extend(registries.into_iter().map(|registry| (registry, "/packages")));
+        let remap = |(place, name): (PathBuf, &str)| format!("--remap-path-prefix={}={name}", place.display());
+        flags.extend(places.into_iter().map(remap));
         flags
     }
 }
