@@ -60,8 +60,9 @@ fn program() -> Result<String> {
 
 /// Says exactly what is missing before an hour of building finds out.
 fn require() -> Result<()> {
-    let needs: [(&str, &[&str], &str); 4] = [
+    let needs: [(&str, &[&str], &str); 5] = [
         ("cc", &["--version"], "a C compiler (Debian: apt-get install gcc libc6-dev)"),
+        ("curl", &["--version"], "curl, which runs the printed command (Debian: apt-get install curl)"),
         ("git", &["--version"], "git (Debian: apt-get install git)"),
         (CARGO, &["fmt", "--version"], "rustfmt (rustup component add rustfmt)"),
         (CARGO, &["clippy", "--version"], "clippy (rustup component add clippy)"),
