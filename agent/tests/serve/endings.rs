@@ -9,7 +9,7 @@ use crate::hub::{Hub, noop, soon, spin};
 use crate::process::Agent;
 
 /// Fuel for some seconds of spinning.
-const SOME: u64 = 4_000_000_000;
+const SOME: u64 = 20_000_000_000;
 /// Fuel for hours.
 const ENDLESS: u64 = 1 << 50;
 
