@@ -51,12 +51,27 @@ pub async fn stop(parent_pipe: bool) -> Stop {
     }
 }
 
-/// Returns at SIGINT or SIGTERM.
-pub async fn interrupted() {
+/// Both signals, listened to once for the whole process: a second one right after the first must not fall between two
+/// listeners.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+fn listen() -> Option<tokio::sync::Mutex<Signals>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()).ok()?, signal(SignalKind::terminate()).ok()?);
+    Some(tokio::sync::Mutex::new(Signals { interrupt, terminate }))
+}
+
+/// Returns at SIGINT or SIGTERM; called again, at the next one.
+pub async fn interrupted() {
+    static SIGNALS: std::sync::OnceLock<Option<tokio::sync::Mutex<Signals>>> = std::sync::OnceLock::new();
+    let Some(signals) = SIGNALS.get_or_init(listen) else { return std::future::pending().await };
+    let mut signals = signals.lock().await;
+    let Signals { interrupt, terminate } = &mut *signals;
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { std::future::pending().await },
+        _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
 }
