@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use forge_contract::manifest::Golden;
+use forge_contract::manifest::{Golden, GoldenInput};
 use forge_contract::{Digest, FailureCode};
 use forge_sandbox::engine::Backend;
 use forge_sandbox::{Inputs, local};
@@ -29,6 +29,9 @@ struct Entry {
     args: Value,
     seed: String,
     unit: u64,
+    /// What the unit reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<GoldenInput>,
     /// Digest of the unit's fragment, and the fuel burned.
     digest: Digest,
     fuel: u64,
@@ -72,8 +75,8 @@ fn answer(label: &str, entry: &Entry, backend: Backend) -> (Digest, u64) {
 fn write_manifest_goldens(label: &str, entries: &[Entry]) {
     let mut goldens: BTreeMap<String, Vec<Golden>> = BTreeMap::new();
     for entry in entries.iter().take(MANIFEST_GOLDENS).cloned() {
-        let Entry { stage, args, seed, unit, digest, fuel, .. } = entry;
-        goldens.entry(entry.profile).or_default().push(Golden { stage, args, seed, unit, digest, fuel });
+        let Entry { profile, stage, args, seed, unit, inputs, digest, fuel, .. } = entry;
+        goldens.entry(profile).or_default().push(Golden { stage, args, seed, unit, inputs, digest, fuel });
     }
     let name = label.split('@').next().unwrap();
     write(&format!("../../workloads/{name}/goldens.json"), &goldens);

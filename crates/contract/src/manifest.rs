@@ -2,12 +2,15 @@
 //!
 //! It is canonical JSON in the component's custom section [`SECTION`], written by the author as `kernel.toml`.
 
+mod golden;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::limits::UnitLimits;
+
+pub use golden::{GOLDEN_INPUT_BYTES_MAX, Golden, GoldenInput};
 
 /// Name of the custom section that holds the manifest.
 pub const SECTION: &str = "forgepool:manifest";
@@ -189,24 +192,6 @@ pub enum PartKind {
     Bytes,
 }
 
-/// A known answer: run unit `unit` with these, find this.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Golden {
-    /// Stage name.
-    pub stage: String,
-    /// Arguments, defaults may be left out.
-    pub args: serde_json::Value,
-    /// Root seed.
-    pub seed: String,
-    /// Unit index.
-    pub unit: u64,
-    /// Digest of the unit's fragment.
-    pub digest: Digest,
-    /// Fuel burned.
-    pub fuel: u64,
-}
-
 /// Why a manifest is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
@@ -257,6 +242,10 @@ impl Manifest {
             rule(format!("{at}/stages"), (1..=16).contains(&profile.stages.len()), "a profile has 1 to 16 stages")?;
             for (index, stage) in profile.stages.iter().enumerate() {
                 check_stage(&format!("{at}/stages/{index}"), stage, profile.stages.get(..index).unwrap_or_default())?;
+            }
+            for (index, golden) in profile.goldens.iter().enumerate() {
+                let fault = golden.fault();
+                rule(format!("{at}/goldens/{index}/inputs"), fault.is_none(), fault.unwrap_or_default())?;
             }
         }
         Ok(())
