@@ -10,6 +10,9 @@ use forge_protocol::LinkSettings;
 
 use crate::registry::KernelSource;
 
+/// Largest blob that can be uploaded where nothing else is configured.
+const BLOB_BYTES_MAX: u64 = 8 << 30;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -50,6 +53,9 @@ pub struct HubArgs {
     /// How long a request body may take, milliseconds
     #[arg(long, default_value_t = 10_000, value_name = "MS")]
     pub body_ms: u64,
+    /// Largest blob that can be uploaded, bytes
+    #[arg(long, default_value_t = BLOB_BYTES_MAX, value_name = "BYTES")]
+    pub blob_bytes: u64,
     /// How long a job waits while no agent could run it, milliseconds
     #[arg(long, default_value_t = 30_000, value_name = "MS")]
     pub no_agents_ms: u64,
@@ -93,8 +99,10 @@ pub struct Config {
     pub kernels: Vec<KernelSource>,
     /// An API key of the default project.
     pub api_key: Option<String>,
-    /// How long a request body may take.
+    /// How long a request body may take; of an upload, each stretch of it.
     pub body_time: Duration,
+    /// Largest blob that can be uploaded, bytes.
+    pub blob_bytes: u64,
     /// The pool's settings; lease numbers, secret and quarantine are filled in from the store.
     pub pool: Settings,
     /// The links' settings.
@@ -113,6 +121,7 @@ impl Config {
             kernels: Vec::new(),
             api_key: None,
             body_time: Duration::from_secs(10),
+            blob_bytes: BLOB_BYTES_MAX,
             pool: Settings::default(),
             link: LinkSettings::default(),
         }
@@ -134,6 +143,7 @@ impl HubArgs {
             kernels,
             api_key: self.key()?,
             body_time: Duration::from_millis(self.body_ms),
+            blob_bytes: self.blob_bytes,
             pool: Settings { no_agents_ms: self.no_agents_ms, lease_ms_min: self.lease_ms, ..Settings::default() },
             ..Config::local(data)
         })

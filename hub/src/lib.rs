@@ -15,6 +15,7 @@ pub mod registry;
 mod server;
 mod start;
 pub mod store;
+pub mod upload;
 
 pub use config::{Config, ConfigError, HubArgs};
 pub use registry::KernelSource;

@@ -24,6 +24,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
 use crate::store::{NewKey, Store, StoreError, Write, Written};
+use crate::upload::{UploadError, Uploads};
 
 const PROJECT: &str = "default";
 /// Characters of a key that are kept to recognise it by.
@@ -66,6 +67,9 @@ pub enum StartError {
     /// The blobs.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// The uploads.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// The kernels.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -175,6 +179,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let lock = claim(&config.data)?;
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
+    let uploads = Uploads::open(&config.data.join("uploads"))?.patient(config.body_time);
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("hub.db"), Arc::clone(&blobs)).await?);
     let api_key = first_key(&*store, config.api_key.clone()).await?;
     let registry = Arc::new(Registry::load(&config.kernels, &*store, &blobs).await?);
@@ -213,7 +218,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         coordinator,
         metrics,
         tokens: keys,
+        uploads,
         body_time: config.body_time,
+        blob_bytes: config.blob_bytes,
         quic_address: quic_addr.to_string(),
         stopping: stopping.clone(),
     });

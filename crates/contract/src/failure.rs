@@ -96,6 +96,20 @@ codes! {
     RequestMethod = "request.method", Request, Client;
     /// The same idempotency key with another body.
     RequestIdempotency = "request.idempotency_mismatch", Request, Client;
+    /// The content's digest is not the one declared.
+    RequestDigest = "request.digest_mismatch", Request, Client;
+    /// The body is longer than the size declared.
+    RequestLength = "request.length_mismatch", Request, Client;
+    /// The body does not go on where the upload stands.
+    RequestOffset = "request.offset", Request, Client;
+    /// Another request is at the same upload.
+    RequestInProgress = "request.in_progress", Request, Client;
+    /// The range asked for is not within the content.
+    RequestRange = "request.range", Request, Client;
+    /// A signed URL was altered, or is not of this hub.
+    RequestSignature = "request.signature", Request, Client;
+    /// A signed URL is out of its time.
+    RequestUrlExpired = "request.url_expired", Request, Client;
     /// The client cancelled the job.
     RequestCancelled = "request.cancelled", Request, Client;
 
@@ -162,6 +176,8 @@ codes! {
     AggregationIncomplete = "aggregation.incomplete", Aggregation, Kernel;
     /// The hub could not record the job.
     AggregationStorage = "aggregation.storage", Aggregation, Platform;
+    /// The hub's disk has no room.
+    AggregationDiskFull = "aggregation.disk_full", Aggregation, Platform;
 }
 
 impl fmt::Display for FailureCode {

@@ -10,6 +10,7 @@ mod kernels;
 mod operations;
 pub mod problem;
 mod trace;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
+use crate::upload::Uploads;
 use problem::Problem;
 
 /// What handlers share.
@@ -43,8 +45,12 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Makes enrolment tokens.
     pub tokens: Arc<dyn Tokens>,
+    /// Uploads on their way.
+    pub uploads: Uploads,
     /// How long a body may take.
     pub body_time: Duration,
+    /// Largest blob, bytes.
+    pub blob_bytes: u64,
     /// Where agents dial, as text; what a token's answer says.
     pub quic_address: String,
     /// Cancelled once the hub stops: waiting requests end, new work is refused.
@@ -73,6 +79,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
+        (name = "data", description = "Blobs and uploads"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -111,6 +118,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(kernels::list))
         .routes(routes!(agents::list))
         .routes(routes!(agents::token))
+        .routes(routes!(uploads::show))
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))

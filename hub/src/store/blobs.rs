@@ -76,14 +76,33 @@ impl Blobs {
         let mut file = std::fs::File::create_new(&temporary).map_err(at(&temporary))?;
         file.write_all(bytes).map_err(at(&temporary))?;
         file.sync_all().map_err(at(&temporary))?;
+        self.settle(&temporary, &path)?;
+        Ok(digest)
+    }
+
+    /// Takes over a file whose digest was checked and whose bytes are durable; it must lie on the same file system.
+    /// When this returns the object survives a power cut. Where the object is there already, the file is removed.
+    ///
+    /// Blocks on the disk: call it from a blocking thread.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<(), BlobError> {
+        let path = self.path(digest);
+        if path.exists() {
+            return std::fs::remove_file(file).map_err(at(file));
+        }
+        self.settle(file, &path)
+    }
+
+    fn settle(&self, file: &Path, path: &Path) -> Result<(), BlobError> {
         let parent = path.parent().unwrap_or(&self.root);
         if !parent.exists() {
             std::fs::create_dir_all(parent).map_err(at(parent))?;
             sync_directory(&self.root)?;
         }
-        std::fs::rename(&temporary, &path).map_err(at(&path))?;
-        sync_directory(parent)?;
-        Ok(digest)
+        std::fs::rename(file, path).map_err(at(path))?;
+        sync_directory(parent)
     }
 
     /// Whether the object is there.
@@ -132,6 +151,19 @@ mod tests {
         assert_eq!(blobs.get(&Digest::of(b"other")).unwrap(), None);
         std::fs::write(blobs.path(&digest), b"hellO").unwrap();
         assert!(matches!(blobs.get(&digest), Err(BlobError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_file_is_taken_over_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
+        let file = folder.path().join("arrived");
+        for _ in 0..2 {
+            std::fs::write(&file, b"hello").unwrap();
+            blobs.adopt(&file, &Digest::of(b"hello")).unwrap();
+            assert!(!file.exists());
+            assert_eq!(blobs.get(&Digest::of(b"hello")).unwrap().unwrap(), b"hello");
+        }
     }
 
     #[test]
