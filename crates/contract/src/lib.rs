@@ -14,6 +14,7 @@ pub mod limits;
 pub mod manifest;
 pub mod report;
 pub mod seed;
+pub mod stop;
 pub mod task;
 
 pub use capability::Capability;

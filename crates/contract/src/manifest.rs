@@ -65,6 +65,19 @@ pub struct Stage {
     pub limits: UnitLimits,
     /// What a full unit usually burns; planning and quotes use it, verdicts never.
     pub fuel_expected: u64,
+    /// Where a rule stands that may end the stage early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopSpec>,
+}
+
+/// A stage that may end early: where its rule stands and what the rule looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopSpec {
+    /// The argument that may hold a [`crate::stop::StopRule`].
+    pub argument: String,
+    /// The part, of kind `moments` or `distribution`.
+    pub part: String,
 }
 
 /// How a stage is cut into units. Numbers come from arguments by name.
@@ -242,6 +255,7 @@ impl Manifest {
             rule(format!("{at}/stages"), (1..=16).contains(&profile.stages.len()), "a profile has 1 to 16 stages")?;
             for (index, stage) in profile.stages.iter().enumerate() {
                 check_stage(&format!("{at}/stages/{index}"), stage, profile.stages.get(..index).unwrap_or_default())?;
+                check_stop(&format!("{at}/stages/{index}/stop"), index, &profile.stages)?;
             }
             for (index, golden) in profile.goldens.iter().enumerate() {
                 let fault = golden.fault();
@@ -294,6 +308,31 @@ fn check_stage(at: &str, stage: &Stage, earlier: &[Stage]) -> Result<(), Manifes
     rule("fuel_expected", (1..=stage.limits.fuel).contains(&stage.fuel_expected), "expected fuel is 1 to the limit")
 }
 
+/// A stage that may end early is a range whose later stages do not count on all of it.
+fn check_stop(pointer: &str, index: usize, stages: &[Stage]) -> Result<(), ManifestError> {
+    let Some((stage, stop)) = stages.get(index).and_then(|stage| Some((stage, stage.stop.as_ref()?))) else {
+        return Ok(());
+    };
+    let rule = |field: &str, holds: bool, rule: &'static str| {
+        let pointer = format!("{pointer}{field}");
+        if holds { Ok(()) } else { Err(ManifestError::Rule { pointer, rule }) }
+    };
+    let Split::Range { total, .. } = &stage.split else {
+        return rule("", false, "only a stage with the split 'range' can end early");
+    };
+    rule("/argument", stop.argument != *total, "the rule stands in an argument of its own, not in the split's")?;
+    let looked_at = stage.parts.iter().find(|part| part.name == stop.part).map(|part| part.kind);
+    rule(
+        "/part",
+        matches!(looked_at, Some(PartKind::Moments | PartKind::Distribution)),
+        "the part is one of the stage's, of kind 'moments' or 'distribution'",
+    )?;
+    rule("", stages.iter().take(index).all(|s| s.stop.is_none()), "one stage of a profile can end early")?;
+    let same = |later: &Stage| matches!(&later.split, Split::Range { total: t, .. } if t == total);
+    let free = !stages.iter().skip(index + 1).any(same);
+    rule("", free, "no later stage is cut by the same argument: its units would have no counterpart")
+}
+
 fn is_word(text: &str, also: &[char]) -> bool {
     let mut chars = text.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_lowercase());
@@ -313,7 +352,7 @@ fn profile_name_is_valid(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn sample() -> serde_json::Value {
@@ -353,6 +392,48 @@ mod tests {
             match Manifest::parse(json.to_string().as_bytes()) {
                 Err(ManifestError::Rule { pointer, .. }) => assert_eq!(pointer, expected),
                 other => panic!("{place}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stage_that_may_end_early_is_checked() {
+        use serde_json::json;
+        let stage = |stop: serde_json::Value| {
+            let mut json = sample();
+            let stages = json["profiles"]["insurance.v1"]["stages"].as_array_mut().unwrap();
+            stages[0]["stop"] = stop;
+            let mut last = stages[0].clone();
+            last.as_object_mut().unwrap().remove("stop");
+            last["name"] = "last".into();
+            last["split"] = "once".into();
+            stages.push(last);
+            json
+        };
+        let good = stage(json!({"argument": "stop", "part": "loss"}));
+        let manifest = Manifest::parse(good.to_string().as_bytes()).unwrap();
+        assert!(crate::canon::json(&manifest).unwrap().contains(r#""stop":{"argument":"stop","part":"loss"}"#));
+        let at = |field: &str| format!("/profiles/insurance.v1/stages/0/stop{field}");
+        let mut count = good.clone();
+        count["profiles"]["insurance.v1"]["stages"][0]["parts"][0]["kind"] = "count".into();
+        let mut twice = good.clone();
+        twice["profiles"]["insurance.v1"]["stages"][1]["split"] = json!({"range": {"total": "n", "unit": 1}});
+        twice["profiles"]["insurance.v1"]["stages"][1]["stop"] = json!({"argument": "stop", "part": "loss"});
+        let mut again = good.clone();
+        again["profiles"]["insurance.v1"]["stages"][1]["split"] = json!({"range": {"total": "iterations", "unit": 9}});
+        let mut list = good;
+        list["profiles"]["insurance.v1"]["stages"][0]["split"] = json!({"list": {"items": "names"}});
+        for (json, expected) in [
+            (stage(json!({"argument": "stop", "part": "lost"})), at("/part")),
+            (stage(json!({"argument": "iterations", "part": "loss"})), at("/argument")),
+            (count, at("/part")),
+            (list, at("")),
+            (again, at("")),
+            (twice, "/profiles/insurance.v1/stages/1/stop".to_owned()),
+        ] {
+            match Manifest::parse(json.to_string().as_bytes()) {
+                Err(ManifestError::Rule { pointer, .. }) => assert_eq!(pointer, expected),
+                other => panic!("{expected}: {other:?}"),
             }
         }
     }

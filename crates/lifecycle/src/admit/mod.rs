@@ -289,6 +289,9 @@ fn check_splits(profile: &Profile) -> Result<(), String> {
         if let Some(argument) = arguments.into_iter().find(|argument| !declared(argument)) {
             return Err(format!("stages/{index}/split: the schema of args declares no '{argument}'"));
         }
+        if let Some(stop) = stage.stop.as_ref().filter(|stop| !declared(&stop.argument)) {
+            return Err(format!("stages/{index}/stop: the schema of args declares no '{}'", stop.argument));
+        }
         let UnitLimits { memory_bytes, .. } = stage.limits;
         if memory_bytes == 0 {
             return Err(format!("stages/{index}/limits/memory_bytes: a unit needs memory"));
