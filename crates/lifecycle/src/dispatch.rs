@@ -9,7 +9,8 @@ use forge_contract::{AgentId, Capability, Digest};
 
 use crate::Millis;
 use crate::action::Placement;
-use crate::member::{AgentView, SessionId};
+use crate::member::{AgentView, Membership, OwnerId, SessionId};
+use crate::verify::From;
 
 /// Structural faults of one agent until it is quarantined.
 const STRIKES_MAX: u32 = 3;
@@ -49,6 +50,26 @@ struct History {
     failures_in_row: u32,
     strikes: u32,
     us_per_megafuel: u64,
+    membership: Membership,
+}
+
+/// What the checks know of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trust {
+    pub owner: OwnerId,
+    pub verifier: bool,
+    pub clean: u64,
+}
+
+impl Trust {
+    /// Whether this agent may give an answer asked for from these.
+    pub fn is_of(&self, from: From, proven: u64) -> bool {
+        match from {
+            From::Anyone => true,
+            From::Proven => self.verifier || self.clean >= proven,
+            From::Verifier => self.verifier,
+        }
+    }
 }
 
 /// What an attempt showed of its agent.
@@ -60,7 +81,9 @@ pub(crate) enum Mark {
     Failed,
     /// Its answer breaks a structural rule or the protocol.
     Strike,
-    /// It was outvoted.
+    /// A shard of it was accepted.
+    Clean,
+    /// Its answer was refuted.
     Refuted,
 }
 
@@ -121,8 +144,10 @@ impl Agents {
         Some((self.sessions.get(&session)?.key?, session))
     }
 
-    pub fn join(&mut self, agent: AgentId, session: SessionId, capability: Capability) {
-        self.history.entry(agent).or_default();
+    /// `membership` counts at an agent's first join; from then on its record is kept here.
+    pub fn join(&mut self, agent: AgentId, session: SessionId, capability: Capability, membership: Membership) {
+        let known = self.history.entry(agent).or_insert_with(|| History { membership, ..History::default() });
+        (known.membership.owner, known.membership.verifier) = (membership.owner, membership.verifier);
         self.by_agent.insert(agent, session);
         let joined = Agent { id: agent, capability, held: 0, draining: false, rest_until: 0, key: None };
         self.sessions.insert(session, joined);
@@ -200,12 +225,22 @@ impl Agents {
                 history.failures_in_row += 1;
                 history.strikes += u32::from(mark == Mark::Strike);
             }
-            Mark::Refuted => history.failed += 1,
+            Mark::Clean => history.membership.clean = history.membership.clean.saturating_add(1),
+            Mark::Refuted => {
+                history.failed += 1;
+                history.membership.clean = 0;
+            }
+        }
+        if mark == Mark::Strike {
+            history.membership.clean = 0;
+        }
+        if mark == Mark::Clean {
+            return false;
         }
         let out = mark == Mark::Refuted || history.strikes >= STRIKES_MAX;
         let rest_ms = match mark {
             Mark::Failed | Mark::Strike => (REST_MS << (history.failures_in_row - 1).min(7)).min(REST_MS_MAX),
-            Mark::Answered { .. } | Mark::Refuted => 0,
+            Mark::Answered { .. } | Mark::Clean | Mark::Refuted => 0,
         };
         if let Some(session) = self.session_of(agent) {
             self.rest(session, now, rest_ms);
@@ -297,6 +332,20 @@ impl Agents {
         self.sessions.values().any(|agent| !except(&agent.id) && self.suits(agent, need))
     }
 
+    /// Whether a connected agent suits that may give such an answer and is none of these.
+    pub fn any_trusted(&self, need: &Need, from: From, proven: u64, except: impl Fn(&AgentId, OwnerId) -> bool) -> bool {
+        self.sessions.values().any(|agent| {
+            let trust = self.trust(agent.id);
+            trust.is_of(from, proven) && !except(&agent.id, trust.owner) && self.suits(agent, need)
+        })
+    }
+
+    /// What the checks know of an agent; nothing good where it never joined.
+    pub fn trust(&self, agent: AgentId) -> Trust {
+        let known = self.history.get(&agent).map_or(Membership::default(), |history| history.membership);
+        Trust { owner: known.owner, verifier: known.verifier, clean: known.clean }
+    }
+
     /// How many connected agents suit.
     pub fn suitable(&self, need: &Need) -> u64 {
         self.sessions.values().filter(|agent| self.suits(agent, need)).count() as u64
@@ -366,7 +415,7 @@ mod tests {
     fn pool(sizes: &[(u32, u64)]) -> Agents {
         let mut agents = Agents::default();
         for (number, (cores, memory)) in (0..).zip(sizes) {
-            agents.join(id(number), SessionId(number), capability(*cores, *memory));
+            agents.join(id(number), SessionId(number), capability(*cores, *memory), Membership::default());
         }
         agents
     }
@@ -419,7 +468,7 @@ mod tests {
         assert_eq!((order(&agents), agents.cores()), (vec![0], 1));
         // Neither a new session nor a clean answer brings it back.
         agents.leave(SessionId(1));
-        agents.join(id(1), SessionId(9), capability(1, 1000));
+        agents.join(id(1), SessionId(9), capability(1, 1000), Membership::default());
         agents.mark(1_000_001, id(1), Mark::Answered { us_per_megafuel: 1 });
         assert_eq!(order(&agents), [0]);
     }
@@ -445,7 +494,7 @@ mod tests {
     fn the_engine_with_the_most_cores_is_chosen() {
         let mut agents = pool(&[(2, 1000), (2, 1000)]);
         let other = Capability { engine: Digest::of(b"other"), ..capability(3, 1000) };
-        agents.join(id(7), SessionId(7), other);
+        agents.join(id(7), SessionId(7), other, Membership::default());
         assert_eq!(agents.engine(&NEED), Some(Digest::of(b"e")));
         agents.drain(SessionId(1));
         assert_eq!(agents.engine(&NEED), Some(Digest::of(b"other")));

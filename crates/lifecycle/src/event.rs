@@ -7,7 +7,7 @@ use forge_contract::{AgentId, Capability, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
 use crate::action::Accepted;
-pub use crate::member::SessionId;
+pub use crate::member::{Membership, OwnerId, SessionId};
 use crate::plan::Plan;
 
 /// Something that happened. Events that name what is not there any more are no error: they change nothing.
@@ -44,6 +44,8 @@ pub enum Event {
         session: SessionId,
         /// What it offers.
         capability: Capability,
+        /// What is known of it.
+        membership: Membership,
     },
     /// A session ended.
     AgentLeft {

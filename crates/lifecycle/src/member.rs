@@ -8,6 +8,22 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct SessionId(pub u64);
 
+/// The account an agent was enrolled by. Agents of one owner never check each other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OwnerId(pub u64);
+
+/// What the hub knows of an agent from before it joined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Membership {
+    /// Its owner.
+    pub owner: OwnerId,
+    /// Whether the operator runs it: its answers settle what others disagree about.
+    pub verifier: bool,
+    /// Shards accepted from it since its enrolment or its last fault.
+    pub clean: u64,
+}
+
 /// An agent as the pool sees it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AgentView {

@@ -10,6 +10,7 @@ use crate::Millis;
 use crate::action::{Accepted, Action, Ending, JobOutcome, Placement, Reason, Record, Snapshot, Summary};
 use crate::dispatch::Agents;
 use crate::event::{Event, SessionId};
+use crate::member::Membership;
 use crate::job::{Effects, Grant, Job, attempt};
 pub use crate::member::AgentView;
 use crate::plan::Plan;
@@ -84,7 +85,9 @@ impl Pool {
                 self.restore(now, (job, plan), (accepted_at, accepted), actions)
             }
             Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
-            Event::AgentJoined { agent, session, capability } => self.join(now, (agent, session), capability, actions),
+            Event::AgentJoined { agent, session, capability, membership } => {
+                self.join(now, (agent, session), (capability, membership), actions)
+            }
             Event::AgentLeft { session } => self.leave(now, session, actions),
             Event::AgentDraining { session } => {
                 self.agents.drain(session);
@@ -195,13 +198,13 @@ impl Pool {
         &mut self,
         now: Millis,
         (agent, session): (AgentId, SessionId),
-        capability: Capability,
+        (capability, membership): (Capability, Membership),
         actions: &mut Vec<Action>,
     ) {
         if let Some(old) = self.agents.session_of(agent) {
             self.leave(now, old, actions);
         }
-        self.agents.join(agent, session, capability);
+        self.agents.join(agent, session, capability, membership);
         self.look_all(now);
     }
 
@@ -318,7 +321,7 @@ impl Pool {
             self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
         }
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.step(now, id, actions, |job, _, fx| job.disown(now, agent, fx));
+            self.step(now, id, actions, |job, agents, fx| job.disown(now, agent, agents, fx));
         }
         self.look_all(now);
     }
@@ -406,7 +409,8 @@ impl Pool {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let lease = LeaseId(self.next_lease);
         self.next_lease += 1;
-        let grant = Grant { shard, agent, session, reason, placement, started_at: now, units_done: 0 };
+        let trust = self.agents.trust(agent);
+        let grant = Grant { shard, agent, session, reason, placement, trust, started_at: now, units_done: 0 };
         let Some((task, deadline_ms)) = job.grant(now, lease, grant, &self.agents) else { return };
         let ends_at = now.saturating_add(deadline_ms);
         self.leases.insert(lease, Held { job: id, session, ends_at });

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use forge_contract::AgentId;
 
+use crate::verify::AuditPolicy;
+
 /// How the pool behaves.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -19,8 +21,8 @@ pub struct Settings {
     pub losses_max: u32,
     /// Copies of a shard until a disagreement counts as unsettled.
     pub copies_max: u32,
-    /// Shards drawn for a second run under `spotcheck`, per million.
-    pub spotcheck_ppm: u32,
+    /// How often answers are audited.
+    pub audits: AuditPolicy,
     /// Shortest lease, milliseconds.
     pub lease_ms_min: u64,
     /// A lease is this many times what the agent's measured rate suggests.
@@ -50,7 +52,7 @@ impl Default for Settings {
             attempts_max: 5,
             losses_max: 50,
             copies_max: 5,
-            spotcheck_ppm: 80_000,
+            audits: AuditPolicy::default(),
             lease_ms_min: 60_000,
             lease_slack: 20,
             fuel_per_ms_assumed: 100_000,

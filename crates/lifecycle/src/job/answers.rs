@@ -1,5 +1,6 @@
 //! Answers and failures of leases.
 
+use forge_contract::envelope::VerifyMode;
 use forge_contract::failure::Blame;
 use forge_contract::report::{Completed, Outcome, Report};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
@@ -9,7 +10,7 @@ use super::{Effects, Job, verdict};
 use crate::Millis;
 use crate::action::{Accepted, Ending, Record};
 use crate::dispatch::{Agents, Mark};
-use crate::verify::{Decision, decide, drawn, structure, wanted};
+use crate::verify::{Askable, Decision, From, coin, decide, structure};
 
 /// Failures of the kernel on one shard until they count, where only one agent can be asked.
 const KERNEL_FAILURES_MAX: usize = 3;
@@ -59,10 +60,12 @@ impl Job {
                 let us_per_megafuel = rate(report.usage.wall_us, completed.fuel());
                 fx.marks.push((grant.agent, Mark::Answered { us_per_megafuel }, FailureCode::AgentDeclined));
                 let (agent, engine, usage) = (grant.agent, report.engine, report.usage);
-                let answer = Answer { agent, lease, engine, usage, result, completed, fragment };
+                // Only now, with the answer committed, is its coin looked at.
+                let coin = coin(&self.settings.hub_secret, self.id, (self.run.index, grant.shard), lease);
+                let trust = agents.trust(agent);
+                let answer = Answer { agent, trust, coin, lease, engine, usage, result, completed, fragment };
                 self.run.answer(grant.shard, answer, now.saturating_sub(grant.started_at));
-                self.draw(grant.shard);
-                self.decide(now, grant.shard, fx);
+                self.decide(now, grant.shard, agents, fx);
             }
             (Err(failure), _) => {
                 attempt.code = Some(failure.code);
@@ -98,34 +101,49 @@ impl Job {
             .map_err(|e| Failure::new(FailureCode::VerificationStructure, e.to_string()))
     }
 
-    /// Looks at the draw of a spot check, now that an answer is in.
-    fn draw(&mut self, shard: u32) {
-        let (settings, stage) = (&self.settings, self.run.index);
-        let hit = drawn(&settings.hub_secret, self.id, stage, shard, settings.spotcheck_ppm);
-        if let Some(open) = self.run.open.get_mut(&shard).filter(|open| !open.unchecked) {
-            open.want = open.want.max(wanted(self.plan.verify, hit));
-        }
-    }
-
     /// Settles a shard, or asks for what is missing.
-    pub(super) fn decide(&mut self, now: Millis, shard: u32, fx: &mut Effects<'_>) {
+    pub(super) fn decide(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
+        let need = self.need();
         let Some(open) = self.run.open.get_mut(&shard) else { return };
-        let results: Vec<Digest> = open.answers.iter().map(|answer| answer.result).collect();
-        match decide(&results, open.want, self.settings.copies_max) {
+        let votes = open.votes();
+        let (policy, mode) = (&self.settings.audits, self.plan.verify);
+        let other = |from| agents.any_trusted(&need, from, policy.proven, |_, owner| open.has_owner(owner));
+        let verifier = other(From::Verifier) || open.trusts().any(|trust| trust.verifier);
+        let askable = Askable { anyone: other(From::Anyone), verifier, proven: other(From::Proven) };
+        let decision = match decide(policy, mode, &votes, askable, self.settings.copies_max) {
+            // What was asked for could not be had: equal answers stand as they are.
+            Decision::More(_) if open.unchecked && !open.disputed() => {
+                votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
+            }
+            // A sample at the platform's cost keeps nobody waiting.
+            Decision::More(_) if mode == VerifyMode::None && !open.disputed() && !askable.anyone => {
+                open.unchecked = true;
+                votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
+            }
+            decision => decision,
+        };
+        match decision {
             Decision::Accept(result) => self.settle(now, shard, result, fx),
-            Decision::More(more) => {
-                let have = u32::try_from(results.len()).unwrap_or(u32::MAX);
-                open.want = open.want.max(have.saturating_add(more));
-                let disputed = open.disputed();
-                let patient = disputed || self.plan.verify != forge_contract::envelope::VerifyMode::Spotcheck;
+            Decision::More(from) => {
+                let owners = u32::try_from(votes.len()).unwrap_or(u32::MAX);
+                (open.want, open.from) = (open.want.max(owners.saturating_add(1)), from);
+                let patient = open.disputed() || !self.is_light();
                 let wait = if patient { self.settings.quorum_wait_ms } else { self.settings.spotcheck_wait_ms };
                 self.run.file(shard, now.saturating_add(wait));
             }
             Decision::Unsettled => {
-                let detail = format!("shard {shard}: {} copies gave no majority", results.len());
+                let detail = match mode {
+                    VerifyMode::Full => format!("shard {shard}: policy.verify \"full\" wants equal answers, they differ"),
+                    _ => format!("shard {shard}: {} answers gave no majority", votes.len()),
+                };
                 self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
             }
         }
+    }
+
+    /// Whether a check that cannot be had is left out rather than waited for.
+    pub(super) fn is_light(&self) -> bool {
+        matches!(self.plan.verify, VerifyMode::None | VerifyMode::Spotcheck)
     }
 
     /// Accepts the answer with this result.
@@ -139,7 +157,10 @@ impl Job {
         let Some(chosen) = chosen else { return };
         let first = open.answers.get(chosen).map(|answer| answer.agent);
         let (agreed, refuted) = (agents(true, first), agents(false, None));
-        let verdict = verdict(open.unchecked, agreed, refuted, open.failed);
+        let unchecked = open.unchecked;
+        let clean = first.into_iter().chain(agreed.iter().copied()).filter(|_| !unchecked);
+        fx.marks.extend(clean.map(|agent| (agent, Mark::Clean, FailureCode::VerificationMismatch)));
+        let verdict = verdict(unchecked, agreed, refuted, open.failed);
         let answer = open.answers.swap_remove(chosen);
         let task = open.key;
         let accepted = Accepted {
@@ -160,7 +181,7 @@ impl Job {
     }
 
     /// Drops the unsettled answers of an agent that was taken out: they prove nothing any more.
-    pub fn disown(&mut self, now: Millis, agent: AgentId, fx: &mut Effects<'_>) {
+    pub fn disown(&mut self, now: Millis, agent: AgentId, agents: &Agents, fx: &mut Effects<'_>) {
         let held: Vec<u32> = self
             .run
             .open
@@ -172,7 +193,7 @@ impl Job {
             self.run.disown(shard, agent);
             self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms));
             if self.run.open.get(&shard).is_some_and(|open| !open.answers.is_empty()) {
-                self.decide(now, shard, fx);
+                self.decide(now, shard, agents, fx);
             }
             if self.over {
                 return;

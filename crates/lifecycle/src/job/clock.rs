@@ -6,6 +6,7 @@ use forge_contract::{Failure, FailureCode, LeaseId};
 use super::{Effects, Job};
 use crate::Millis;
 use crate::dispatch::Agents;
+use crate::verify::From;
 
 /// Hedges begun at one time.
 const HEDGES_MAX: usize = 8;
@@ -95,31 +96,56 @@ impl Job {
 
     /// A copy found no agent in its time: another is there and busy, or there is none.
     fn copy_is_overdue(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
-        let need = self.need();
+        let (need, proven) = (self.need(), self.settings.audits.proven);
         let Some(open) = self.run.open.get_mut(&shard) else { return };
-        if agents.any_other(&need, |agent| open.has(agent)) {
-            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms.max(1)));
-            return;
-        }
-        let disputed = open.disputed();
-        let mode = self.plan.verify;
+        let again = now.saturating_add(self.settings.quorum_wait_ms.max(1));
         if open.wants_hedge_only() {
-            // Nobody to hedge with: go on waiting for the slow one.
-            open.hedged = false;
-            self.run.file(shard, now);
-        } else if disputed {
-            let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
-            self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
-        } else if matches!(mode, VerifyMode::Quorum | VerifyMode::Full) {
-            let detail = format!(
-                "policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one"
-            );
-            self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
-        } else {
-            open.want = 1;
-            open.unchecked = true;
-            self.run.file(shard, now);
-            self.decide(now, shard, fx);
+            if !agents.any_other(&need, |agent| open.has(agent)) {
+                // Nobody to hedge with: go on waiting for the slow one.
+                open.hedged = false;
+            }
+            return self.run.file(shard, again);
         }
+        if agents.any_trusted(&need, open.from, proven, |_, owner| open.has_owner(owner)) {
+            return self.run.file(shard, again);
+        }
+        let weaker = match open.from {
+            From::Verifier if open.disputed() => Some(From::Anyone),
+            From::Proven => Some(From::Anyone),
+            From::Anyone | From::Verifier => None,
+        };
+        let weaker = weaker.filter(|from| agents.any_trusted(&need, *from, proven, |_, owner| open.has_owner(owner)));
+        if let Some(from) = weaker {
+            open.from = from;
+            return self.run.file(shard, again);
+        }
+        self.nobody_left(now, shard, agents, fx);
+    }
+
+    /// The copy that was wanted cannot be had.
+    fn nobody_left(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
+        let mode = self.plan.verify;
+        let Some(open) = self.run.open.get_mut(&shard) else { return };
+        let owners = open.votes().len();
+        if open.disputed() {
+            let detail = format!("shard {shard}: its answers differ and nobody is there to settle it");
+            return self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+        }
+        let lacking = match mode {
+            VerifyMode::None | VerifyMode::Spotcheck => None,
+            VerifyMode::Quorum => (owners < 2).then_some("two distinct owners"),
+            VerifyMode::Full => Some("two distinct owners and a verifier"),
+        };
+        if let Some(wanted) = lacking {
+            let detail = format!(
+                "policy.verify \"{mode}\" wants every shard on {wanted}; shard {shard} found {owners}; connect further \
+                 agents or choose a lighter mode"
+            );
+            return self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
+        }
+        open.want = u32::try_from(owners).unwrap_or(u32::MAX).max(1);
+        open.unchecked = true;
+        self.run.file(shard, now);
+        self.decide(now, shard, agents, fx);
     }
 }

@@ -9,6 +9,7 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use forge_contract::envelope::VerifyMode;
 use forge_contract::fragment::{Fragment, Moments, Part};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
@@ -21,7 +22,7 @@ use crate::member::SessionId;
 use crate::plan::{Plan, PlannedSource, StagePlan};
 use crate::reduce;
 use crate::settings::Settings;
-use crate::verify::{Standing, Verdict, VerificationReport, wanted};
+use crate::verify::{From, Standing, Verdict, VerificationReport};
 pub(crate) use stage::Grant;
 use stage::StageRun;
 
@@ -180,21 +181,42 @@ impl Job {
         if !agents.suits(agent, &need) || !agents.has_room(agent, &need, plenty) {
             return None;
         }
-        self.run.next(&agent.id, Self::window(agents), agents, &need)
+        let (holder, sizes) = ((&agent.id, agents.trust(agent.id)), (Self::window(agents), self.settings.audits.proven));
+        self.run.next(holder, sizes, agents, &need)
     }
 
     /// Gives a shard to an agent: the task, and the milliseconds its lease lasts.
     pub fn grant(&mut self, now: Millis, lease: LeaseId, grant: Grant, agents: &Agents) -> Option<(Arc<Task>, u64)> {
         let (shard, agent) = (grant.shard, grant.agent);
         let lease_ms = self.lease_ms(shard, agents.agent(grant.session).map_or((0, 0), |agent| agents.pace(agent)));
-        let want = wanted(self.plan.verify, false);
+        let want = match self.plan.verify {
+            VerifyMode::None | VerifyMode::Spotcheck => 1,
+            VerifyMode::Quorum => 2,
+            VerifyMode::Full => 3,
+        };
         let (plan, id, stage) = (Arc::clone(&self.plan), self.id, self.run.index);
         let task = self.run.grant(lease, grant, want, |inputs| plan.task(id, stage, shard, inputs.to_vec()))?;
         *self.active.entry(agent).or_default() += 1;
+        self.ask(shard, agents);
         self.run.file(shard, now + self.settings.quorum_wait_ms);
         self.enter(Phase::Running);
         self.dirty = true;
         Some((task, lease_ms))
+    }
+
+    /// Who the next copy of a shard should come from, before any answer is in.
+    fn ask(&mut self, shard: u32, agents: &Agents) {
+        let (need, proven, mode) = (self.need(), self.settings.audits.proven, self.plan.verify);
+        let Some(open) = self.run.open.get_mut(&shard).filter(|open| open.answers.is_empty()) else { return };
+        let trusted = open.trusts().any(|trust| trust.is_of(From::Proven, proven));
+        let verified = open.trusts().any(|trust| trust.verifier);
+        let wished = match mode {
+            VerifyMode::Quorum if !trusted => From::Proven,
+            VerifyMode::Full if !verified && open.live.len() >= 2 => From::Verifier,
+            _ => From::Anyone,
+        };
+        let there = agents.any_trusted(&need, wished, proven, |_, owner| open.has_owner(owner));
+        open.from = if there { wished } else { From::Anyone };
     }
 
     /// A lease as long as the work should take at the agent's measured rate, many times over: it catches what hangs.
@@ -269,8 +291,8 @@ impl Job {
         let refuted = accepted.verdict.refuted.clone();
         let taken = self.take_in(&accepted, fragment);
         fx.record(Record::Accepted(accepted));
-        for (lease, _) in rest {
-            self.revoke(now, lease, fx);
+        for holder in rest {
+            self.revoke(now, holder.lease, fx);
         }
         for agent in refuted {
             fx.marks.push((agent, Mark::Refuted, FailureCode::VerificationMismatch));

@@ -12,9 +12,10 @@ use forge_contract::{AgentId, Digest, FailureCode, LeaseId};
 
 use crate::Millis;
 use crate::action::{Placement, Reason};
-use crate::dispatch::{Agents, Need};
-use crate::member::SessionId;
+use crate::dispatch::{Agents, Need, Trust};
+use crate::member::{OwnerId, SessionId};
 use crate::plan::StagePlan;
+use crate::verify::{From, Vote};
 
 /// Entries of a queue looked at for one agent: those skipped wait for another agent, or for this one's next turn.
 const LOOK_MAX: usize = 32;
@@ -27,6 +28,7 @@ pub(crate) struct Grant {
     pub session: SessionId,
     pub reason: Reason,
     pub placement: Placement,
+    pub trust: Trust,
     pub started_at: Millis,
     pub units_done: u64,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Grant {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub agent: AgentId,
+    pub trust: Trust,
+    pub coin: u32,
     pub lease: LeaseId,
     pub engine: Digest,
     pub usage: Usage,
@@ -43,14 +47,24 @@ pub(crate) struct Answer {
     pub fragment: Fragment,
 }
 
+/// Who holds a lease of a shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub lease: LeaseId,
+    pub agent: AgentId,
+    pub trust: Trust,
+}
+
 /// A shard given out at least once and not settled.
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub task: Arc<Task>,
     pub key: Digest,
-    /// Equal answers asked for.
+    /// Owners asked for an answer.
     pub want: u32,
-    pub live: Vec<(LeaseId, AgentId)>,
+    /// Who may give the next one.
+    pub from: From,
+    pub live: Vec<Holder>,
     pub answers: Vec<Answer>,
     /// Agents it failed on: another one is preferred.
     pub avoid: BTreeSet<AgentId>,
@@ -75,6 +89,7 @@ impl Shard {
             task,
             key,
             want,
+            from: From::Anyone,
             live: Vec::new(),
             answers: Vec::new(),
             avoid: BTreeSet::new(),
@@ -92,23 +107,52 @@ impl Shard {
 
     /// Whether an agent has it or has answered it.
     pub fn has(&self, agent: &AgentId) -> bool {
-        self.live.iter().any(|(_, holder)| holder == agent) || self.answers.iter().any(|answer| answer.agent == *agent)
+        self.live.iter().any(|holder| holder.agent == *agent) || self.answers.iter().any(|a| a.agent == *agent)
     }
 
-    /// Copies that are there or on their way.
+    /// Those who have it or have answered it.
+    pub fn trusts(&self) -> impl Iterator<Item = Trust> + '_ {
+        self.live.iter().map(|holder| holder.trust).chain(self.answers.iter().map(|answer| answer.trust))
+    }
+
+    /// Whether an agent of this owner has it or has answered it.
+    pub fn has_owner(&self, owner: OwnerId) -> bool {
+        self.trusts().any(|trust| trust.owner == owner)
+    }
+
+    /// The answers as votes: an owner has one, unless its agents contradict each other.
+    pub fn votes(&self) -> Vec<Vote> {
+        let mut votes: Vec<Vote> = Vec::with_capacity(self.answers.len());
+        for Answer { result, trust, coin, .. } in &self.answers {
+            let Trust { owner, verifier, clean } = *trust;
+            if votes.iter().all(|vote| vote.owner != owner || vote.result != *result) {
+                votes.push(Vote { result: *result, owner, verifier, clean, coin: *coin });
+            }
+        }
+        votes
+    }
+
+    /// Owners that have it or have answered it.
     fn copies(&self) -> usize {
-        self.live.len() + self.answers.len()
+        self.trusts().map(|trust| trust.owner).collect::<BTreeSet<_>>().len()
     }
 
     /// Copies asked for: those the mode wants, and one more where one of them is slow.
-    fn copies_wanted(&self) -> usize {
+    fn lacks_copy(&self) -> bool {
         let want = usize::try_from(self.want).unwrap_or(usize::MAX);
-        want.saturating_add(usize::from(self.hedged && self.answers.len() < want))
+        let hedge = self.hedged && self.answers.len() < want && self.live.len() + self.answers.len() <= want;
+        self.copies() < want || hedge
     }
 
     /// Whether a further copy is wanted for no other reason than that one is slow.
     pub fn wants_hedge_only(&self) -> bool {
         self.copies() >= usize::try_from(self.want).unwrap_or(usize::MAX)
+    }
+
+    /// Whether this agent may have the next copy.
+    fn takes(&self, agent: &AgentId, trust: Trust, proven: u64) -> bool {
+        let other = if self.wants_hedge_only() { !self.has(agent) } else { !self.has_owner(trust.owner) };
+        other && (self.wants_hedge_only() || trust.is_of(self.from, proven))
     }
 
     /// Whether copies are there that differ.
@@ -213,11 +257,17 @@ impl StageRun {
     }
 
     /// The next shard for an agent, and why.
-    pub fn next(&mut self, agent: &AgentId, window: usize, agents: &Agents, need: &Need) -> Option<(u32, Reason)> {
+    pub fn next(
+        &mut self,
+        (agent, trust): (&AgentId, Trust),
+        (window, proven): (usize, u64),
+        agents: &Agents,
+        need: &Need,
+    ) -> Option<(u32, Reason)> {
         if let Some(shard) = self.next_retry(agent, agents, need) {
             return Some((shard, Reason::Retry));
         }
-        if let Some(found) = self.next_copy(agent, agents, need) {
+        if let Some(found) = self.next_copy((agent, trust), proven, agents, need) {
             return Some(found);
         }
         while self.fresh < self.total && self.is_settled(self.fresh) {
@@ -238,9 +288,15 @@ impl StageRun {
         Some(shard)
     }
 
-    fn next_copy(&mut self, agent: &AgentId, agents: &Agents, need: &Need) -> Option<(u32, Reason)> {
+    fn next_copy(
+        &mut self,
+        (agent, trust): (&AgentId, Trust),
+        proven: u64,
+        agents: &Agents,
+        need: &Need,
+    ) -> Option<(u32, Reason)> {
         let fits = |(_, shard): &&(Millis, u32)| {
-            self.open.get(shard).is_some_and(|s| !s.has(agent) && acceptable(s, agent, agents, need))
+            self.open.get(shard).is_some_and(|s| s.takes(agent, trust, proven) && acceptable(s, agent, agents, need))
         };
         let (_, shard) = self.copies.iter().take(LOOK_MAX).find(fits).copied()?;
         let open = self.open.get_mut(&shard)?;
@@ -265,7 +321,7 @@ impl StageRun {
             self.unanswered += 1;
         }
         let open = self.open.get_mut(&shard)?;
-        open.live.push((lease, grant.agent));
+        open.live.push(Holder { lease, agent: grant.agent, trust: grant.trust });
         self.by_age.insert((grant.started_at, lease));
         self.grants.insert(lease, grant);
         Some(Arc::clone(&open.task))
@@ -277,7 +333,7 @@ impl StageRun {
         self.by_age.remove(&(grant.started_at, lease));
         self.units_running = self.units_running.saturating_sub(grant.units_done);
         if let Some(open) = self.open.get_mut(&grant.shard) {
-            open.live.retain(|(live, _)| *live != lease);
+            open.live.retain(|holder| holder.lease != lease);
         }
         Some(grant)
     }
@@ -310,16 +366,16 @@ impl StageRun {
     /// Puts a shard into the queue it belongs to; a copy that finds no agent is looked at again at `due`.
     pub fn file(&mut self, shard: u32, due: Millis) {
         let Some(open) = self.open.get_mut(&shard) else { return };
-        let have = open.copies();
+        let none = open.live.is_empty() && open.answers.is_empty();
         if let Some(old) = open.due.take() {
             self.copies.remove(&(old, shard));
         }
-        if have == 0 {
+        if none {
             if !open.retrying {
                 open.retrying = true;
                 self.retries.push_back(shard);
             }
-        } else if have < open.copies_wanted() {
+        } else if open.lacks_copy() {
             open.due = Some(due);
             self.copies.insert((due, shard));
         }

@@ -1,5 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 use super::*;
+use crate::member::OwnerId;
+use crate::plan::StagePlan;
+use forge_contract::canon::CanonError;
+use forge_contract::fragment::{Fragment, Part, StructureError};
+use forge_contract::report::Completed;
+use forge_contract::task::Cut;
+use forge_contract::{Digest, JobId, LeaseId};
 use forge_contract::fragment::{Named, Number, Segment, Tile};
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
@@ -7,38 +14,124 @@ use forge_contract::report::UnitRecord;
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Interval, Rectangle};
 
+const POLICY: AuditPolicy = AuditPolicy {
+    error_ppm: 1_000,
+    bad_ppm: 200_000,
+    bad_checkers_ppm: 0,
+    rate_min_ppm: 50_000,
+    probation: 50,
+    proven: 1_000,
+    sample_ppm: 10_000,
+};
+
+/// The answer `result` of owner `owner`.
+fn vote(result: u8, owner: u64) -> Vote {
+    Vote { result: Digest::of(&[result]), owner: OwnerId(owner), verifier: false, clean: 0, coin: 999_999 }
+}
+
+fn verifier(result: u8, owner: u64) -> Vote {
+    Vote { verifier: true, ..vote(result, owner) }
+}
+
+const NOBODY: Askable = Askable { anyone: false, verifier: false, proven: false };
+const STRANGERS: Askable = Askable { anyone: true, ..NOBODY };
+const ALL: Askable = Askable { anyone: true, verifier: true, proven: true };
+
 #[test]
-fn answers_decide_by_majority() {
-    let [a, b, c] = [b"a", b"b", b"c"].map(|t| Digest::of(t));
-    let cases: [(&[Digest], u32, Decision); 11] = [
-        (&[], 1, Decision::More(1)),
-        (&[], 2, Decision::More(2)),
-        (&[a], 1, Decision::Accept(a)),
-        (&[a], 2, Decision::More(1)),
-        (&[a, a], 2, Decision::Accept(a)),
-        (&[a, b], 1, Decision::More(1)),
-        (&[a, b], 2, Decision::More(1)),
-        (&[a, b, a], 2, Decision::Accept(a)),
-        (&[a, b, c], 2, Decision::More(1)),
-        (&[a, a, b, b], 2, Decision::More(1)),
-        (&[a, a, b, b, c], 2, Decision::Unsettled),
+fn without_a_verifier_the_majority_decides() {
+    let cases: [(&[u8], Decision); 8] = [
+        (&[], Decision::More(From::Anyone)),
+        (&[1], Decision::Accept(Digest::of(&[1]))),
+        (&[1, 2], Decision::More(From::Anyone)),
+        (&[1, 2, 1], Decision::Accept(Digest::of(&[1]))),
+        (&[1, 2, 3], Decision::More(From::Anyone)),
+        (&[1, 1, 2, 2], Decision::More(From::Anyone)),
+        (&[1, 1, 2, 2, 1], Decision::Accept(Digest::of(&[1]))),
+        (&[1, 1, 2, 2, 3], Decision::Unsettled),
     ];
-    for (answers, want, expected) in cases {
-        assert_eq!(decide(answers, want, 5), expected, "{answers:?}");
+    for (answers, expected) in cases {
+        let votes: Vec<Vote> = (0..).zip(answers).map(|(owner, result)| proven(vote(*result, owner))).collect();
+        assert_eq!(decide(&POLICY, VerifyMode::Spotcheck, &votes, NOBODY, 5), expected, "{answers:?}");
     }
 }
 
+fn proven(vote: Vote) -> Vote {
+    Vote { clean: 20_000, ..vote }
+}
+
 #[test]
-fn draws_are_rare_keyed_and_repeatable() {
+fn a_verifier_settles_what_others_disagree_about() {
+    let decide = |votes: &[Vote], mode| decide(&POLICY, mode, votes, ALL, 5);
+    for mode in [VerifyMode::None, VerifyMode::Spotcheck, VerifyMode::Quorum] {
+        assert_eq!(decide(&[vote(1, 1), vote(2, 2)], mode), Decision::More(From::Verifier));
+        // Two that collude lose against one verifier.
+        let votes = [vote(1, 1), vote(1, 2), verifier(2, 3)];
+        assert_eq!(decide(&votes, mode), Decision::Accept(Digest::of(&[2])), "{mode}");
+        assert_eq!(decide(&[verifier(1, 1), verifier(2, 2)], mode), Decision::More(From::Verifier));
+        let votes = [verifier(1, 1), verifier(2, 2), verifier(2, 3)];
+        assert_eq!(decide(&votes, mode), Decision::Accept(Digest::of(&[2])));
+    }
+    assert_eq!(decide(&[vote(1, 1), verifier(2, 2)], VerifyMode::Full), Decision::Unsettled, "full wants all equal");
+}
+
+#[test]
+fn each_mode_asks_for_its_owners() {
+    use Decision::{Accept, More};
+    let one = Accept(Digest::of(&[1]));
+    let at = |mode, votes: &[Vote], askable| decide(&POLICY, mode, votes, askable, 5);
+    let quorum = |votes: &[Vote], askable| at(VerifyMode::Quorum, votes, askable);
+    assert_eq!(quorum(&[vote(1, 1)], ALL), More(From::Proven));
+    assert_eq!(quorum(&[proven(vote(1, 1))], ALL), More(From::Anyone));
+    assert_eq!(quorum(&[vote(1, 1), vote(1, 2)], ALL), More(From::Proven), "two strangers prove nothing");
+    assert_eq!(quorum(&[vote(1, 1), vote(1, 2)], NOBODY), one, "nobody better is there");
+    assert_eq!(quorum(&[vote(1, 1), verifier(1, 2)], ALL), one);
+    let audited = [Vote { coin: 0, ..proven(vote(1, 1)) }, proven(vote(1, 2))];
+    assert_eq!(quorum(&audited, ALL), More(From::Verifier));
+    assert_eq!(quorum(&audited, STRANGERS), More(From::Anyone));
+    assert_eq!(quorum(&audited, NOBODY), one);
+    assert_eq!(quorum(&[audited[0], audited[1], vote(1, 3)], NOBODY), one);
+    let full = |votes: &[Vote]| at(VerifyMode::Full, votes, ALL);
+    assert_eq!(full(&[verifier(1, 1)]), More(From::Anyone));
+    assert_eq!(full(&[verifier(1, 1), vote(1, 2)]), More(From::Anyone));
+    assert_eq!(full(&[vote(1, 1), vote(1, 2)]), More(From::Verifier));
+    assert_eq!(full(&[vote(1, 1), vote(1, 2), vote(1, 3)]), More(From::Verifier));
+    assert_eq!(full(&[vote(1, 1), vote(1, 2), verifier(1, 3)]), one);
+    let none = |coin| at(VerifyMode::None, &[Vote { coin, ..vote(1, 1) }], ALL);
+    assert_eq!((none(9_999), none(10_000)), (More(From::Anyone), one));
+    let spot = |clean, coin| at(VerifyMode::Spotcheck, &[Vote { coin, clean, ..vote(1, 1) }], ALL);
+    assert_eq!((spot(49, 999_999), spot(20_000, 50_000), spot(20_000, 49_999)), (More(From::Anyone), one, More(From::Anyone)));
+}
+
+/// The published rule, in floating point: `max(q_min, 1 / (1 + n eps / f)) / (1 - phi)`, and 1 in probation.
+#[test]
+fn the_audit_rate_falls_as_the_formula_says_and_never_to_zero() {
+    let policy = AuditPolicy { bad_checkers_ppm: 100_000, rate_min_ppm: 20_000, ..POLICY };
+    for (policy, phi, least) in [(POLICY, 0.0, 0.05), (policy, 0.1, 0.02)] {
+        for n in (0..60).chain([100, 199, 1_000, 4_000, 20_000, 1_000_000, u64::MAX]) {
+            let formula = if n < 50 { 1.0 } else { f64::max(least, 1.0 / (1.0 + n as f64 * 1e-3 / 0.2)) };
+            let expected = (formula / (1.0 - phi)).min(1.0);
+            let found = f64::from(policy.rate_ppm(n)) / 1e6;
+            assert!((found - expected).abs() < 3e-6, "n {n}: {found} where the formula says {expected}");
+        }
+    }
+    let never = AuditPolicy { rate_min_ppm: 0, ..POLICY };
+    assert!(never.rate_ppm(u64::MAX) >= 1);
+}
+
+#[test]
+fn coins_are_fair_keyed_and_repeatable() {
     let job = JobId::from_bits(7);
-    let draws =
-        |secret: u8| (0..20_000).filter(|shard| drawn(&[secret; 32], job, 0, *shard, 80_000)).collect::<Vec<u32>>();
-    let one = draws(1);
+    let toss = |secret: u8, lease: u64| -> Vec<u32> {
+        (0..20_000).map(|shard| coin(&[secret; 32], job, (0, shard), LeaseId(lease))).collect()
+    };
+    let one = toss(1, 5);
+    let hits = one.iter().filter(|coin| **coin < 80_000).count();
     // 1600 expected; five standard deviations are 192.
-    assert!((1408..1792).contains(&one.len()), "{}", one.len());
-    assert_eq!(one, draws(1));
-    assert_ne!(one, draws(2));
-    assert!((0..100).all(|shard| !drawn(&[1; 32], job, 0, shard, 0) && drawn(&[1; 32], job, 0, shard, 1_000_000)));
+    assert!((1408..1792).contains(&hits), "{hits}");
+    assert_eq!(one, toss(1, 5));
+    assert_ne!(one, toss(2, 5));
+    assert_ne!(one, toss(1, 6), "an answer given anew has another coin");
+    assert!(one.iter().all(|coin| *coin < 1_000_000));
 }
 
 fn stage(cut: Cut, kind: PartKind) -> StagePlan {

@@ -1,0 +1,227 @@
+//! Which answers are looked at a second time, by whom, and what answers that differ mean.
+//!
+//! **Source**: the audit rate `1 / (1 + n eps / f)` after n clean shards bounds the expected number of wrong results an
+//! identity gains before it is caught by `n eps / f`, so their share stays below `eps` even where identities cost
+//! nothing (docs/verification.md has the argument and the simulated grid).
+
+use forge_contract::canon::Writer;
+use forge_contract::envelope::VerifyMode;
+use forge_contract::{Digest, JobId, LeaseId};
+use serde::{Deserialize, Serialize};
+
+use crate::member::OwnerId;
+
+/// One million: shares are counted in parts of it.
+const MILLION: u64 = 1_000_000;
+
+/// How often answers are audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPolicy {
+    /// Largest share of accepted shards that may be wrong, per million.
+    pub error_ppm: u32,
+    /// Share of identities assumed to be bad, per million.
+    pub bad_ppm: u32,
+    /// Share of checkers assumed to be bad, per million.
+    pub bad_checkers_ppm: u32,
+    /// Smallest audit rate, per million: it is never zero.
+    pub rate_min_ppm: u32,
+    /// Shards of an identity that are all audited, since its enrolment or last fault.
+    pub probation: u64,
+    /// Clean shards after which an identity counts as proven.
+    pub proven: u64,
+    /// Share of shards sampled under `none`, at the platform's cost, per million.
+    pub sample_ppm: u32,
+}
+
+impl Default for AuditPolicy {
+    fn default() -> Self {
+        Self {
+            error_ppm: 1_000,
+            bad_ppm: 200_000,
+            bad_checkers_ppm: 0,
+            rate_min_ppm: 50_000,
+            probation: 50,
+            proven: 1_000,
+            sample_ppm: 10_000,
+        }
+    }
+}
+
+impl AuditPolicy {
+    /// The audit rate of an identity with this many clean shards, per million; never zero, never above a million.
+    #[must_use]
+    pub fn rate_ppm(&self, clean: u64) -> u32 {
+        let (error, bad) = (u64::from(self.error_ppm), u64::from(self.bad_ppm).max(1));
+        let falling = if clean < self.probation {
+            MILLION
+        } else {
+            MILLION.saturating_mul(bad) / bad.saturating_add(clean.saturating_mul(error))
+        };
+        let honest = MILLION.saturating_sub(u64::from(self.bad_checkers_ppm)).max(1);
+        let rate = falling.max(u64::from(self.rate_min_ppm)).max(1).saturating_mul(MILLION) / honest;
+        u32::try_from(rate.min(MILLION)).unwrap_or(u32::MAX)
+    }
+
+    /// The share of answers looked at again under a mode, per million.
+    #[must_use]
+    pub fn share_ppm(&self, mode: VerifyMode, clean: u64) -> u32 {
+        match mode {
+            VerifyMode::None => self.sample_ppm,
+            VerifyMode::Spotcheck | VerifyMode::Quorum => self.rate_ppm(clean),
+            VerifyMode::Full => 1_000_000,
+        }
+    }
+}
+
+/// The coin of one answer: below a share of a million it is audited.
+///
+/// Order: drawn only once the answer is committed. Determinism: keyed by a secret of the hub, the same after a restart;
+/// nobody without the secret can tell, and an answer given anew under another lease has another coin.
+#[must_use]
+pub fn coin(secret: &[u8; 32], job: JobId, (stage, shard): (u32, u32), lease: LeaseId) -> u32 {
+    let mut w = Writer::new();
+    w.str(&job.to_string());
+    w.u64(u64::from(stage));
+    w.u64(u64::from(shard));
+    w.u64(lease.0);
+    let hash = blake3::keyed_hash(secret, &w.into_bytes());
+    let mut head = [0u8; 8];
+    head.copy_from_slice(hash.as_bytes().first_chunk::<8>().unwrap_or(&[0; 8]));
+    // A share of 2^64 is as good as a share of a million: the bias is below 2^-43.
+    u32::try_from(u64::from_le_bytes(head) % MILLION).unwrap_or(u32::MAX)
+}
+
+/// One sound answer to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Digest of the answer: its units' digests and fuel, and the folded fragment.
+    pub result: Digest,
+    /// Who owns the agent.
+    pub owner: OwnerId,
+    /// Whether the operator runs it.
+    pub verifier: bool,
+    /// Its clean shards when it answered.
+    pub clean: u64,
+    /// Its coin.
+    pub coin: u32,
+}
+
+/// Who may give the next answer. Always of an owner that has not answered, and never quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum From {
+    /// Anybody.
+    #[default]
+    Anyone,
+    /// A proven identity, or a verifier.
+    Proven,
+    /// A verifier.
+    Verifier,
+}
+
+/// Who could be asked for a further answer now: connected, suitable, of an owner that has not answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Askable {
+    /// Anybody.
+    pub anyone: bool,
+    /// A verifier, or one has answered already.
+    pub verifier: bool,
+    /// A proven identity or a verifier.
+    pub proven: bool,
+}
+
+/// What the answers at hand mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Accept this one.
+    Accept(Digest),
+    /// Ask for one more answer.
+    More(From),
+    /// As many copies as allowed, or answers that differ where none may.
+    Unsettled,
+}
+
+/// Decides about a shard.
+///
+/// Where no verifier can be asked, answers that differ are settled by more than half of at least two equal ones, and a
+/// third owner, if there is one, audits in its place; where nobody proven can be asked, two owners are enough.
+#[must_use]
+pub fn decide(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: Askable, copies_max: u32) -> Decision {
+    let Some(first) = votes.first() else { return Decision::More(From::Anyone) };
+    if votes.iter().any(|vote| vote.result != first.result) {
+        return differing(mode, votes, askable.verifier, copies_max);
+    }
+    let wanted = match mode {
+        VerifyMode::None | VerifyMode::Spotcheck => single(policy, mode, votes),
+        VerifyMode::Quorum => pair(policy, votes, askable),
+        VerifyMode::Full => trio(votes),
+    };
+    wanted.map_or(Decision::Accept(first.result), Decision::More)
+}
+
+/// One answer is enough unless its coin says otherwise.
+fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote]) -> Option<From> {
+    let [only] = votes else { return None };
+    (only.coin < policy.share_ppm(mode, only.clean)).then_some(From::Anyone)
+}
+
+/// Two owners, one of them proven or a verifier; audited by a verifier at the rate of the less proven one.
+fn pair(policy: &AuditPolicy, votes: &[Vote], askable: Askable) -> Option<From> {
+    let trusted = votes.iter().any(|vote| vote.verifier || vote.clean >= policy.proven);
+    let proven = if askable.proven { From::Proven } else { From::Anyone };
+    match votes {
+        [_] => Some(if trusted { From::Anyone } else { proven }),
+        _ if !trusted && askable.proven => Some(From::Proven),
+        [first, _] => {
+            let verified = votes.iter().any(|vote| vote.verifier);
+            let clean = votes.iter().map(|vote| vote.clean).min().unwrap_or(0);
+            let auditor = if askable.verifier { From::Verifier } else { From::Anyone };
+            (!verified && askable.anyone && first.coin < policy.rate_ppm(clean)).then_some(auditor)
+        }
+        _ => None,
+    }
+}
+
+/// Two owners and a verifier.
+fn trio(votes: &[Vote]) -> Option<From> {
+    let verified = votes.iter().any(|vote| vote.verifier);
+    match votes.len() {
+        1 => Some(From::Anyone),
+        2 if verified => Some(From::Anyone),
+        _ if !verified => Some(From::Verifier),
+        _ => None,
+    }
+}
+
+fn differing(mode: VerifyMode, votes: &[Vote], verifiers: bool, copies_max: u32) -> Decision {
+    if mode == VerifyMode::Full {
+        return Decision::Unsettled;
+    }
+    let of_verifiers: Vec<Digest> = votes.iter().filter(|vote| vote.verifier).map(|vote| vote.result).collect();
+    let total = u32::try_from(votes.len()).unwrap_or(u32::MAX);
+    match of_verifiers.as_slice() {
+        [] if verifiers => return Decision::More(From::Verifier),
+        [] => {}
+        [truth, rest @ ..] if rest.iter().all(|other| other == truth) => return Decision::Accept(*truth),
+        _ => {
+            return match majority(&of_verifiers) {
+                Some(truth) => Decision::Accept(truth),
+                None if total >= copies_max => Decision::Unsettled,
+                None => Decision::More(From::Verifier),
+            };
+        }
+    }
+    let all: Vec<Digest> = votes.iter().map(|vote| vote.result).collect();
+    match majority(&all) {
+        Some(truth) => Decision::Accept(truth),
+        None if total >= copies_max => Decision::Unsettled,
+        None => Decision::More(From::Anyone),
+    }
+}
+
+/// The answer that more than half of at least two give.
+fn majority(results: &[Digest]) -> Option<Digest> {
+    let count = |digest: &Digest| results.iter().filter(|other| *other == digest).count();
+    let best = results.iter().max_by_key(|digest| (count(digest), **digest))?;
+    let votes = count(best);
+    (votes >= 2 && votes * 2 > results.len()).then_some(*best)
+}
