@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, LeaseId};
-use forge_lifecycle::event::{Event, SessionId};
+use forge_lifecycle::event::{Event, Membership, SessionId};
 use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
 
 use crate::coordinator::{Board, Coordinator, Fleet};
@@ -147,7 +147,7 @@ fn note(event: &LinkEvent, sessions: &mut HashMap<u64, AgentId>, store: &dyn Sto
 fn translate(event: LinkEvent) -> Option<Event> {
     Some(match event {
         LinkEvent::Joined { session, agent, capability, .. } => {
-            Event::AgentJoined { agent, session: SessionId(session), capability }
+            Event::AgentJoined { agent, session: SessionId(session), capability, membership: Membership::default() }
         }
         LinkEvent::Left { session, .. } => Event::AgentLeft { session: SessionId(session) },
         LinkEvent::Draining { session } => Event::AgentDraining { session: SessionId(session) },

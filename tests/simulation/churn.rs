@@ -20,13 +20,14 @@ fn settings() -> Settings {
     Settings { attempts_max: 1000, losses_max: 1000, hub_secret: [9; 32], ..Settings::default() }
 }
 
-/// A world with two steady honest agents and a random crowd.
+/// A world with three steady honest agents, one of them the operator's, and a random crowd.
 fn crowd(seed: u64) -> World {
     let mut world = World::new(seed, settings());
     world.loss = world.dice.pick(&[0, 0, 5, 30]);
-    for _ in 0..2 {
+    for steady in 0..3 {
         let (cores, shard_ms) = (world.dice.from(1, 4) as u32, world.dice.from(5, 300));
-        world.machine(Manner::Honest, cores, shard_ms, 1_000);
+        let machine = world.machine(Manner::Honest, cores, shard_ms, 1_000);
+        world.machines[machine].verifier = steady == 0;
     }
     for _ in 0..world.dice.from(0, 14) {
         let manner = world.dice.pick(&[Manner::Honest, Manner::Honest, Manner::Hangs, Manner::Repeats, Manner::Steals]);
@@ -50,7 +51,7 @@ fn crowd(seed: u64) -> World {
 
 fn policy(dice: &mut Dice) -> serde_json::Value {
     let verify = dice.pick(VerifyMode::ALL);
-    // A pool of two steady agents cannot give two copies to a job that may use one at a time only.
+    // A pool of three steady agents cannot give three copies to a job that may use fewer at a time.
     let max = if verify == VerifyMode::None { dice.pick(&[0, 0, 1, 3]) } else { dice.pick(&[0, 0, 4]) };
     json!({"verify": verify, "shards": dice.from(1, 140), "max_agents": max})
 }

@@ -6,7 +6,7 @@ use forge_contract::report::{Outcome, Report, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Capability, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::{Action, Ending, JobOutcome, Reason, Record};
-use forge_lifecycle::event::{Event, SessionId};
+use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_lifecycle::pool::{Pool, Settings};
 use serde_json::json;
 
@@ -53,7 +53,12 @@ impl Hand {
             engine: engine(),
             cage: "none".into(),
         };
-        self.tell(Event::AgentJoined { agent: agent_id(agent), session: SessionId(session), capability })
+        self.tell(Event::AgentJoined {
+            agent: agent_id(agent),
+            session: SessionId(session),
+            capability,
+            membership: member(agent),
+        })
     }
 
     fn submit(&mut self, policy: serde_json::Value) -> Vec<Given> {
@@ -200,7 +205,12 @@ fn a_job_whose_engines_differ_runs_on_one_of_them() {
     let capability =
         Capability { engine: forge_contract::Digest::of(b"older"), ..hand.pool.agents()[0].capability.clone() };
     let older = Capability { cores: 2, leases: 2, ..capability };
-    hand.tell(Event::AgentJoined { agent: agent_id(1), session: SessionId(2), capability: older });
+    hand.tell(Event::AgentJoined {
+        agent: agent_id(1),
+        session: SessionId(2),
+        capability: older,
+        membership: member(1),
+    });
     let given = hand.submit(json!({"verify": "none", "shards": 4}));
     assert!(
         given.iter().all(|(_, agent, ..)| *agent == agent_id(0)),
@@ -222,4 +232,8 @@ fn logs_and_placements_reach_the_record() {
     let attempt = attempt.unwrap();
     assert_eq!((attempt.log.as_str(), attempt.ending, attempt.fuel), ("printed", Ending::Reported, 900_000));
     assert_eq!(attempt.placement.load_permille, 0);
+}
+
+fn member(owner: usize) -> Membership {
+    Membership { owner: OwnerId(owner as u64), ..Membership::default() }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Capability, Digest, FailureCode, JobId, LeaseId};
-use forge_lifecycle::action::{Accepted, Action, JobOutcome, Record, StageFragment};
-use forge_lifecycle::event::{Event, SessionId};
+use forge_lifecycle::action::{Accepted, Action, Forgotten, JobOutcome, Record, StageFragment};
+use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_lifecycle::plan::Plan;
 use forge_lifecycle::pool::{Pool, Settings};
+use forge_lifecycle::verify::Standing;
 
 use crate::dice::Dice;
 use crate::kernel;
@@ -24,6 +25,12 @@ pub enum Manner {
     Repeats,
     /// Its answers are other bits, of its own.
     Lies,
+    /// Honest for so many answers, then its answers are other bits.
+    Turns(u64),
+    /// Its answers are other bits now and then, per million.
+    LiesAt(u32),
+    /// Its answers are other bits, the same as its accomplices'.
+    LiesAlike,
     /// Its answers are no fragments.
     Garbles,
     /// Every attempt fails for a reason of the machine.
@@ -34,6 +41,12 @@ pub enum Manner {
 
 pub struct Machine {
     pub manner: Manner,
+    pub owner: u64,
+    pub verifier: bool,
+    /// Clean shards it joins with the first time.
+    pub clean: u64,
+    /// Answers given.
+    pub answered: u64,
     pub cores: u32,
     /// Virtual milliseconds per shard.
     pub shard_ms: u64,
@@ -71,6 +84,10 @@ pub struct World {
     pub quarantined: BTreeSet<AgentId>,
     pub dispatched: u64,
     pub crashes: u64,
+    /// Clean shards of each agent, as the hub's records have them.
+    pub clean: BTreeMap<AgentId, u64>,
+    /// Shards accepted and forgotten again.
+    pub forgotten: u64,
     /// Jobs in the order in which shards were given out.
     pub turns: Vec<JobId>,
     /// The hub dies in the middle of what the next message makes it do.
@@ -109,6 +126,8 @@ impl World {
             quarantined: BTreeSet::new(),
             dispatched: 0,
             crashes: 0,
+            clean: BTreeMap::new(),
+            forgotten: 0,
             turns: Vec::new(),
             dies_next: false,
             published: Vec::new(),
@@ -122,7 +141,9 @@ impl World {
     }
 
     pub fn machine(&mut self, manner: Manner, cores: u32, shard_ms: u64, joins_at: u64) -> usize {
-        self.machines.push(Machine { manner, cores, shard_ms, session: None, held: BTreeSet::new() });
+        let owner = self.machines.len() as u64;
+        let (verifier, clean, answered, held) = (false, 0, 0, BTreeSet::new());
+        self.machines.push(Machine { manner, owner, verifier, clean, answered, cores, shard_ms, session: None, held });
         let index = self.machines.len() - 1;
         self.at(joins_at, Happening::Join(index));
         index
@@ -238,7 +259,10 @@ impl World {
             engine: engine(),
             cage: "none".into(),
         };
-        self.tell(Event::AgentJoined { agent: agent_id(index), session, capability });
+        let Machine { owner, verifier, clean, .. } = *machine;
+        let clean = self.clean.get(&agent_id(index)).copied().unwrap_or(clean);
+        let membership = Membership { owner: OwnerId(owner), verifier, clean };
+        self.tell(Event::AgentJoined { agent: agent_id(index), session, capability, membership });
     }
 
     /// The hub dies and comes back from its records; agents reconnect.
@@ -309,7 +333,31 @@ impl World {
             Action::Record(Record::Accepted(accepted)) => {
                 let place = (accepted.job, accepted.stage, accepted.shard);
                 assert!(!self.finished.contains_key(&accepted.job), "accepted after the end");
+                if accepted.verdict.standing != Standing::Unchecked {
+                    for agent in core::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
+                        let index = (0..self.machines.len()).find(|index| agent_id(*index) == *agent).unwrap();
+                        *self.clean.entry(*agent).or_insert(self.machines[index].clean) += 1;
+                    }
+                }
                 assert!(self.accepted.insert(place, accepted).is_none(), "shard {place:?} accepted twice");
+            }
+            Action::Record(Record::Forgotten(Forgotten { job, stage, shards })) => {
+                assert!(!self.finished.contains_key(&job), "forgotten after the end");
+                for shard in shards {
+                    assert!(
+                        self.accepted.remove(&(job, stage, shard)).is_some(),
+                        "only what was accepted is forgotten"
+                    );
+                    self.forgotten += 1;
+                }
+                self.accepted.retain(|(of, later, _), _| *of != job || *later <= stage);
+            }
+            Action::Reload { job, round } => {
+                let mut accepted: Vec<Accepted> =
+                    self.accepted.range((job, 0, 0)..=(job, u32::MAX, u32::MAX)).map(|(_, a)| a.clone()).collect();
+                self.dice.shuffle(&mut accepted);
+                let at = self.now + self.dice.from(1, 300);
+                self.at(at, Happening::ToPool(self.life, Box::new(Event::JobReopened { job, round, accepted })));
             }
             Action::Record(Record::Attempt(attempt)) => {
                 self.live.remove(&attempt.lease);
@@ -318,6 +366,7 @@ impl World {
                 }
             }
             Action::Record(Record::Quarantined { agent, .. }) => {
+                self.clean.insert(agent, 0);
                 self.quarantined.insert(agent);
             }
             Action::Progress { job, snapshot } => {
@@ -365,16 +414,18 @@ impl World {
         let outcome = match manner {
             Manner::Hangs => return,
             Manner::Honest | Manner::Repeats | Manner::Steals => (self.compute)(task, &self.published),
-            Manner::Lies => match (self.compute)(task, &self.published) {
-                Outcome::Completed(completed) => Outcome::Completed(lie(completed, index as u64)),
-                failed @ Outcome::Failed(_) => failed,
-            },
+            Manner::Lies => self.lied(task, index),
+            Manner::LiesAlike => self.lied(task, 0),
+            Manner::Turns(after) if self.machines[index].answered >= after => self.lied(task, index),
+            Manner::LiesAt(ppm) if self.dice.from(0, 999_999) < u64::from(ppm) => self.lied(task, index),
+            Manner::Turns(_) | Manner::LiesAt(_) => (self.compute)(task, &self.published),
             Manner::Garbles => {
                 let unit = UnitRecord { digest: Digest::of(b"?"), fuel: 1 };
                 Outcome::Completed(Completed { fragment: vec![1, 200, 7], units: vec![unit; task.unit_count as usize] })
             }
             Manner::Breaks => Outcome::Failed(kernel::failure(FailureCode::AgentWorkerLost, None)),
         };
+        self.machines[index].answered += 1;
         let usage = Usage { wall_us: took * 1000, cpu_us: took * 1000, prepare_us: 0 };
         let report = Report { lease, task: task.key_digest(), engine: engine(), outcome, usage, log: String::new() };
         let copies = if manner == Manner::Repeats { 2 } else { 1 };
@@ -388,6 +439,13 @@ impl World {
         }
         let progress = Event::ShardProgress { lease, units_done: task.unit_count / 2 + 1 };
         self.at(self.now + took / 2, Happening::ToPool(self.life, Box::new(progress)));
+    }
+
+    fn lied(&self, task: &Task, index: usize) -> Outcome {
+        match (self.compute)(task, &self.published) {
+            Outcome::Completed(completed) => Outcome::Completed(lie(completed, index as u64)),
+            failed @ Outcome::Failed(_) => failed,
+        }
     }
 
     fn check_agents(&self, job: JobId) {

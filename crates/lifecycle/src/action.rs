@@ -45,6 +45,13 @@ pub enum Action {
     },
     /// Make durable, in this order.
     Record(Record),
+    /// Give the job's accepted shards back by [`crate::event::Event::JobReopened`], once every record before this is durable.
+    Reload {
+        /// The job.
+        job: JobId,
+        /// Which request this is; the event repeats it.
+        round: u32,
+    },
     /// How far a job is; at most one per job and [`crate::pool::Settings::progress_ms`], plus one per phase.
     Progress {
         /// The job.
@@ -67,6 +74,8 @@ pub enum Action {
 pub enum Record {
     /// A shard's result was accepted: what a restart goes on from.
     Accepted(Accepted),
+    /// Shards accepted earlier count as never accepted, and so does every shard of later stages.
+    Forgotten(Forgotten),
     /// An attempt ended, well or not.
     Attempt(Attempt),
     /// An agent was refuted: it gets no more work. Give it back in [`crate::pool::Settings::quarantined`] after a restart.
@@ -116,6 +125,17 @@ impl Accepted {
     pub fn fuel(&self) -> u64 {
         self.units.iter().fold(0, |sum, unit| sum.saturating_add(unit.fuel))
     }
+}
+
+/// Accepted shards that nobody trustworthy stands behind any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The job.
+    pub job: JobId,
+    /// Index of the stage in the plan.
+    pub stage: u32,
+    /// Indices of the shards in the stage, rising.
+    pub shards: Vec<u32>,
 }
 
 /// Why a shard was given out.

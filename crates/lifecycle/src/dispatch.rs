@@ -333,7 +333,13 @@ impl Agents {
     }
 
     /// Whether a connected agent suits that may give such an answer and is none of these.
-    pub fn any_trusted(&self, need: &Need, from: From, proven: u64, except: impl Fn(&AgentId, OwnerId) -> bool) -> bool {
+    pub fn any_trusted(
+        &self,
+        need: &Need,
+        from: From,
+        proven: u64,
+        except: impl Fn(&AgentId, OwnerId) -> bool,
+    ) -> bool {
         self.sessions.values().any(|agent| {
             let trust = self.trust(agent.id);
             trust.is_of(from, proven) && !except(&agent.id, trust.owner) && self.suits(agent, need)

@@ -31,6 +31,15 @@ pub enum Event {
         /// When it was first accepted.
         accepted_at: Millis,
     },
+    /// The accepted shards that [`crate::action::Action::Reload`] asked for.
+    JobReopened {
+        /// The job.
+        job: JobId,
+        /// The request's number.
+        round: u32,
+        /// Every recorded acceptance that was not forgotten, in any order.
+        accepted: Vec<Accepted>,
+    },
     /// The client wants no more of it.
     CancelRequested {
         /// The job.

@@ -10,9 +10,9 @@ use crate::Millis;
 use crate::action::{Accepted, Action, Ending, JobOutcome, Placement, Reason, Record, Snapshot, Summary};
 use crate::dispatch::Agents;
 use crate::event::{Event, SessionId};
-use crate::member::Membership;
 use crate::job::{Effects, Grant, Job, attempt};
 pub use crate::member::AgentView;
+use crate::member::Membership;
 use crate::plan::Plan;
 pub use crate::settings::Settings;
 
@@ -84,6 +84,7 @@ impl Pool {
             Event::JobRestored { job, plan, accepted, accepted_at } => {
                 self.restore(now, (job, plan), (accepted_at, accepted), actions)
             }
+            Event::JobReopened { job, round, accepted } => self.reopened(now, job, round, accepted, actions),
             Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
             Event::AgentJoined { agent, session, capability, membership } => {
                 self.join(now, (agent, session), (capability, membership), actions)
@@ -178,9 +179,24 @@ impl Pool {
         }
         let shards_total = plan.shards_total();
         let mut fx = Effects::new(actions);
-        match Job::restored(now, id, plan, Arc::clone(&self.settings), accepted, &mut fx) {
+        match Job::restored(now, id, plan, Arc::clone(&self.settings), accepted, &self.agents, &mut fx) {
             Ok(job) => self.admit(now, id, job, actions),
             Err(failure) => refuse(id, failure, shards_total, actions),
+        }
+    }
+
+    /// A job gets back what was not forgotten of it. One that ended meanwhile, or forgot more, wants nothing of this.
+    fn reopened(&mut self, now: Millis, id: JobId, round: u32, accepted: Vec<Accepted>, actions: &mut Vec<Action>) {
+        let Some(old) = self.jobs.get(&id).filter(|job| job.reload_round() == Some(round)) else { return };
+        let mut fx = Effects::new(actions);
+        match old.reopened(now, accepted, &self.agents, &mut fx) {
+            Ok(job) => {
+                self.jobs.remove(&id);
+                self.turns.retain(|turn| *turn != id);
+                rearm(&mut self.wakes, &mut self.wake_of, id, None);
+                self.admit(now, id, job, actions);
+            }
+            Err(failure) => self.step(now, id, actions, |job, _, fx| job.fail(now, failure, fx)),
         }
     }
 
@@ -321,7 +337,10 @@ impl Pool {
             self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
         }
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-            self.step(now, id, actions, |job, agents, fx| job.disown(now, agent, agents, fx));
+            self.step(now, id, actions, |job, agents, fx| {
+                job.disown(now, agent, agents, fx);
+                job.reopen(now, agent, |other| agents.is_quarantined(*other), fx);
+            });
         }
         self.look_all(now);
     }

@@ -123,7 +123,7 @@ impl Job {
             decision => decision,
         };
         match decision {
-            Decision::Accept(result) => self.settle(now, shard, result, fx),
+            Decision::Accept(result) => self.settle(now, shard, result, agents, fx),
             Decision::More(from) => {
                 let owners = u32::try_from(votes.len()).unwrap_or(u32::MAX);
                 (open.want, open.from) = (open.want.max(owners.saturating_add(1)), from);
@@ -133,7 +133,9 @@ impl Job {
             }
             Decision::Unsettled => {
                 let detail = match mode {
-                    VerifyMode::Full => format!("shard {shard}: policy.verify \"full\" wants equal answers, they differ"),
+                    VerifyMode::Full => {
+                        format!("shard {shard}: policy.verify \"full\" wants equal answers, they differ")
+                    }
                     _ => format!("shard {shard}: {} answers gave no majority", votes.len()),
                 };
                 self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
@@ -147,16 +149,16 @@ impl Job {
     }
 
     /// Accepts the answer with this result.
-    fn settle(&mut self, now: Millis, shard: u32, result: Digest, fx: &mut Effects<'_>) {
+    fn settle(&mut self, now: Millis, shard: u32, result: Digest, agents: &Agents, fx: &mut Effects<'_>) {
         let Some(open) = self.run.open.get_mut(&shard) else { return };
-        let agents = |equal: bool, chosen: Option<AgentId>| -> Vec<AgentId> {
+        let others = |equal: bool, chosen: Option<AgentId>| -> Vec<AgentId> {
             let others = open.answers.iter().filter(|a| (a.result == result) == equal && Some(a.agent) != chosen);
             others.map(|a| a.agent).collect()
         };
         let chosen = open.answers.iter().position(|answer| answer.result == result);
         let Some(chosen) = chosen else { return };
         let first = open.answers.get(chosen).map(|answer| answer.agent);
-        let (agreed, refuted) = (agents(true, first), agents(false, None));
+        let (agreed, refuted) = (others(true, first), others(false, None));
         let unchecked = open.unchecked;
         let clean = first.into_iter().chain(agreed.iter().copied()).filter(|_| !unchecked);
         fx.marks.extend(clean.map(|agent| (agent, Mark::Clean, FailureCode::VerificationMismatch)));
@@ -177,7 +179,7 @@ impl Job {
             result,
             verdict,
         };
-        self.accept(now, accepted, answer.fragment, fx);
+        self.accept(now, accepted, answer.fragment, agents, fx);
     }
 
     /// Drops the unsettled answers of an agent that was taken out: they prove nothing any more.
@@ -252,6 +254,16 @@ impl Job {
         if hopeless {
             return self.fail(now, failure, fx);
         }
+        let spent = open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max;
+        let (answered, disputed) = (!open.answers.is_empty(), open.disputed());
+        if spent && answered && !disputed && self.is_light() {
+            // What failed again and again is the check alone: the answer stands, unchecked.
+            if let Some(open) = self.run.open.get_mut(&grant.shard) {
+                open.unchecked = true;
+            }
+            return self.decide(now, grant.shard, agents, fx);
+        }
+        let Some(open) = self.run.open.get(&grant.shard) else { return };
         if open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max {
             let detail = format!("shard {} failed {} times; the last time: {failure}", grant.shard, open.failed);
             let mut last = Failure::new(FailureCode::AgentAttemptsExhausted, detail);

@@ -106,7 +106,8 @@ impl Job {
             }
             return self.run.file(shard, again);
         }
-        if agents.any_trusted(&need, open.from, proven, |_, owner| open.has_owner(owner)) {
+        let asked = open.live.iter().any(|holder| holder.trust.is_of(open.from, proven));
+        if asked || agents.any_trusted(&need, open.from, proven, |_, owner| open.has_owner(owner)) {
             return self.run.file(shard, again);
         }
         let weaker = match open.from {

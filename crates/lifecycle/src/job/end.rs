@@ -116,7 +116,7 @@ impl Job {
         }
         let unchecked = self.report.unchecked;
         if unchecked > 0 {
-            warnings.push(format!("{unchecked} spot checks were not possible: no second agent was connected"));
+            warnings.push(format!("{unchecked} checks were not possible: no agent of another owner was connected"));
         }
         warnings
     }

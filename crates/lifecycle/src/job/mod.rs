@@ -1,6 +1,7 @@
 //! One job: a state machine over its stages. It knows which agent did what, and nothing about agents beyond that.
 
 mod answers;
+mod backing;
 mod clock;
 mod end;
 mod restore;
@@ -23,6 +24,7 @@ use crate::plan::{Plan, PlannedSource, StagePlan};
 use crate::reduce;
 use crate::settings::Settings;
 use crate::verify::{From, Standing, Verdict, VerificationReport};
+use backing::Backing;
 pub(crate) use stage::Grant;
 use stage::StageRun;
 
@@ -65,6 +67,11 @@ pub(crate) struct Job {
     /// Agents that hold a lease of it, and how many.
     active: BTreeMap<AgentId, u32>,
     used: BTreeSet<AgentId>,
+    backing: Backing,
+    /// How often accepted shards were forgotten, over all its lives in this process.
+    rounds: u32,
+    /// Whether it waits for its accepted shards.
+    reloading: bool,
     shards_done: u64,
     work: Work,
     report: VerificationReport,
@@ -105,6 +112,9 @@ impl Job {
             engine: None,
             active: BTreeMap::new(),
             used: BTreeSet::new(),
+            backing: Backing::default(),
+            rounds: 0,
+            reloading: false,
             shards_done: 0,
             work: Work::default(),
             agents_peak: 0,
@@ -153,7 +163,7 @@ impl Job {
 
     /// Whether a shard waits for an agent.
     pub fn is_hungry(&self, agents: &Agents) -> bool {
-        !self.over && self.gate.is_none() && self.run.is_hungry(Self::window(agents))
+        !self.over && !self.reloading && self.gate.is_none() && self.run.is_hungry(Self::window(agents))
     }
 
     /// The free agents it may ask, best first: all, or those it already uses where the policy allows no more.
@@ -181,7 +191,8 @@ impl Job {
         if !agents.suits(agent, &need) || !agents.has_room(agent, &need, plenty) {
             return None;
         }
-        let (holder, sizes) = ((&agent.id, agents.trust(agent.id)), (Self::window(agents), self.settings.audits.proven));
+        let (holder, sizes) =
+            ((&agent.id, agents.trust(agent.id)), (Self::window(agents), self.settings.audits.proven));
         self.run.next(holder, sizes, agents, &need)
     }
 
@@ -286,11 +297,14 @@ impl Job {
     }
 
     /// Accepts a shard: once, for good.
-    fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, fx: &mut Effects<'_>) {
+    fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, agents: &Agents, fx: &mut Effects<'_>) {
         let rest = self.run.settle(accepted.shard).map(|open| open.live).unwrap_or_default();
         let refuted = accepted.verdict.refuted.clone();
         let taken = self.take_in(&accepted, fragment);
         fx.record(Record::Accepted(accepted));
+        // What rests on an agent that is refuted here is about to be forgotten: the stage is not done after all.
+        let is_out = |agent: &AgentId| refuted.contains(agent) || agents.is_quarantined(*agent);
+        let shaken = refuted.iter().any(|agent| self.rests_on(*agent, is_out));
         for holder in rest {
             self.revoke(now, holder.lease, fx);
         }
@@ -299,7 +313,7 @@ impl Job {
         }
         match taken {
             Err(failure) => self.fail(now, failure, fx),
-            Ok(()) if self.run.is_done() => self.end_stage(now, fx),
+            Ok(()) if self.run.is_done() && !shaken => self.end_stage(now, fx),
             Ok(()) => {}
         }
     }
@@ -313,6 +327,7 @@ impl Job {
         let items = stage.items_of(first, count);
         self.estimate = estimate(self.estimate.take(), stage, &fragment);
         self.used.insert(accepted.agent);
+        self.backing.add(accepted);
         self.shards_done += 1;
         self.work.items = self.work.items.saturating_add(items);
         self.work.units += count;

@@ -1,31 +1,45 @@
 //! Going on from what was recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use forge_contract::fragment::Fragment;
 use forge_contract::{Failure, JobId};
 
+use super::backing::is_unbacked;
 use super::{Effects, Job};
 use crate::Millis;
-use crate::action::Accepted;
+use crate::action::{Accepted, Forgotten, Record};
+use crate::dispatch::Agents;
 use crate::plan::Plan;
 use crate::settings::Settings;
 
 impl Job {
     /// A job of an earlier process. What was accepted stays accepted and is not recorded again; the rest runs anew.
+    ///
+    /// What rests on nobody but agents that are out is forgotten: the process before may have ended in the middle of it.
     pub fn restored(
         now: Millis,
         id: JobId,
         plan: Arc<Plan>,
         settings: Arc<Settings>,
         (accepted_at, accepted): (Millis, Vec<Accepted>),
+        agents: &Agents,
         fx: &mut Effects<'_>,
     ) -> Result<Self, Failure> {
         let mut job = Self::new(now, id, plan, settings, accepted_at)?;
         let mut by_stage: BTreeMap<u32, Vec<Accepted>> = BTreeMap::new();
+        let mut unbacked: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for shard in accepted.into_iter().filter(|shard| shard.job == id) {
-            by_stage.entry(shard.stage).or_default().push(shard);
+            if is_unbacked(&shard, |agent| agents.is_quarantined(*agent)) {
+                unbacked.entry(shard.stage).or_default().insert(shard.shard);
+            } else {
+                by_stage.entry(shard.stage).or_default().push(shard);
+            }
+        }
+        if let Some((stage, shards)) = unbacked.pop_first() {
+            by_stage.retain(|of, _| *of <= stage);
+            fx.record(Record::Forgotten(Forgotten { job: id, stage, shards: shards.into_iter().collect() }));
         }
         for (stage, shards) in by_stage {
             if job.over || job.run.index != stage {
@@ -55,5 +69,27 @@ impl Job {
         self.engine = Some(accepted.engine);
         self.run.settle(accepted.shard);
         self.take_in(accepted, fragment)
+    }
+
+    /// The same job from its accepted shards, after some were forgotten.
+    pub fn reopened(
+        &self,
+        now: Millis,
+        accepted: Vec<Accepted>,
+        agents: &Agents,
+        fx: &mut Effects<'_>,
+    ) -> Result<Self, Failure> {
+        let (plan, settings) = (Arc::clone(&self.plan), Arc::clone(&self.settings));
+        let mut job = Self::restored(now, self.id, plan, settings, (self.accepted_at, accepted), agents, fx)?;
+        job.rounds = self.rounds;
+        job.agents_peak = self.agents_peak;
+        job.report.malformed = self.report.malformed;
+        for agent in &self.report.agents_refuted {
+            if !job.report.agents_refuted.contains(agent) {
+                job.report.agents_refuted.push(*agent);
+            }
+        }
+        job.report.forgotten = self.report.forgotten;
+        Ok(job)
     }
 }

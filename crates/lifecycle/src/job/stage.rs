@@ -79,7 +79,8 @@ pub(crate) struct Shard {
     pub unchecked: bool,
     answered: bool,
     retrying: bool,
-    due: Option<Millis>,
+    /// Which queue of copies it waits in, and until when.
+    due: Option<(From, Millis)>,
 }
 
 impl Shard {
@@ -134,7 +135,9 @@ impl Shard {
 
     /// Owners that have it or have answered it.
     fn copies(&self) -> usize {
-        self.trusts().map(|trust| trust.owner).collect::<BTreeSet<_>>().len()
+        // A handful at most: cheaper counted than collected.
+        let first_of_owner = |at: usize, owner| self.trusts().take(at).all(|earlier| earlier.owner != owner);
+        self.trusts().enumerate().filter(|(at, trust)| first_of_owner(*at, trust.owner)).count()
     }
 
     /// Copies asked for: those the mode wants, and one more where one of them is slow.
@@ -151,8 +154,10 @@ impl Shard {
 
     /// Whether this agent may have the next copy.
     fn takes(&self, agent: &AgentId, trust: Trust, proven: u64) -> bool {
-        let other = if self.wants_hedge_only() { !self.has(agent) } else { !self.has_owner(trust.owner) };
-        other && (self.wants_hedge_only() || trust.is_of(self.from, proven))
+        if self.wants_hedge_only() {
+            return !self.has(agent);
+        }
+        trust.is_of(self.from, proven) && !self.has_owner(trust.owner)
     }
 
     /// Whether copies are there that differ.
@@ -176,7 +181,8 @@ pub(crate) struct StageRun {
     fresh: u32,
     bits: Vec<u64>,
     retries: VecDeque<u32>,
-    copies: BTreeSet<(Millis, u32)>,
+    /// Shards that wait for a further copy, by who may give it: an agent looks only where it may.
+    copies: [BTreeSet<(Millis, u32)>; 3],
     by_age: BTreeSet<(Millis, LeaseId)>,
     unanswered: usize,
     seen: Seen,
@@ -206,7 +212,7 @@ impl StageRun {
             fresh: 0,
             bits: vec![0; words],
             retries: VecDeque::new(),
-            copies: BTreeSet::new(),
+            copies: Default::default(),
             by_age: BTreeSet::new(),
             unanswered: 0,
             seen: Seen::default(),
@@ -230,8 +236,8 @@ impl StageRun {
             self.settled += 1;
         }
         let gone = self.open.remove(&shard)?;
-        if let Some(due) = gone.due {
-            self.copies.remove(&(due, shard));
+        if let Some((from, due)) = gone.due {
+            self.waiting(from).remove(&(due, shard));
         }
         self.unanswered -= usize::from(!gone.answered);
         Some(gone)
@@ -248,7 +254,9 @@ impl StageRun {
 
     /// Whether a shard waits for an agent.
     pub fn is_hungry(&self, window: usize) -> bool {
-        !self.retries.is_empty() || !self.copies.is_empty() || (self.fresh < self.total && self.open.len() < window)
+        !self.retries.is_empty()
+            || self.copies.iter().any(|queue| !queue.is_empty())
+            || (self.fresh < self.total && self.open.len() < window)
     }
 
     /// Shards never given out.
@@ -264,7 +272,7 @@ impl StageRun {
         agents: &Agents,
         need: &Need,
     ) -> Option<(u32, Reason)> {
-        if let Some(shard) = self.next_retry(agent, agents, need) {
+        if let Some(shard) = self.next_retry(agent, proven, agents, need) {
             return Some((shard, Reason::Retry));
         }
         if let Some(found) = self.next_copy((agent, trust), proven, agents, need) {
@@ -278,8 +286,8 @@ impl StageRun {
         Some((first, Reason::First))
     }
 
-    fn next_retry(&mut self, agent: &AgentId, agents: &Agents, need: &Need) -> Option<u32> {
-        let fits = |shard: &u32| self.open.get(shard).is_none_or(|s| acceptable(s, agent, agents, need));
+    fn next_retry(&mut self, agent: &AgentId, proven: u64, agents: &Agents, need: &Need) -> Option<u32> {
+        let fits = |shard: &u32| self.open.get(shard).is_none_or(|s| acceptable(s, agent, proven, agents, need));
         let at = self.retries.iter().take(LOOK_MAX).position(fits)?;
         let shard = self.retries.remove(at)?;
         if let Some(open) = self.open.get_mut(&shard) {
@@ -296,14 +304,20 @@ impl StageRun {
         need: &Need,
     ) -> Option<(u32, Reason)> {
         let fits = |(_, shard): &&(Millis, u32)| {
-            self.open.get(shard).is_some_and(|s| s.takes(agent, trust, proven) && acceptable(s, agent, agents, need))
+            self.open
+                .get(shard)
+                .is_some_and(|s| s.takes(agent, trust, proven) && acceptable(s, agent, proven, agents, need))
         };
-        let (_, shard) = self.copies.iter().take(LOOK_MAX).find(fits).copied()?;
+        let of = [From::Anyone, From::Proven, From::Verifier].map(|from| trust.is_of(from, proven));
+        let queues = self.copies.iter().zip(of).filter(|(_, may)| *may);
+        let found = queues.flat_map(|(queue, _)| queue.iter().take(LOOK_MAX)).find(fits).copied();
+        let (_, shard) = found?;
         let open = self.open.get_mut(&shard)?;
-        if let Some(due) = open.due.take() {
-            self.copies.remove(&(due, shard));
+        let (due, hedge_only) = (open.due.take(), open.wants_hedge_only());
+        if let Some((from, due)) = due {
+            self.waiting(from).remove(&(due, shard));
         }
-        Some((shard, if open.wants_hedge_only() { Reason::Hedge } else { Reason::Check }))
+        Some((shard, if hedge_only { Reason::Hedge } else { Reason::Check }))
     }
 
     /// Notes a lease. The first one of a shard opens it.
@@ -367,23 +381,40 @@ impl StageRun {
     pub fn file(&mut self, shard: u32, due: Millis) {
         let Some(open) = self.open.get_mut(&shard) else { return };
         let none = open.live.is_empty() && open.answers.is_empty();
-        if let Some(old) = open.due.take() {
-            self.copies.remove(&(old, shard));
+        let old = open.due.take();
+        let lacks_copy = open.lacks_copy();
+        let from = if open.wants_hedge_only() { From::Anyone } else { open.from };
+        if lacks_copy && !none {
+            open.due = Some((from, due));
         }
         if none {
+            // Nobody has it: whoever takes it is the first again.
+            open.from = From::Anyone;
             if !open.retrying {
                 open.retrying = true;
                 self.retries.push_back(shard);
             }
-        } else if open.lacks_copy() {
-            open.due = Some(due);
-            self.copies.insert((due, shard));
+        }
+        if let Some((from, old)) = old {
+            self.waiting(from).remove(&(old, shard));
+        }
+        if lacks_copy && !none {
+            self.waiting(from).insert((due, shard));
+        }
+    }
+
+    fn waiting(&mut self, from: From) -> &mut BTreeSet<(Millis, u32)> {
+        let [anyone, of_proven, of_verifiers] = &mut self.copies;
+        match from {
+            From::Anyone => anyone,
+            From::Proven => of_proven,
+            From::Verifier => of_verifiers,
         }
     }
 
     /// The copy that waits longest, and when it is to be looked at again.
     pub fn overdue(&self) -> Option<(Millis, u32)> {
-        self.copies.first().copied()
+        self.copies.iter().filter_map(|queue| queue.first()).min().copied()
     }
 
     /// When the oldest lease without a hedge was given out.
@@ -416,6 +447,15 @@ impl StageRun {
 }
 
 /// Whether a shard may go to an agent it failed on before: only where no other agent could take it.
-fn acceptable(shard: &Shard, agent: &AgentId, agents: &Agents, need: &Need) -> bool {
-    !shard.avoid.contains(agent) || !agents.any_other(need, |other| shard.avoid.contains(other) || shard.has(other))
+fn acceptable(shard: &Shard, agent: &AgentId, proven: u64, agents: &Agents, need: &Need) -> bool {
+    if !shard.avoid.contains(agent) {
+        return true;
+    }
+    let other = match shard.wants_hedge_only() {
+        true => agents.any_other(need, |other| shard.avoid.contains(other) || shard.has(other)),
+        false => agents.any_trusted(need, shard.from, proven, |other, owner| {
+            shard.avoid.contains(other) || shard.has_owner(owner)
+        }),
+    };
+    !other
 }

@@ -60,6 +60,9 @@ pub struct VerificationReport {
     pub unchecked: u64,
     /// Answers thrown away because they break a structural rule.
     pub malformed: u64,
+    /// Shards accepted from an agent that was refuted later, and computed again.
+    #[serde(default)]
+    pub forgotten: u64,
     /// Agents outvoted.
     pub agents_refuted: Vec<AgentId>,
 }

@@ -4,15 +4,15 @@ use crate::member::OwnerId;
 use crate::plan::StagePlan;
 use forge_contract::canon::CanonError;
 use forge_contract::fragment::{Fragment, Part, StructureError};
-use forge_contract::report::Completed;
-use forge_contract::task::Cut;
-use forge_contract::{Digest, JobId, LeaseId};
 use forge_contract::fragment::{Named, Number, Segment, Tile};
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
+use forge_contract::report::Completed;
 use forge_contract::report::UnitRecord;
 use forge_contract::seed::StageKey;
+use forge_contract::task::Cut;
 use forge_contract::task::{Interval, Rectangle};
+use forge_contract::{Digest, JobId, LeaseId};
 
 const POLICY: AuditPolicy = AuditPolicy {
     error_ppm: 1_000,
@@ -99,7 +99,10 @@ fn each_mode_asks_for_its_owners() {
     let none = |coin| at(VerifyMode::None, &[Vote { coin, ..vote(1, 1) }], ALL);
     assert_eq!((none(9_999), none(10_000)), (More(From::Anyone), one));
     let spot = |clean, coin| at(VerifyMode::Spotcheck, &[Vote { coin, clean, ..vote(1, 1) }], ALL);
-    assert_eq!((spot(49, 999_999), spot(20_000, 50_000), spot(20_000, 49_999)), (More(From::Anyone), one, More(From::Anyone)));
+    assert_eq!(
+        (spot(49, 999_999), spot(20_000, 50_000), spot(20_000, 49_999)),
+        (More(From::Anyone), one, More(From::Anyone))
+    );
 }
 
 /// The published rule, in floating point: `max(q_min, 1 / (1 + n eps / f)) / (1 - phi)`, and 1 in probation.
