@@ -16,7 +16,8 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::{CageReport, Guard, ProcessLimits, syscalls};
+use super::syscalls::{self, Stage};
+use super::{CageReport, Guard, NativeCode, ProcessLimits};
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -37,11 +38,19 @@ pub(super) fn enter(limits: ProcessLimits, report: &mut CageReport) {
     report.note(Guard::ResourceLimits, moved.and(closed).and_then(|()| set_limits(limits)).map_err(io::Error::from));
 }
 
-pub(super) fn close(report: &mut CageReport) {
+pub(super) fn close(report: &mut CageReport, code: NativeCode) {
     // Threads are made by now; the filter forbids more, this forbids them once more.
     let threads = setrlimit(Resource::Nproc, exactly(0)).map_err(io::Error::from);
-    let filtered = syscalls::filter().map_err(io::Error::other);
+    let stage = match code {
+        NativeCode::Never => Stage::Sealed,
+        NativeCode::UntilSealed => Stage::Loading,
+    };
+    let filtered = syscalls::filter(stage).map_err(io::Error::other);
     report.note(Guard::SystemCalls, filtered.and(threads));
+}
+
+pub(super) fn seal() -> Result<(), String> {
+    syscalls::filter(Stage::Sealed)
 }
 
 /// Descriptors that a careless parent left open.
