@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod process;
 pub mod registry;
 mod server;
+pub mod signed;
 mod start;
 pub mod store;
 pub mod upload;

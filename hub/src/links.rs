@@ -61,13 +61,26 @@ impl Content for StoreContent {
         if !self.board.reads(&digest) {
             return None;
         }
-        let bytes = read_object(&*self.store, &self.blobs, digest).await;
-        match bytes {
-            Ok(bytes) => bytes.map(ContentBody::Bytes),
-            Err(error) => {
-                tracing::error!(%digest, %error, "an object could not be read");
-                None
+        self.stored(digest).await.unwrap_or_else(|error| {
+            tracing::error!(%digest, %error, "an object could not be read");
+            None
+        })
+    }
+}
+
+impl StoreContent {
+    /// A file as a stream, so that a large input is never in memory whole; the agent verifies it.
+    async fn stored(&self, digest: Digest) -> Result<Option<ContentBody>, crate::store::StoreError> {
+        let files = Arc::clone(&self.blobs);
+        let opened = tokio::task::spawn_blocking(move || files.open_file(&digest))
+            .await
+            .map_err(|_| crate::store::StoreError::Closed)??;
+        match opened {
+            Some((file, bytes)) => {
+                let reader = Box::new(tokio::fs::File::from_std(file));
+                Ok(Some(ContentBody::Reader { bytes, reader }))
             }
+            None => Ok(self.store.object(&digest).await?.map(|bytes| ContentBody::Bytes(bytes.into()))),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
 use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
+use crate::signed::{UrlKey, UrlKeyError};
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
 use crate::store::{NewKey, Store, StoreError, Write, Written};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The blobs.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// The key of signed URLs.
+    #[error(transparent)]
+    UrlKey(#[from] UrlKeyError),
     /// The uploads.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -180,6 +184,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
     let uploads = Uploads::open(&config.data.join("uploads"))?.patient(config.body_time);
+    let url_key = UrlKey::load_or_create(&config.data.join("url.key"))?;
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("hub.db"), Arc::clone(&blobs)).await?);
     let api_key = first_key(&*store, config.api_key.clone()).await?;
     let registry = Arc::new(Registry::load(&config.kernels, &*store, &blobs).await?);
@@ -219,6 +224,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics,
         tokens: keys,
         uploads,
+        url_key,
         body_time: config.body_time,
         blob_bytes: config.blob_bytes,
         quic_address: quic_addr.to_string(),

@@ -125,7 +125,7 @@ enum Submitted {
 async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
     let envelope = Envelope::parse(bytes)?;
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
-    let plan = planned(app, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let plan = planned(app, &caller.project, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -136,15 +136,15 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
     })
 }
 
-async fn planned(app: &App, envelope: &Envelope) -> Result<Plan, Problem> {
+async fn planned(app: &App, project: &str, envelope: &Envelope) -> Result<Plan, Problem> {
     let kernel = app.registry.find(&envelope.op)?;
     let mut plan = forge_lifecycle::plan::plan(envelope, &kernel)?;
     let mut sizes = std::collections::BTreeMap::new();
     for source in plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source) {
         if let PlannedSource::Content { digest, .. } = source
-            && let Some(bytes) = crate::links::read_object(&*app.store, &app.blobs, *digest).await?
+            && let Some(blob) = app.store.blob(project, digest).await?
         {
-            sizes.insert(*digest, bytes.len() as u64);
+            sizes.insert(*digest, blob.bytes);
         }
     }
     plan.resolve(|digest| sizes.get(digest).copied())?;
@@ -355,13 +355,13 @@ pub struct QuoteBlock {
 )]
 pub async fn plan(
     State(app): State<Arc<App>>,
-    _caller: Caller,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlanAnswer>, Problem> {
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
-    let plan = planned(&app, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
+    let plan = planned(&app, &caller.project, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
         Some(trace) => problem.traced(trace),
         None => problem,
     })?;

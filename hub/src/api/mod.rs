@@ -2,13 +2,16 @@
 
 mod agents;
 pub mod auth;
+mod blobs;
 mod body;
+mod content;
 mod events;
 mod execute;
 mod jobs;
 mod kernels;
 mod operations;
 pub mod problem;
+mod signed;
 mod trace;
 mod uploads;
 
@@ -26,6 +29,7 @@ use utoipa_axum::routes;
 use crate::coordinator::Coordinator;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
 use crate::upload::Uploads;
@@ -47,6 +51,8 @@ pub struct App {
     pub tokens: Arc<dyn Tokens>,
     /// Uploads on their way.
     pub uploads: Uploads,
+    /// Signs URLs.
+    pub url_key: UrlKey,
     /// How long a body may take.
     pub body_time: Duration,
     /// Largest blob, bytes.
@@ -79,7 +85,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
-        (name = "data", description = "Blobs and uploads"),
+        (name = "data", description = "Blobs, signed URLs and uploads"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -118,6 +124,10 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(kernels::list))
         .routes(routes!(agents::list))
         .routes(routes!(agents::token))
+        .routes(routes!(blobs::list))
+        .routes(routes!(blobs::show, blobs::put))
+        .routes(routes!(signed::make))
+        .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))

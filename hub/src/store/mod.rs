@@ -17,8 +17,8 @@ use forge_contract::{AgentId, Digest, JobId};
 use tokio::sync::oneshot;
 
 pub use rows::{
-    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine, NewJob, NewKey,
-    Page, Phase, RejectedRequest, RestoredJob,
+    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine,
+    NewJob, NewKey, Page, Phase, RejectedRequest, RestoredJob,
 };
 
 /// Why the store could not do something.
@@ -81,6 +81,15 @@ pub enum Write {
     Finish(Box<FinishedJob>),
     /// A small object.
     Object(Vec<u8>),
+    /// A project has sent this content, which is durable on disk; nothing where it had before.
+    Blob {
+        /// The project.
+        project: String,
+        /// Content address.
+        digest: Digest,
+        /// Size, bytes.
+        bytes: u64,
+    },
     /// A kernel; refused where its label is taken by other bytes.
     Kernel(Box<KernelRow>),
     /// An enrolment token.
@@ -197,6 +206,10 @@ pub trait Store: Send + Sync + 'static {
     async fn artifacts(&self, job: JobId) -> Result<Vec<ArtifactRow>, StoreError>;
     /// A small object by content; verified.
     async fn object(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Content of this project.
+    async fn blob(&self, project: &str, digest: &Digest) -> Result<Option<BlobRow>, StoreError>;
+    /// A project's content, newest first, older than the one `before`.
+    async fn blobs(&self, project: &str, before: Option<&Digest>, limit: u32) -> Result<Vec<BlobRow>, StoreError>;
     /// The public key of an enrolled agent.
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError>;
     /// Every enrolled agent, by id.

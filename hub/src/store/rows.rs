@@ -225,6 +225,17 @@ pub struct RestoredJob {
     pub accepted_ms: u64,
 }
 
+/// Content of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Content address.
+    pub digest: Digest,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// When the project first sent it, ms since 1970.
+    pub created_ms: u64,
+}
+
 /// An enrolled agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRow {

@@ -23,6 +23,7 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     a_bad_change_leaves_its_neighbours(&*store).await;
     tokens_work_once(&*store).await;
     kernels_never_change(&*store).await;
+    content_belongs_to_projects(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
     assert!(matches!(store.submit(Write::ReserveLeases).await, Err(StoreError::Closed)));
@@ -214,6 +215,28 @@ async fn kernels_never_change(store: &dyn Store) {
     let refused = store.submit(Write::Kernel(Box::new(kernel(b"two")))).await;
     assert!(matches!(refused, Err(StoreError::KernelTaken { existing, .. }) if existing == Digest::of(b"one")));
     assert_eq!(store.kernels().await.unwrap(), [kernel(b"one")]);
+}
+
+async fn content_belongs_to_projects(store: &dyn Store) {
+    let digests: Vec<Digest> = (0..5_u8).map(|n| Digest::of(&[n])).collect();
+    let put = async |project: &str, digest: Digest| {
+        store.submit(Write::Blob { project: project.into(), digest, bytes: 1 }).await.unwrap();
+    };
+    for digest in &digests {
+        put("a", *digest).await;
+    }
+    let first = store.blob("a", &digests[0]).await.unwrap().unwrap();
+    put("a", digests[0]).await;
+    assert_eq!(store.blob("a", &digests[0]).await.unwrap(), Some(first));
+    assert_eq!(store.blob("b", &digests[0]).await.unwrap(), None);
+    put("b", digests[0]).await;
+    assert_eq!(store.blobs("b", None, 9).await.unwrap().len(), 1);
+    let all = store.blobs("a", None, 9).await.unwrap();
+    assert_eq!(all.len(), 5);
+    assert!(all.is_sorted_by_key(|row| std::cmp::Reverse((row.created_ms, row.digest))));
+    assert_eq!(store.blobs("a", Some(&all[1].digest), 2).await.unwrap(), all[2..4]);
+    assert_eq!(store.blobs("b", Some(&all[0].digest), 9).await.unwrap(), []);
+    assert!(store.submit(Write::Blob { project: "no such".into(), digest: digests[0], bytes: 1 }).await.is_err());
 }
 
 async fn reopened(store: &dyn Store, first: &Written) {

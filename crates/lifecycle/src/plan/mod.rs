@@ -6,7 +6,7 @@ mod split;
 
 use forge_contract::canon::{self, Writer};
 use forge_contract::envelope::{Envelope, SeedMode, Target, VerifyMode};
-use forge_contract::limits::UnitLimits;
+use forge_contract::limits::{INPUT_BYTES_MAX, UnitLimits};
 use forge_contract::manifest::{InputSource, Manifest, PartSpec, Profile, Stage};
 use forge_contract::seed::{RootSeed, StageKey};
 use forge_contract::task::{Cut, InputRef, Task};
@@ -193,15 +193,23 @@ impl Plan {
     /// Fills in the sizes of stored inputs.
     ///
     /// # Errors
-    /// `request.not_found` at the argument whose content is not stored.
+    /// `request.not_found` at the argument whose content is not stored; `request.arguments` where it is too large.
     pub fn resolve(&mut self, size_of: impl Fn(&Digest) -> Option<u64>) -> Result<(), Failure> {
         for input in self.stages.iter_mut().flat_map(|stage| &mut stage.inputs) {
             if let PlannedSource::Content { digest, bytes, argument } = &mut input.source {
                 let size = size_of(digest).ok_or_else(|| {
-                    let detail =
-                        format!("args.{argument}: no content with the digest {digest} is stored; upload it first");
+                    let detail = format!(
+                        "args.{argument}: no content with the digest {digest} is stored in this project; upload it first with \
+                         `forgepool blob put FILE`"
+                    );
                     Failure::new(FailureCode::RequestNotFound, detail).at(arguments::pointer(argument))
                 })?;
+                if size > INPUT_BYTES_MAX {
+                    let detail = format!(
+                        "args.{argument}: an input has at most {INPUT_BYTES_MAX} bytes, the content {digest} has {size}"
+                    );
+                    return Err(Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument)));
+                }
                 *bytes = Some(size);
             }
         }
@@ -327,17 +335,23 @@ fn stage_plan(
         inputs: stage
             .inputs
             .iter()
-            .map(|input| planned_input(&input.name, &input.from, all, args))
+            .filter_map(|input| planned_input(&input.name, &input.from, all, args).transpose())
             .collect::<Result<_, _>>()?,
         fuel_expected: stage.fuel_expected,
     })
 }
 
-fn planned_input(name: &str, from: &InputSource, stages: &[Stage], args: &Value) -> Result<PlannedInput, Failure> {
+/// An input, or `None` where it comes from an argument that is not given: the schema has said that it need not be.
+fn planned_input(
+    name: &str,
+    from: &InputSource,
+    stages: &[Stage],
+    args: &Value,
+) -> Result<Option<PlannedInput>, Failure> {
     let source = match from {
         InputSource::Argument(argument) => {
-            let found = args.get(argument).and_then(Value::as_str);
-            let digest = found.and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let Some(found) = args.get(argument) else { return Ok(None) };
+            let digest = found.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
                 let detail = format!("args.{argument}: expected the digest of stored content, 64 hexadecimal digits");
                 Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument))
             })?;
@@ -351,7 +365,7 @@ fn planned_input(name: &str, from: &InputSource, stages: &[Stage], args: &Value)
             PlannedSource::Stage { index }
         }
     };
-    Ok(PlannedInput { name: name.to_owned(), source })
+    Ok(Some(PlannedInput { name: name.to_owned(), source }))
 }
 
 #[cfg(test)]

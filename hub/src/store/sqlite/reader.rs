@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
 use crate::store::{
-    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase,
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase,
     RestoredJob, Store, StoreError, Write,
 };
 
@@ -79,7 +79,7 @@ impl Store for Sqlite {
         for row in rows {
             let fragment = match row.try_get::<Option<Vec<u8>>, _>("fragment")? {
                 Some(bytes) => bytes,
-                None => self.blob(digest_of(row.try_get("fragment_digest")?)?).await?,
+                None => self.fragment(digest_of(row.try_get("fragment_digest")?)?).await?,
             };
             let (stage, shard) = (index(row.try_get("stage")?)?, index(row.try_get("shard")?)?);
             given.push(AcceptedRow { job, stage, shard, body: row.try_get("body")?, fragment });
@@ -120,6 +120,24 @@ impl Store for Sqlite {
         let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
         let bytes: Vec<u8> = row.try_get("bytes")?;
         if Digest::of(&bytes) == *digest { Ok(Some(bytes)) } else { Err(StoreError::Corrupt { what: "object" }) }
+    }
+
+    async fn blob(&self, project: &str, digest: &Digest) -> Result<Option<BlobRow>, StoreError> {
+        let query = sqlx::query("SELECT digest, bytes, created_ms FROM blobs WHERE project = ? AND digest = ?");
+        let query = query.bind(project).bind(digest.as_bytes().as_slice());
+        query.fetch_optional(&self.readers).await?.as_ref().map(blob_row).transpose()
+    }
+
+    async fn blobs(&self, project: &str, before: Option<&Digest>, limit: u32) -> Result<Vec<BlobRow>, StoreError> {
+        // A digest that is not the project's gives no row to be older than, and hence nothing.
+        let query = sqlx::query(
+            "SELECT digest, bytes, created_ms FROM blobs WHERE project = ?1 AND (?2 IS NULL OR (created_ms, digest) < \
+             (SELECT created_ms, digest FROM blobs WHERE project = ?1 AND digest = ?2)) \
+             ORDER BY created_ms DESC, digest DESC LIMIT ?3",
+        );
+        let before = before.map(|digest| digest.as_bytes().to_vec());
+        let rows = query.bind(project).bind(before).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        rows.iter().map(blob_row).collect()
     }
 
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError> {
@@ -187,7 +205,7 @@ impl Store for Sqlite {
 }
 
 impl Sqlite {
-    async fn blob(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
+    async fn fragment(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
         let blobs = Arc::clone(&self.blobs);
         let read = tokio::task::spawn_blocking(move || blobs.get(&digest)).await.map_err(|_| StoreError::Closed)??;
         read.ok_or(StoreError::Corrupt { what: "fragment blob" })
@@ -231,6 +249,14 @@ fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
         envelope: text("envelope", "envelope")?,
         plan: text("plan", "plan")?,
         accepted_ms: uint(row.try_get("accepted_ms")?),
+    })
+}
+
+fn blob_row(row: &SqliteRow) -> Result<BlobRow, StoreError> {
+    Ok(BlobRow {
+        digest: digest_of(row.try_get("digest")?)?,
+        bytes: uint(row.try_get("bytes")?),
+        created_ms: uint(row.try_get("created_ms")?),
     })
 }
 

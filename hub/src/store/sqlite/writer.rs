@@ -103,6 +103,13 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::Attempt(row) => insert_attempt(db, row).await?,
         Write::Finish(job) => finish(db, job).await?,
         Write::Object(bytes) => insert_object(db, bytes).await?,
+        Write::Blob { project, digest, bytes } => {
+            let query = sqlx::query(
+                "INSERT INTO blobs (project, digest, bytes, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            );
+            let query = query.bind(project).bind(digest.as_bytes().as_slice()).bind(int(*bytes));
+            query.bind(int(now_ms())).execute(db).await?;
+        }
         Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
         Write::EnrolToken { hash, project, expires_ms } => {
             let query =
