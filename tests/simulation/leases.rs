@@ -53,7 +53,12 @@ impl Hand {
             engine: engine(),
             cage: "none".into(),
         };
-        self.tell(Event::AgentJoined { agent: agent_id(agent), session: SessionId(session), capability })
+        self.tell(Event::AgentJoined {
+            agent: agent_id(agent),
+            session: SessionId(session),
+            capability,
+            verifier: false,
+        })
     }
 
     fn submit(&mut self, policy: serde_json::Value) -> Vec<Given> {
@@ -200,7 +205,7 @@ fn a_job_whose_engines_differ_runs_on_one_of_them() {
     let capability =
         Capability { engine: forge_contract::Digest::of(b"older"), ..hand.pool.agents()[0].capability.clone() };
     let older = Capability { cores: 2, leases: 2, ..capability };
-    hand.tell(Event::AgentJoined { agent: agent_id(1), session: SessionId(2), capability: older });
+    hand.tell(Event::AgentJoined { agent: agent_id(1), session: SessionId(2), capability: older, verifier: false });
     let given = hand.submit(json!({"verify": "none", "shards": 4}));
     assert!(
         given.iter().all(|(_, agent, ..)| *agent == agent_id(0)),

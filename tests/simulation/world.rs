@@ -238,7 +238,7 @@ impl World {
             engine: engine(),
             cage: "none".into(),
         };
-        self.tell(Event::AgentJoined { agent: agent_id(index), session, capability });
+        self.tell(Event::AgentJoined { agent: agent_id(index), session, capability, verifier: false });
     }
 
     /// The hub dies and comes back from its records; agents reconnect.
@@ -324,6 +324,7 @@ impl World {
                 assert!(!self.finished.contains_key(&job), "progress after the end");
                 assert!(snapshot.shards_done <= snapshot.shards_total && snapshot.units_done <= snapshot.units_total);
             }
+            Action::TrialEnded { trial, .. } => panic!("{trial:?} ended that nobody asked for"),
             Action::Finish { job, outcome } => {
                 assert!(self.live.values().all(|(of, _)| *of != job), "a lease outlives its job");
                 assert!(self.finished.insert(job, *outcome).is_none(), "{job} finished twice");

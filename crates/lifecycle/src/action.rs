@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Millis;
 use crate::member::SessionId;
+use crate::trial::{TrialId, TrialVerdict};
 use crate::verify::{Verdict, VerificationReport};
 
 /// Something to do. Actions are performed in order; those of one event together.
@@ -58,6 +59,13 @@ pub enum Action {
         job: JobId,
         /// How it ended.
         outcome: Box<JobOutcome>,
+    },
+    /// A trial is over. Exactly once per trial.
+    TrialEnded {
+        /// The trial.
+        trial: TrialId,
+        /// How it ended.
+        verdict: Box<TrialVerdict>,
     },
 }
 

@@ -33,6 +33,7 @@ pub(crate) struct Need {
 pub(crate) struct Agent {
     pub id: AgentId,
     pub capability: Capability,
+    pub verifier: bool,
     held: u32,
     draining: bool,
     rest_until: Millis,
@@ -121,10 +122,10 @@ impl Agents {
         Some((self.sessions.get(&session)?.key?, session))
     }
 
-    pub fn join(&mut self, agent: AgentId, session: SessionId, capability: Capability) {
+    pub fn join(&mut self, agent: AgentId, session: SessionId, capability: Capability, verifier: bool) {
         self.history.entry(agent).or_default();
         self.by_agent.insert(agent, session);
-        let joined = Agent { id: agent, capability, held: 0, draining: false, rest_until: 0, key: None };
+        let joined = Agent { id: agent, capability, verifier, held: 0, draining: false, rest_until: 0, key: None };
         self.sessions.insert(session, joined);
         self.count();
         self.refile(session);
@@ -297,6 +298,11 @@ impl Agents {
         self.sessions.values().any(|agent| !except(&agent.id) && self.suits(agent, need))
     }
 
+    /// Whether some connected verifier suits that is none of these.
+    pub fn any_verifier(&self, need: &Need, except: impl Fn(&AgentId) -> bool) -> bool {
+        self.sessions.values().any(|agent| agent.verifier && !except(&agent.id) && self.suits(agent, need))
+    }
+
     /// How many connected agents suit.
     pub fn suitable(&self, need: &Need) -> u64 {
         self.sessions.values().filter(|agent| self.suits(agent, need)).count() as u64
@@ -325,6 +331,7 @@ impl Agents {
                 agent: agent.id,
                 session: *session,
                 capability: agent.capability.clone(),
+                verifier: agent.verifier,
                 leases: u64::from(agent.held),
                 draining: agent.draining,
                 quarantined: self.quarantined.contains(&agent.id),
@@ -366,7 +373,7 @@ mod tests {
     fn pool(sizes: &[(u32, u64)]) -> Agents {
         let mut agents = Agents::default();
         for (number, (cores, memory)) in (0..).zip(sizes) {
-            agents.join(id(number), SessionId(number), capability(*cores, *memory));
+            agents.join(id(number), SessionId(number), capability(*cores, *memory), false);
         }
         agents
     }
@@ -419,7 +426,7 @@ mod tests {
         assert_eq!((order(&agents), agents.cores()), (vec![0], 1));
         // Neither a new session nor a clean answer brings it back.
         agents.leave(SessionId(1));
-        agents.join(id(1), SessionId(9), capability(1, 1000));
+        agents.join(id(1), SessionId(9), capability(1, 1000), false);
         agents.mark(1_000_001, id(1), Mark::Answered { us_per_megafuel: 1 });
         assert_eq!(order(&agents), [0]);
     }
@@ -445,7 +452,7 @@ mod tests {
     fn the_engine_with_the_most_cores_is_chosen() {
         let mut agents = pool(&[(2, 1000), (2, 1000)]);
         let other = Capability { engine: Digest::of(b"other"), ..capability(3, 1000) };
-        agents.join(id(7), SessionId(7), other);
+        agents.join(id(7), SessionId(7), other, false);
         assert_eq!(agents.engine(&NEED), Some(Digest::of(b"e")));
         agents.drain(SessionId(1));
         assert_eq!(agents.engine(&NEED), Some(Digest::of(b"other")));

@@ -1,6 +1,7 @@
 //! Planning: a contract and a kernel's manifest give a plan, always the same, whoever is connected.
 
 mod arguments;
+mod golden;
 mod sizing;
 mod split;
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::ledger::{Rates, credits_micro};
 
 pub use arguments::{SchemaError, check_schema};
+pub use golden::golden_task;
 
 /// Largest quote, fuel: what canonical JSON carries exactly.
 const FUEL_QUOTED_MAX: u64 = (1 << 53) - 1;
