@@ -2,6 +2,7 @@
 //!
 //! Invariant: no crate this one is built from depends on wasmtime.
 
+pub mod admission;
 pub mod api;
 pub mod clock;
 pub mod code;

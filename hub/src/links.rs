@@ -38,7 +38,7 @@ impl Gate for StoreGate {
     }
 }
 
-/// What agents may fetch: components, the folded stages of jobs in hand, and the stored inputs of jobs in hand.
+/// What agents may fetch: components that were not refused, the folded stages of jobs in hand, and the stored inputs of jobs in hand and of trials.
 /// Nothing else, whatever its digest: a digest that leaks must not open another project's evidence.
 pub struct StoreContent {
     /// Components.
@@ -55,7 +55,15 @@ pub struct StoreContent {
 impl Content for StoreContent {
     async fn open(&self, digest: &Digest) -> Option<ContentBody> {
         let digest = *digest;
-        if let Some(bytes) = self.registry.component(&digest).or_else(|| self.board.object(&digest)) {
+        match self.registry.component(&digest).await {
+            Ok(None) => {}
+            Ok(Some(bytes)) => return Some(ContentBody::Bytes(bytes)),
+            Err(error) => {
+                tracing::error!(%digest, %error, "a component could not be read");
+                return None;
+            }
+        }
+        if let Some(bytes) = self.board.object(&digest) {
             return Some(ContentBody::Bytes(bytes));
         }
         if !self.board.reads(&digest) {
@@ -122,7 +130,7 @@ pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<
     let mut sessions: HashMap<u64, AgentId> = HashMap::new();
     while let Some(event) = events.recv().await {
         note(&event, &mut sessions, &*store, &metrics);
-        let Some(event) = translate(event) else { continue };
+        let Some(event) = translate(event, &*store).await else { continue };
         if coordinator.event(event).await.is_err() {
             return;
         }
@@ -157,10 +165,14 @@ fn note(event: &LinkEvent, sessions: &mut HashMap<u64, AgentId>, store: &dyn Sto
     metrics.agents.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
 }
 
-fn translate(event: LinkEvent) -> Option<Event> {
+async fn translate(event: LinkEvent, store: &dyn Store) -> Option<Event> {
     Some(match event {
         LinkEvent::Joined { session, agent, capability, .. } => {
-            Event::AgentJoined { agent, session: SessionId(session), capability }
+            let verifier = store.is_verifier(agent).await.unwrap_or_else(|error| {
+                tracing::error!(%agent, %error, "an agent's record could not be read; it counts as no verifier");
+                false
+            });
+            Event::AgentJoined { agent, session: SessionId(session), capability, verifier }
         }
         LinkEvent::Left { session, .. } => Event::AgentLeft { session: SessionId(session) },
         LinkEvent::Draining { session } => Event::AgentDraining { session: SessionId(session) },

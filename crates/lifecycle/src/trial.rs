@@ -120,6 +120,13 @@ pub fn exams(kernel: &Kernel, trial: TrialId) -> Result<Vec<Exam>, GoldenError> 
     goldens().map(exam).collect()
 }
 
+/// What the units of a kernel's known answers read, by content: to be served to whoever runs them.
+#[must_use]
+pub fn contents(manifest: &Manifest) -> Vec<(Digest, Vec<u8>)> {
+    let goldens = manifest.profiles.values().flat_map(|profile| &profile.goldens);
+    goldens.flat_map(|golden| golden.reads()).map(|(input, bytes)| (input.digest, bytes)).collect()
+}
+
 /// Whether every profile has a known answer, as an upload must.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admission::Desk;
 use crate::coordinator::Coordinator;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -41,8 +42,10 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Large objects.
     pub blobs: Arc<Blobs>,
-    /// Kernels on offer.
+    /// Kernels.
     pub registry: Arc<Registry>,
+    /// Where uploaded kernels are judged.
+    pub desk: Arc<Desk>,
     /// The pool's owner.
     pub coordinator: Coordinator,
     /// Counters.
@@ -121,7 +124,10 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::artifacts))
         .routes(routes!(jobs::artifact))
         .routes(routes!(events::events))
-        .routes(routes!(kernels::list))
+        .routes(routes!(kernels::list, kernels::upload))
+        .routes(routes!(kernels::show_built_in))
+        .routes(routes!(kernels::show, kernels::change))
+        .routes(routes!(kernels::component))
         .routes(routes!(agents::list))
         .routes(routes!(agents::token))
         .routes(routes!(blobs::list))

@@ -87,7 +87,8 @@ fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, fi
             (Phase::Cancelled, None, Some(Failure::new(FailureCode::RequestCancelled, "the client cancelled the job")))
         }
     };
-    let mut warnings = summary.warnings.clone();
+    let mut warnings = info.notices.clone();
+    warnings.extend(summary.warnings.iter().cloned());
     if tally.engines.len() > 1 {
         warnings.push(format!(
             "shards ran under {} engine profiles; only equal profiles promise equal fuel",
@@ -130,7 +131,7 @@ pub fn waiting(info: &JobInfo, status: &str) -> JobDocument {
         executions: None,
         artifacts: Vec::new(),
         billing: None,
-        warnings: Vec::new(),
+        warnings: info.notices.clone(),
         error: None,
         links: Links::of(info.job),
     }

@@ -101,6 +101,8 @@ impl Performer {
                     }
                 }
                 Action::Finish { job, outcome } => self.finish(job, *outcome),
+                // Nobody takes it any more while the hub stops: the kernel stays pending and is tried again.
+                Action::TrialEnded { trial, verdict } => drop(self.around.decided.send((trial, *verdict))),
             }
         }
     }

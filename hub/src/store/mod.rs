@@ -17,8 +17,8 @@ use forge_contract::{AgentId, Digest, JobId};
 use tokio::sync::oneshot;
 
 pub use rows::{
-    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine,
-    NewJob, NewKey, Page, Phase, RejectedRequest, RestoredJob,
+    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KernelState, KeyRow,
+    LedgerLine, NewJob, NewKey, Page, Phase, RejectedRequest, RestoredJob, Standing,
 };
 
 /// Why the store could not do something.
@@ -90,8 +90,16 @@ pub enum Write {
         /// Size, bytes.
         bytes: u64,
     },
-    /// A kernel; refused where its label is taken by other bytes.
+    /// A kernel. Nothing where the same bytes are there and not refused; [`StoreError::KernelTaken`] where its label is
+    /// taken by other bytes. A refused one gives way.
     Kernel(Box<KernelRow>),
+    /// What became of a kernel.
+    KernelStanding {
+        /// Its component: the label alone could have been given away.
+        digest: Digest,
+        /// What became of it.
+        standing: Box<Standing>,
+    },
     /// An enrolment token.
     EnrolToken {
         /// BLAKE3 of its secret.
@@ -100,6 +108,8 @@ pub enum Write {
         project: String,
         /// When it stops working, ms since 1970.
         expires_ms: u64,
+        /// Whether who enrols with it is a verifier.
+        verifier: bool,
     },
     /// An agent presents a token; single use.
     Redeem {
@@ -212,6 +222,8 @@ pub trait Store: Send + Sync + 'static {
     async fn blobs(&self, project: &str, before: Option<&Digest>, limit: u32) -> Result<Vec<BlobRow>, StoreError>;
     /// The public key of an enrolled agent.
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError>;
+    /// Whether this agent is a verifier.
+    async fn is_verifier(&self, agent: AgentId) -> Result<bool, StoreError>;
     /// Every enrolled agent, by id.
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError>;
     /// Every kernel, by name and version.

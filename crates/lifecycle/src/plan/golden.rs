@@ -1,7 +1,7 @@
 //! A known answer of a kernel as a task of one unit.
 
 use forge_contract::canon;
-use forge_contract::manifest::{Golden, InputSource};
+use forge_contract::manifest::Golden;
 use forge_contract::seed::RootSeed;
 use forge_contract::task::Task;
 use forge_contract::{Failure, FailureCode, JobId};
@@ -18,7 +18,7 @@ fn refused(detail: impl Into<String>) -> Failure {
 ///
 /// # Errors
 /// `request.component_golden` where there is no such profile, stage or unit, the arguments do not fit the profile's
-/// schema, or an input is not given.
+/// schema, or an input is not one of the stage.
 pub fn golden_task(kernel: &Kernel, profile: &str, golden: &Golden, job: JobId) -> Result<Task, Failure> {
     let declared = kernel.manifest.profiles.get(profile);
     let declared = declared.ok_or_else(|| refused(format!("there is no profile '{profile}'")))?;
@@ -30,13 +30,14 @@ pub fn golden_task(kernel: &Kernel, profile: &str, golden: &Golden, job: JobId) 
     if golden.unit >= cut.units() {
         return Err(refused(format!("unit: there is no unit {}, the stage has {}", golden.unit, cut.units())));
     }
-    if let Some(input) = stage.inputs.first() {
-        let source = match &input.from {
-            InputSource::Argument(argument) => format!("argument '{argument}'"),
-            InputSource::Stage(stage) => format!("stage '{stage}'"),
-        };
-        return Err(refused(format!("input '{}' (of {source}) is not given", input.name)));
+    let given = golden.reads();
+    let declared = |name: &str| stage.inputs.iter().any(|input| input.name == name);
+    if let Some((input, _)) = given.iter().find(|(input, _)| !declared(&input.name)) {
+        return Err(refused(format!("inputs: the stage declares no input '{}'", input.name)));
     }
+    // In the order of the stage, as in a plan. One that is not given is not there for the unit.
+    let of_name = |name: &str| given.iter().find(|(input, _)| input.name == name).map(|(input, _)| input.clone());
+    let inputs = stage.inputs.iter().filter_map(|input| of_name(&input.name)).collect();
     Ok(Task {
         job,
         stage_index,
@@ -52,6 +53,6 @@ pub fn golden_task(kernel: &Kernel, profile: &str, golden: &Golden, job: JobId) 
         unit_count: 1,
         limits: stage.limits,
         parts: stage.parts.clone(),
-        inputs: Vec::new(),
+        inputs,
     })
 }

@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
 use crate::store::{
-    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase,
-    RestoredJob, Store, StoreError, Write,
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, JobRow, KernelRow, KernelState, KeyRow, LedgerLine,
+    Page, Phase, RestoredJob, Standing, Store, StoreError, Write,
 };
 
 #[async_trait]
@@ -147,9 +147,16 @@ impl Store for Sqlite {
         key.try_into().map(Some).map_err(|_| StoreError::Corrupt { what: "agent key" })
     }
 
+    async fn is_verifier(&self, agent: AgentId) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT verifier FROM agents WHERE id = ?").bind(agent.0.as_bytes().as_slice());
+        let row = query.fetch_optional(&self.readers).await?;
+        row.map_or(Ok(false), |row| Ok(row.try_get("verifier")?))
+    }
+
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
-        let query =
-            sqlx::query("SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined FROM agents ORDER BY id");
+        let query = sqlx::query(
+            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier FROM agents ORDER BY id",
+        );
         let rows = query.fetch_all(&self.readers).await?;
         let agent = |row: &SqliteRow| {
             Ok(AgentRow {
@@ -159,24 +166,18 @@ impl Store for Sqlite {
                 state: row.try_get("state")?,
                 capability: row.try_get("capability")?,
                 quarantined: code_of(row, "quarantined")?,
+                verifier: row.try_get("verifier")?,
             })
         };
         rows.iter().map(agent).collect()
     }
 
     async fn kernels(&self) -> Result<Vec<KernelRow>, StoreError> {
-        let query = sqlx::query("SELECT name, version, digest, bytes, manifest FROM kernels ORDER BY name, version");
-        let rows = query.fetch_all(&self.readers).await?;
-        let kernel = |row: &SqliteRow| {
-            Ok(KernelRow {
-                name: row.try_get("name")?,
-                version: index(row.try_get("version")?)?,
-                digest: digest_of(row.try_get("digest")?)?,
-                bytes: uint(row.try_get("bytes")?),
-                manifest: row.try_get("manifest")?,
-            })
-        };
-        rows.iter().map(kernel).collect()
+        let query = sqlx::query(
+            "SELECT name, version, digest, bytes, manifest, admitted_ms, project, state, code, reason, decided_ms, checks \
+             FROM kernels ORDER BY name, version",
+        );
+        query.fetch_all(&self.readers).await?.iter().map(kernel).collect()
     }
 
     async fn ledger(&self, page: Page) -> Result<Vec<LedgerLine>, StoreError> {
@@ -257,6 +258,26 @@ fn blob_row(row: &SqliteRow) -> Result<BlobRow, StoreError> {
         digest: digest_of(row.try_get("digest")?)?,
         bytes: uint(row.try_get("bytes")?),
         created_ms: uint(row.try_get("created_ms")?),
+    })
+}
+
+fn kernel(row: &SqliteRow) -> Result<KernelRow, StoreError> {
+    let state = KernelState::parse(row.try_get("state")?).ok_or(StoreError::Corrupt { what: "kernel state" })?;
+    Ok(KernelRow {
+        name: row.try_get("name")?,
+        version: index(row.try_get("version")?)?,
+        digest: digest_of(row.try_get("digest")?)?,
+        bytes: uint(row.try_get("bytes")?),
+        manifest: row.try_get("manifest")?,
+        project: row.try_get("project")?,
+        recorded_ms: uint(row.try_get("admitted_ms")?),
+        standing: Standing {
+            state,
+            code: code_of(row, "code")?,
+            reason: row.try_get("reason")?,
+            decided_ms: row.try_get::<Option<i64>, _>("decided_ms")?.map(uint),
+            checks: row.try_get("checks")?,
+        },
     })
 }
 
