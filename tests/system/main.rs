@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod answers;
+mod bad_component;
 mod bad_input;
 mod cancel;
 mod churn;
@@ -9,6 +10,7 @@ mod command;
 mod events;
 mod evidence;
 mod idempotency;
+mod kernels;
 mod quickstart;
 mod restart;
 mod same_bits;
