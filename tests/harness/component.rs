@@ -62,7 +62,9 @@ pub fn with_manifest(mut component: Vec<u8>, manifest: &Value) -> Vec<u8> {
     component
 }
 
-fn leb(mut number: usize) -> Vec<u8> {
+/// A number as WebAssembly writes it.
+#[must_use]
+pub fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or(0);

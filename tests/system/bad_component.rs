@@ -5,7 +5,9 @@
 
 use forge_contract::Digest;
 use forge_tests::api::{Answer, upload_path};
-use forge_tests::component::{HONEST, component, contract, guessed, honest, kernel, manifest, recorded, with_manifest};
+use forge_tests::component::{
+    HONEST, component, contract, guessed, honest, kernel, leb, manifest, recorded, with_manifest,
+};
 use forge_tests::contract::{changed, insurance};
 use forge_tests::pool::Pool;
 use forge_tests::process::is_alive;
@@ -47,9 +49,16 @@ fn text(body: &str) -> Vec<u8> {
     with_manifest(wat::parse_str(format!("(component {body})")).unwrap(), &tried())
 }
 
-/// A component in a component, and so on.
+/// A component in a component, and so on: section 4 holds the inner one.
 fn nested(levels: usize) -> Vec<u8> {
-    text(&format!("{}{}", "(component ".repeat(levels), ")".repeat(levels)))
+    let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+    if levels > 0 {
+        let inner = nested(levels - 1);
+        bytes.push(4);
+        bytes.extend(leb(inner.len()));
+        bytes.extend(inner);
+    }
+    bytes
 }
 
 fn native_program() -> Vec<u8> {

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod answers;
-mod bad_component;
 mod bad_input;
 mod cancel;
 mod churn;
