@@ -7,6 +7,7 @@ pub mod api;
 pub mod clock;
 pub mod code;
 pub mod config;
+pub mod convergence;
 pub mod coordinator;
 pub mod document;
 pub mod links;

@@ -71,6 +71,8 @@ pub struct World {
     pub quarantined: BTreeSet<AgentId>,
     pub dispatched: u64,
     pub crashes: u64,
+    /// Attempts that failed for the kernel's sake.
+    pub traps: u64,
     /// Jobs in the order in which shards were given out.
     pub turns: Vec<JobId>,
     /// The hub dies in the middle of what the next message makes it do.
@@ -109,6 +111,7 @@ impl World {
             quarantined: BTreeSet::new(),
             dispatched: 0,
             crashes: 0,
+            traps: 0,
             turns: Vec::new(),
             dies_next: false,
             published: Vec::new(),
@@ -312,10 +315,15 @@ impl World {
                 assert!(self.accepted.insert(place, accepted).is_none(), "shard {place:?} accepted twice");
             }
             Action::Record(Record::Attempt(attempt)) => {
+                self.traps += u64::from(attempt.code == Some(FailureCode::AgentTrap));
                 self.live.remove(&attempt.lease);
                 for machine in &mut self.machines {
                     machine.held.remove(&attempt.lease);
                 }
+            }
+            Action::Record(Record::Superseded { job, stage, shard, .. }) => {
+                assert!(shard < self.jobs[&job].stages[stage as usize].shards);
+                assert!(self.live.values().all(|(of, _)| *of != job), "a lease outlives its stage");
             }
             Action::Record(Record::Quarantined { agent, .. }) => {
                 self.quarantined.insert(agent);

@@ -18,6 +18,7 @@ pub mod settings;
 pub mod action;
 pub mod event;
 
+pub mod converge;
 pub mod ledger;
 pub mod reduce;
 

@@ -77,6 +77,19 @@ pub enum Write {
     Accepted(Box<AcceptedRow>),
     /// An attempt that ended.
     Attempt(Box<AttemptRow>),
+    /// Attempts of a stage from this shard on have another status than was written.
+    Restate {
+        /// The job.
+        job: JobId,
+        /// Index of the stage.
+        stage: u32,
+        /// Index of the first such shard.
+        shard: u32,
+        /// The status they had; those with another one stay.
+        from: &'static str,
+        /// The status they have.
+        to: &'static str,
+    },
     /// A job's end: its answer, artifacts and ledger line in one.
     Finish(Box<FinishedJob>),
     /// A small object.

@@ -106,7 +106,7 @@ fn attempt(shard: u32, lease: u64, code: Option<FailureCode>) -> AttemptRow {
         lease: LeaseId(lease),
         agent,
         code,
-        body: format!("{{\"lease\":{lease}}}"),
+        body: format!("{{\"lease\":{lease},\"status\":\"{}\"}}", if code.is_some() { "FAILED" } else { "REPORTED" }),
     }
 }
 
@@ -126,6 +126,15 @@ async fn shards_survive_and_are_accepted_once(store: &dyn Store) {
     assert_eq!(all, [first, second.clone(), late]);
     assert_eq!(store.attempts(job(1), Page { offset: 1, limit: 1 }).await.unwrap(), [second]);
     assert_eq!(store.attempts_count(job(1)).await.unwrap(), 3);
+    // Answers from shard 1 on are not needed; what came before it stays as it was, and other stages do.
+    for (stage, from) in [(1, 0), (0, 1)] {
+        let restate = Write::Restate { job: job(1), stage, shard: from, from: "REPORTED", to: "SUPERSEDED" };
+        store.submit(restate).await.unwrap();
+    }
+    let all = store.attempts(job(1), Page { offset: 0, limit: 10 }).await.unwrap();
+    let bodies: Vec<&str> = all.iter().map(|row| row.body.as_str()).collect();
+    let line = |lease: u64, status: &str| format!("{{\"lease\":{lease},\"status\":\"{status}\"}}");
+    assert_eq!(bodies, [line(6, "FAILED"), line(7, "REPORTED"), line(5, "SUPERSEDED")]);
 }
 
 fn end(number: u128, document: &str) -> FinishedJob {

@@ -123,7 +123,7 @@ impl Job {
             }
             Decision::Unsettled => {
                 let detail = format!("shard {shard}: {} copies gave no majority", results.len());
-                self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+                self.fail_shard(now, shard, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
             }
         }
     }
@@ -229,13 +229,13 @@ impl Job {
             Broken::Kernel | Broken::Lost => {}
         }
         if hopeless {
-            return self.fail(now, failure, fx);
+            return self.fail_shard(now, grant.shard, failure, fx);
         }
         if open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max {
             let detail = format!("shard {} failed {} times; the last time: {failure}", grant.shard, open.failed);
             let mut last = Failure::new(FailureCode::AgentAttemptsExhausted, detail);
             last.unit = failure.unit;
-            return self.fail(now, last, fx);
+            return self.fail_shard(now, grant.shard, last, fx);
         }
         let wait = self.settings.quorum_wait_ms;
         self.run.file(grant.shard, now.saturating_add(wait));

@@ -109,12 +109,12 @@ impl Job {
             self.run.file(shard, now);
         } else if disputed {
             let detail = format!("shard {shard}: its copies differ and no further agent is there to settle it");
-            self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+            self.fail_shard(now, shard, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
         } else if matches!(mode, VerifyMode::Quorum | VerifyMode::Full) {
             let detail = format!(
                 "policy.verify \"{mode}\" wants every shard on two distinct agents; shard {shard} found only one"
             );
-            self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
+            self.fail_shard(now, shard, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
         } else {
             open.want = 1;
             open.unchecked = true;

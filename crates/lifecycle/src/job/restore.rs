@@ -6,6 +6,7 @@ use std::sync::Arc;
 use forge_contract::fragment::Fragment;
 use forge_contract::{Failure, JobId};
 
+use super::waves::Settled;
 use super::{Effects, Job};
 use crate::Millis;
 use crate::action::Accepted;
@@ -34,6 +35,7 @@ impl Job {
             for shard in shards {
                 job.put_back(&shard)?;
             }
+            job.look_at_rule()?;
             if job.run.is_done() {
                 job.end_stage(now, fx);
             }
@@ -54,6 +56,6 @@ impl Job {
         }
         self.engine = Some(accepted.engine);
         self.run.settle(accepted.shard);
-        self.take_in(accepted, fragment)
+        self.take_in(Settled::of(accepted, fragment))
     }
 }

@@ -101,6 +101,14 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::Reject(request) => reject(db, request).await?,
         Write::Accepted(row) => insert_accepted(db, blobs, row).await?,
         Write::Attempt(row) => insert_attempt(db, row).await?,
+        Write::Restate { job, stage, shard, from, to } => {
+            let query = sqlx::query(
+                "UPDATE attempts SET body = json_set(body, '$.status', ?) \
+                 WHERE job = ? AND stage = ? AND shard >= ? AND json_extract(body, '$.status') = ?",
+            );
+            let query = query.bind(*to).bind(job_bytes(*job)).bind(i64::from(*stage)).bind(i64::from(*shard));
+            query.bind(*from).execute(db).await?;
+        }
         Write::Finish(job) => finish(db, job).await?,
         Write::Object(bytes) => insert_object(db, bytes).await?,
         Write::Blob { project, digest, bytes } => {
