@@ -28,6 +28,11 @@ impl Job {
         if !self.settings.hedge || self.run.is_hungry(Self::window(agents)) {
             return None;
         }
+        self.slow_at()
+    }
+
+    /// When the oldest lease without a hedge counts as slow.
+    fn slow_at(&self) -> Option<Millis> {
         let (started_at, lease) = self.run.oldest()?;
         let after = self.run.took_ms().map_or_else(|| self.first_hedge_ms(lease), |took| took.saturating_mul(2));
         Some(started_at.saturating_add(after.max(self.settings.hedge_ms_min)))
@@ -76,8 +81,10 @@ impl Job {
                 return;
             }
         }
-        for _ in 0..HEDGES_MAX {
-            let Some(at) = self.hedge_at(agents).filter(|at| *at <= now) else { break };
+        // Asked once: the first hedge makes the job hungry, and the others are as slow.
+        let hedges = if self.hedge_at(agents).is_some() { HEDGES_MAX } else { 0 };
+        for _ in 0..hedges {
+            let Some(at) = self.slow_at().filter(|at| *at <= now) else { break };
             let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else {
                 break;
             };
