@@ -6,6 +6,7 @@ mod bad_input;
 mod cancel;
 mod churn;
 mod command;
+mod convergence;
 mod events;
 mod evidence;
 mod idempotency;
