@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forge_contract::limits::COMPONENT_BYTES_MAX;
+use forge_contract::limits::{COMPONENT_BYTES_MAX, INPUT_BYTES_MAX};
 use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
 use forge_protocol::{FetchError, Fetcher, Partial};
@@ -26,8 +26,6 @@ const TRANSFERS_MAX: u32 = 4;
 const AGAIN: Duration = Duration::from_millis(200);
 /// Components compiled at once: each may take gigabytes.
 const COMPILATIONS_MAX: usize = 1;
-/// Largest input, bytes.
-const INPUT_BYTES_MAX: u64 = 1 << 30;
 
 /// Where objects come from: the session of the moment, if there is one.
 pub(crate) type Source = watch::Receiver<Option<Fetcher>>;

@@ -20,8 +20,23 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestNotFound => StatusCode::NOT_FOUND,
         C::RequestMethod => StatusCode::METHOD_NOT_ALLOWED,
         C::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        C::RequestIdempotency | C::RequestCancelled | C::RequestOffset | C::RequestInProgress => StatusCode::CONFLICT,
-        C::RequestDigest | C::RequestLength => StatusCode::UNPROCESSABLE_ENTITY,
+        C::RequestIdempotency
+        | C::RequestCancelled
+        | C::RequestOffset
+        | C::RequestInProgress
+        | C::RequestKernelTaken
+        | C::RequestKernelPending
+        | C::RequestKernelRefused
+        | C::RequestKernelYanked => StatusCode::CONFLICT,
+        C::RequestDigest
+        | C::RequestLength
+        | C::RequestComponentFormat
+        | C::RequestComponentInvalid
+        | C::RequestComponentImport
+        | C::RequestComponentExport
+        | C::RequestComponentLimit
+        | C::RequestComponentManifest
+        | C::RequestComponentGolden => StatusCode::UNPROCESSABLE_ENTITY,
         C::RequestRange => StatusCode::RANGE_NOT_SATISFIABLE,
         C::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         C::RequestMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -83,6 +98,21 @@ pub fn fix_of(code: FailureCode) -> &'static str {
         C::RequestUrlExpired => "ask for another URL with POST /api/v0/blobs/{digest}/urls",
         C::AggregationDiskFull => "send it again once the hub's operator has made room",
         C::RequestCancelled => "submit the contract again if the result is still wanted",
+        C::RequestComponentFormat
+        | C::RequestComponentInvalid
+        | C::RequestComponentImport
+        | C::RequestComponentExport
+        | C::RequestComponentLimit
+        | C::RequestComponentManifest => {
+            "do what `detail` says, build again, and see what `forgepool kernel check` finds"
+        }
+        C::RequestComponentGolden => "record the known answers with `forgepool kernel check --record` and build again",
+        C::RequestKernelTaken => "raise `version` in kernel.toml: a published version never changes",
+        C::RequestKernelPending => "wait until a verifier has run its known answers: GET the kernel shows its state",
+        C::RequestKernelRefused => "mend what its `reason` says and upload it again",
+        C::RequestKernelYanked => {
+            "choose another version from GET /api/v0/kernels; jobs that ran on this one still replay"
+        }
         C::SchedulingNoAgents | C::SchedulingTooFewAgents => "start agents, or relax the policy, and submit again",
         C::SchedulingTimeout => "raise policy.timeout_ms or add agents; the same contract gives the same result later",
         C::SchedulingShutdown => "submit again in a moment",

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use forge_lifecycle::pool::Settings;
 use forge_protocol::LinkSettings;
 
+use crate::admission::ParseLimits;
 use crate::registry::KernelSource;
 
 /// Largest blob that can be uploaded where nothing else is configured.
@@ -103,6 +104,10 @@ pub struct Config {
     pub body_time: Duration,
     /// Largest blob that can be uploaded, bytes.
     pub blob_bytes: u64,
+    /// The program whose `__admit` parses uploaded kernels; this very one where absent.
+    pub admit_program: Option<PathBuf>,
+    /// What parsing an uploaded kernel may take.
+    pub parse: ParseLimits,
     /// The pool's settings; lease numbers, secret and quarantine are filled in from the store.
     pub pool: Settings,
     /// The links' settings.
@@ -122,6 +127,8 @@ impl Config {
             api_key: None,
             body_time: Duration::from_secs(10),
             blob_bytes: BLOB_BYTES_MAX,
+            admit_program: None,
+            parse: ParseLimits::default(),
             pool: Settings::default(),
             link: LinkSettings::default(),
         }

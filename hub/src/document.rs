@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::convergence::{ConvergenceBlock, TargetBlock};
+
 /// A job, as a client sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobDocument {
@@ -70,6 +72,9 @@ pub struct HubBlock {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub output: Option<serde_json::Value>,
+    /// Where and why it ended, of a job with a stop rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<ConvergenceBlock>,
     /// What a replay needs.
     pub replay: ReplayBlock,
     /// What the checks found.
@@ -176,6 +181,9 @@ pub struct EstimateBlock {
     pub mean: f64,
     /// Half the interval's width.
     pub ci95_half_width: f64,
+    /// What the stop rule waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetBlock>,
 }
 
 /// Where executions are listed.

@@ -2,10 +2,12 @@
 //!
 //! Invariant: no crate this one is built from depends on wasmtime.
 
+pub mod admission;
 pub mod api;
 pub mod clock;
 pub mod code;
 pub mod config;
+pub mod convergence;
 pub mod coordinator;
 pub mod document;
 pub mod links;
@@ -13,6 +15,7 @@ pub mod metrics;
 pub mod process;
 pub mod registry;
 mod server;
+pub mod signed;
 mod start;
 pub mod store;
 pub mod upload;

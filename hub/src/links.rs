@@ -38,7 +38,7 @@ impl Gate for StoreGate {
     }
 }
 
-/// What agents may fetch: components, the folded stages of jobs in hand, and the stored inputs of jobs in hand.
+/// What agents may fetch: components that were not refused, the folded stages of jobs in hand, and the stored inputs of jobs in hand and of trials.
 /// Nothing else, whatever its digest: a digest that leaks must not open another project's evidence.
 pub struct StoreContent {
     /// Components.
@@ -55,19 +55,40 @@ pub struct StoreContent {
 impl Content for StoreContent {
     async fn open(&self, digest: &Digest) -> Option<ContentBody> {
         let digest = *digest;
-        if let Some(bytes) = self.registry.component(&digest).or_else(|| self.board.object(&digest)) {
+        match self.registry.component(&digest).await {
+            Ok(None) => {}
+            Ok(Some(bytes)) => return Some(ContentBody::Bytes(bytes)),
+            Err(error) => {
+                tracing::error!(%digest, %error, "a component could not be read");
+                return None;
+            }
+        }
+        if let Some(bytes) = self.board.object(&digest) {
             return Some(ContentBody::Bytes(bytes));
         }
         if !self.board.reads(&digest) {
             return None;
         }
-        let bytes = read_object(&*self.store, &self.blobs, digest).await;
-        match bytes {
-            Ok(bytes) => bytes.map(ContentBody::Bytes),
-            Err(error) => {
-                tracing::error!(%digest, %error, "an object could not be read");
-                None
+        self.stored(digest).await.unwrap_or_else(|error| {
+            tracing::error!(%digest, %error, "an object could not be read");
+            None
+        })
+    }
+}
+
+impl StoreContent {
+    /// A file as a stream, so that a large input is never in memory whole; the agent verifies it.
+    async fn stored(&self, digest: Digest) -> Result<Option<ContentBody>, crate::store::StoreError> {
+        let files = Arc::clone(&self.blobs);
+        let opened = tokio::task::spawn_blocking(move || files.open_file(&digest))
+            .await
+            .map_err(|_| crate::store::StoreError::Closed)??;
+        match opened {
+            Some((file, bytes)) => {
+                let reader = Box::new(tokio::fs::File::from_std(file));
+                Ok(Some(ContentBody::Reader { bytes, reader }))
             }
+            None => Ok(self.store.object(&digest).await?.map(|bytes| ContentBody::Bytes(bytes.into()))),
         }
     }
 }
@@ -109,7 +130,7 @@ pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<
     let mut sessions: HashMap<u64, AgentId> = HashMap::new();
     while let Some(event) = events.recv().await {
         note(&event, &mut sessions, &*store, &metrics);
-        let Some(event) = translate(event) else { continue };
+        let Some(event) = translate(event, &*store).await else { continue };
         if coordinator.event(event).await.is_err() {
             return;
         }
@@ -144,10 +165,15 @@ fn note(event: &LinkEvent, sessions: &mut HashMap<u64, AgentId>, store: &dyn Sto
     metrics.agents.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
 }
 
-fn translate(event: LinkEvent) -> Option<Event> {
+async fn translate(event: LinkEvent, store: &dyn Store) -> Option<Event> {
     Some(match event {
         LinkEvent::Joined { session, agent, capability, .. } => {
-            Event::AgentJoined { agent, session: SessionId(session), capability, membership: Membership::default() }
+            let verifier = store.is_verifier(agent).await.unwrap_or_else(|error| {
+                tracing::error!(%agent, %error, "an agent's record could not be read; it counts as no verifier");
+                false
+            });
+            let membership = Membership { verifier, ..Membership::default() };
+            Event::AgentJoined { agent, session: SessionId(session), capability, membership }
         }
         LinkEvent::Left { session, .. } => Event::AgentLeft { session: SessionId(session) },
         LinkEvent::Draining { session } => Event::AgentDraining { session: SessionId(session) },

@@ -12,6 +12,10 @@ struct Line {
 }
 
 fn main() -> anyhow::Result<()> {
+    // The child that parses uploads: before any thread or runtime.
+    if std::env::args_os().nth(1).is_some_and(|word| word == forge_hub::admission::ADMIT) {
+        forge_hub::admission::admit_main();
+    }
     let line = Line::parse();
     process::log(line.hub.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

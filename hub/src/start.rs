@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Desk, Examiner};
 use crate::api::auth::{KEY_PREFIX, hash_of};
 use crate::api::{App, Tokens};
 use crate::config::Config;
@@ -21,6 +22,7 @@ use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
 use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
+use crate::signed::{UrlKey, UrlKeyError};
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
 use crate::store::{NewKey, Store, StoreError, Write, Written};
@@ -67,6 +69,9 @@ pub enum StartError {
     /// The blobs.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// The key of signed URLs.
+    #[error(transparent)]
+    UrlKey(#[from] UrlKeyError),
     /// The uploads.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -92,6 +97,7 @@ pub struct Running {
     wire: Arc<Wire>,
     server: JoinHandle<()>,
     carrier: JoinHandle<()>,
+    clerk: JoinHandle<()>,
     // Held for its lock.
     _lock: std::fs::File,
 }
@@ -103,14 +109,14 @@ impl core::fmt::Debug for Running {
 }
 
 impl Running {
-    /// A token that enrols one agent.
+    /// A token that enrols one agent, as a verifier where whoever asks runs it and trusts it.
     ///
     /// # Errors
     /// `Identity`, `Store`.
-    pub async fn enrol_token(&self) -> Result<String, StartError> {
+    pub async fn enrol_token(&self, verifier: bool) -> Result<String, StartError> {
         let (token, hash) = self.app.tokens.make().ok_or(IdentityError::Entropy)?;
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
-        self.app.store.submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms }).await?;
+        self.app.store.submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier }).await?;
         Ok(token)
     }
 
@@ -139,6 +145,8 @@ impl Running {
         self.wire.0.shutdown().await;
         self.carrier.abort();
         drop(self.carrier.await);
+        self.clerk.abort();
+        drop(self.clerk.await);
         if self.server.await.is_err() {
             tracing::error!("the HTTP server ended badly");
         }
@@ -180,6 +188,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
     let uploads = Uploads::open(&config.data.join("uploads"))?.patient(config.body_time);
+    let url_key = UrlKey::load_or_create(&config.data.join("url.key"))?;
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data.join("hub.db"), Arc::clone(&blobs)).await?);
     let api_key = first_key(&*store, config.api_key.clone()).await?;
     let registry = Arc::new(Registry::load(&config.kernels, &*store, &blobs).await?);
@@ -196,9 +205,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         store: Arc::clone(&store),
     });
     let settings = pool_settings(&config, &identity, &*store).await?;
+    let examiner = examiner(&config)?;
     let (endpoint, events) = HubEndpoint::bind(config.quic, &identity, gate, content, config.link)?;
     let quic_addr = endpoint.local_addr()?;
     let wire = Arc::new(Wire(endpoint));
+    let (decided, verdicts) = tokio::sync::mpsc::unbounded_channel();
     let around = Surroundings {
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -206,8 +217,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         board,
         metrics: Arc::clone(&metrics),
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
+        decided,
     };
     let coordinator = Coordinator::start(settings, around).await?;
+    let shelves = (Arc::clone(&registry), Arc::clone(&store), Arc::clone(&blobs));
+    let opened = Desk::open(shelves, coordinator.clone(), examiner, verdicts).await;
+    let (desk, clerk) = opened.map_err(|_| StoreError::Closed)?;
     let carrier = tokio::spawn(links::carry(events, coordinator.clone(), Arc::clone(&store), Arc::clone(&metrics)));
     let hub_key = identity.hub_key().to_string();
     let stopping = CancellationToken::new();
@@ -215,10 +230,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         store,
         blobs,
         registry,
+        desk,
         coordinator,
         metrics,
         tokens: keys,
         uploads,
+        url_key,
         body_time: config.body_time,
         blob_bytes: config.blob_bytes,
         quic_address: quic_addr.to_string(),
@@ -226,7 +243,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     });
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
-    Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, _lock: lock })
+    Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, _lock: lock })
+}
+
+/// Uploads are parsed by this very program, unless told otherwise.
+fn examiner(config: &Config) -> Result<Examiner, StartError> {
+    let here = |source| StartError::Io { path: PathBuf::from("this program"), source };
+    let program = config.admit_program.clone().map_or_else(|| std::env::current_exe().map_err(here), Ok)?;
+    Ok(Examiner::new(program, config.parse))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -107,6 +107,26 @@ impl Api {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// `POST /api/v0/kernels` with a whole component.
+    pub async fn upload(&self, component: &[u8]) -> Answer {
+        let path = upload_path(&forge_contract::Digest::of(component), component.len(), 0);
+        self.send(self.request(Method::POST, &path).header("content-type", "application/wasm").body(component.to_vec()))
+            .await
+    }
+
+    /// Waits until a kernel of a project, `NAMESPACE/NAME/VERSION`, is no longer pending.
+    ///
+    /// # Panics
+    /// It stays pending.
+    pub async fn decided(&self, kernel: &str) -> Value {
+        let path = format!("/api/v0/kernels/{kernel}");
+        crate::until(&format!("decision on {kernel}"), || async {
+            let answer = self.get(&path).await;
+            (answer.at("/state") != "pending").then_some(answer.body)
+        })
+        .await
+    }
+
     /// `POST /api/v0/jobs/{job}/cancel`.
     pub async fn cancel(&self, job: &str) -> Answer {
         self.send(self.request(Method::POST, &format!("/api/v0/jobs/{job}/cancel"))).await
@@ -134,6 +154,12 @@ impl Api {
         assert!(is_final(&answer.body), "the stream ended before the job did: {}", answer.text);
         answer.body
     }
+}
+
+/// Where a component is uploaded to.
+#[must_use]
+pub fn upload_path(digest: &forge_contract::Digest, bytes: usize, offset: usize) -> String {
+    format!("/api/v0/kernels?digest={digest}&bytes={bytes}&offset={offset}")
 }
 
 /// Whether a job's state is its last.

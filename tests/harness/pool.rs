@@ -72,6 +72,12 @@ impl Pool {
         number
     }
 
+    /// Starts one more agent with this enrolment token and waits until it joined; returns its number.
+    pub async fn join_with(&mut self, token: &str) -> usize {
+        self.tokens.push(token.to_owned());
+        self.join().await
+    }
+
     /// Starts an agent without waiting for it to join; returns its number.
     pub fn join_later(&mut self) -> usize {
         let number = self.agents.len();

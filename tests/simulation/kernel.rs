@@ -16,7 +16,7 @@ use serde_json::json;
 /// Two profiles: one stage, and two stages of which the second reads the first.
 pub fn kernel() -> Kernel {
     let simulate = json!({
-        "name": "simulate", "split": {"range": {"total": "items", "unit": 3}},
+        "name": "simulate", "split": {"range": {"total": "items", "unit": 3}}, "stop": {"argument": "stop", "part": "loss"},
         "parts": [
             {"name": "loss", "kind": "distribution", "counts_items": true},
             {"name": "sum", "kind": "sum"},
@@ -30,8 +30,7 @@ pub fn kernel() -> Kernel {
         "parts": [{"name": "seal", "kind": "bytes"}],
         "limits": {"fuel": 10_000_000, "memory_bytes": 1_048_576, "output_bytes": 100_000}, "fuel_expected": 1_000_000,
     });
-    let args =
-        json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "integer", "minimum": 1}}});
+    let args = json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "integer", "minimum": 1}, "stop": {"type": "object"}}});
     let manifest = json!({
         "name": "sim", "version": 1, "interface": "forgepool:kernel@1.0.0", "summary": "s", "profiles": {
             "one.v1": {"summary": "s", "args": args, "stages": [simulate]},
@@ -43,9 +42,18 @@ pub fn kernel() -> Kernel {
 }
 
 pub fn planned(profile: &str, items: u64, policy: serde_json::Value) -> Plan {
+    planned_with(profile, json!({"items": items}), policy)
+}
+
+/// The plan of a job that may end early.
+pub fn planned_to_stop(profile: &str, items: u64, stop: &serde_json::Value, policy: serde_json::Value) -> Plan {
+    planned_with(profile, json!({"items": items, "stop": stop}), policy)
+}
+
+fn planned_with(profile: &str, args: serde_json::Value, policy: serde_json::Value) -> Plan {
     let contract = json!({
         "ctx": {}, "op": {"name": "sim", "version": 1, "profile": profile},
-        "seed": {"mode": "explicit", "value": "SIM"}, "policy": policy, "args": {"items": items},
+        "seed": {"mode": "explicit", "value": "SIM"}, "policy": policy, "args": args,
     });
     plan(&Envelope::parse(contract.to_string().as_bytes()).unwrap(), &kernel()).unwrap()
 }
@@ -112,6 +120,11 @@ pub fn shard(task: &Task, inputs: &[StageFragment]) -> Completed {
 
 /// The folded fragment of every stage, by the definition of the tree: no shards, no pool, no `Fold`.
 pub fn reference(plan: &Plan) -> Vec<StageFragment> {
+    reference_of(plan, plan.stages[0].units)
+}
+
+/// The same of a plan whose first stage ends after so many units.
+pub fn reference_of(plan: &Plan, first: u64) -> Vec<StageFragment> {
     let mut done: Vec<StageFragment> = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
         let inputs: Vec<_> = stage
@@ -124,8 +137,9 @@ pub fn reference(plan: &Plan) -> Vec<StageFragment> {
             })
             .collect();
         let task = plan.task(forge_contract::JobId::from_bits(0), index as u32, 0, inputs).unwrap();
-        let levels = stage.units.next_power_of_two().trailing_zeros();
-        let bytes = node(&task, levels, 0, stage.units, &done).encode();
+        let units = if index == 0 { first } else { stage.units };
+        let levels = units.next_power_of_two().trailing_zeros();
+        let bytes = node(&task, levels, 0, units, &done).encode();
         done.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes });
     }
     done

@@ -12,6 +12,7 @@
 
 mod adversaries;
 mod churn;
+mod converge;
 mod cuts;
 mod dice;
 mod failures;

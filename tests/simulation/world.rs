@@ -88,6 +88,8 @@ pub struct World {
     pub clean: BTreeMap<AgentId, u64>,
     /// Shards accepted and forgotten again.
     pub forgotten: u64,
+    /// Attempts that failed for the kernel's sake.
+    pub traps: u64,
     /// Jobs in the order in which shards were given out.
     pub turns: Vec<JobId>,
     /// The hub dies in the middle of what the next message makes it do.
@@ -128,6 +130,7 @@ impl World {
             crashes: 0,
             clean: BTreeMap::new(),
             forgotten: 0,
+            traps: 0,
             turns: Vec::new(),
             dies_next: false,
             published: Vec::new(),
@@ -360,10 +363,15 @@ impl World {
                 self.at(at, Happening::ToPool(self.life, Box::new(Event::JobReopened { job, round, accepted })));
             }
             Action::Record(Record::Attempt(attempt)) => {
+                self.traps += u64::from(attempt.code == Some(FailureCode::AgentTrap));
                 self.live.remove(&attempt.lease);
                 for machine in &mut self.machines {
                     machine.held.remove(&attempt.lease);
                 }
+            }
+            Action::Record(Record::Superseded { job, stage, shard, .. }) => {
+                assert!(shard < self.jobs[&job].stages[stage as usize].shards);
+                assert!(self.live.values().all(|(of, _)| *of != job), "a lease outlives its stage");
             }
             Action::Record(Record::Quarantined { agent, .. }) => {
                 self.clean.insert(agent, 0);
@@ -373,6 +381,7 @@ impl World {
                 assert!(!self.finished.contains_key(&job), "progress after the end");
                 assert!(snapshot.shards_done <= snapshot.shards_total && snapshot.units_done <= snapshot.units_total);
             }
+            Action::TrialEnded { trial, .. } => panic!("{trial:?} ended that nobody asked for"),
             Action::Finish { job, outcome } => {
                 assert!(self.live.values().all(|(of, _)| *of != job), "a lease outlives its job");
                 assert!(self.finished.insert(job, *outcome).is_none(), "{job} finished twice");

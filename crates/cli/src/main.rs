@@ -70,6 +70,8 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("__worker") => forge_sandbox::worker::worker_main(),
         Some("__compile") => forge_sandbox::worker::compile_main(),
+        // The hub's child that parses uploads.
+        Some(forge_hub::admission::ADMIT) => forge_hub::admission::admit_main(),
         _ => {}
     }
     let cli = Cli::parse();

@@ -31,6 +31,13 @@ pub fn percent(share: f64) -> String {
     format!("{:.3} %", share * 100.0)
 }
 
+/// A confidence: `95 %`, `99.9 %`.
+#[must_use]
+pub fn level(probability: f64) -> String {
+    let text = format!("{:.1}", probability * 100.0);
+    format!("{} %", text.trim_end_matches(".0"))
+}
+
 /// Bytes with a binary unit.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {

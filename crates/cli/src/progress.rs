@@ -37,6 +37,35 @@ pub struct Estimate {
     pub mean: f64,
     /// Half the width of the mean's 95 % confidence interval.
     pub half_width: f64,
+    /// What the stop rule waits for.
+    pub target: Option<Target>,
+}
+
+/// How wide the interval is, as a share of the mean, and how wide it may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Half its width so far; `None` where the mean is zero.
+    pub relative: Option<f64>,
+    /// Half its width where the job ends.
+    pub half_width: f64,
+    /// Its confidence.
+    pub confidence: f64,
+}
+
+impl Target {
+    fn read(target: &Value) -> Option<Self> {
+        Some(Self {
+            relative: target.get("relative").and_then(Value::as_f64),
+            half_width: target.get("half_width")?.as_f64()?,
+            confidence: target.get("confidence")?.as_f64()?,
+        })
+    }
+
+    /// `(± 0.514 % of the mean at 95 %, ends at 0.300 %)`.
+    fn message(&self) -> String {
+        let so_far = self.relative.map_or_else(|| "no share of a mean of zero".to_owned(), number::percent);
+        format!(" (± {so_far} at {}, ends at {})", number::level(self.confidence), number::percent(self.half_width))
+    }
 }
 
 impl Step {
@@ -51,6 +80,7 @@ impl Step {
                 n: estimate.get("n")?.as_u64()?,
                 mean: estimate.get("mean")?.as_f64()?,
                 half_width: estimate.get("ci95_half_width")?.as_f64()?,
+                target: estimate.get("target").and_then(Target::read),
             })
         });
         Some(Self {
@@ -72,11 +102,12 @@ impl Step {
         };
         match &self.estimate {
             Some(e) => format!(
-                "{} iterations · {} mean {} ± {}{agents}",
+                "{} iterations · {} mean {} ± {}{}{agents}",
                 number::count(e.n),
                 e.name,
                 number::value(e.mean),
-                number::value(e.half_width)
+                number::value(e.half_width),
+                e.target.as_ref().map_or_else(String::new, Target::message)
             ),
             None => format!("{}{agents}", if self.status.is_empty() { "running" } else { &self.status }),
         }
@@ -161,6 +192,18 @@ mod tests {
         let step = Step::read(&event(data)).unwrap();
         assert_eq!(step.message(), "262,144 iterations · loss mean 1,853.50 ± 18.3000 · 4 agents");
         assert_eq!(percent(&step), 25);
+    }
+
+    #[test]
+    fn a_stop_rule_shows_how_far_it_is() {
+        let data = r#"{"status":"RUNNING","units_done":4,"units_total":16,"agents_active":1,
+            "estimate":{"name":"loss","n":262144,"mean":1853.5,"ci95_half_width":18.3,
+            "target":{"confidence":0.99,"half_width":0.003,"relative":0.01297,"checkpoint":20}}}"#;
+        let step = Step::read(&event(data)).unwrap();
+        assert_eq!(
+            step.message(),
+            "262,144 iterations · loss mean 1,853.50 ± 18.3000 (± 1.297 % at 99 %, ends at 0.300 %) · 1 agent"
+        );
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub fn render(state: &Value) -> String {
             text.push_str(&surface(name, value));
         }
     }
+    if let Some(end) = convergence(state) {
+        text.push_str(&end);
+    }
     for warning in strings(state.get("warnings")) {
         text.push_str(&format!("warning: {warning}\n"));
     }
@@ -190,6 +193,38 @@ fn evidence(state: &Value) -> String {
         table.row(["billing".to_owned(), format!("{credits} credits, {eur} EUR{mode}")]);
     }
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
+}
+
+/// Where and why a job with a stop rule ended.
+fn convergence(state: &Value) -> Option<String> {
+    let end = state.pointer("/hub/convergence").filter(|end| !end.is_null())?;
+    let whole = |pointer: &str| end.pointer(pointer).and_then(Value::as_u64).map_or_else(String::new, number::count);
+    let real = |pointer: &str| end.pointer(pointer).and_then(Value::as_f64);
+    let share = |pointer: &str| real(pointer).map_or_else(|| "not defined".to_owned(), number::percent);
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
+    let reason = match end.get("reason").and_then(Value::as_str).unwrap_or_default() {
+        "half_width" => "the interval is as narrow as asked for",
+        "variance" => "the variance changed no more than asked for",
+        "budget" => "the budget is used up, no target was reached",
+        "exhausted" => "all work is done, no target was reached",
+        other => other,
+    };
+    let (unit, items) = (whole("/stopped_at/unit"), whole("/stopped_at/items"));
+    table.row(["ended at".to_owned(), format!("{items} iterations ({unit} units): {reason}")]);
+    if let Some(target) = real("/rule/half_width") {
+        let confidence = real("/rule/confidence").map_or_else(String::new, number::level);
+        let (found, wanted) = (share("/measured/relative"), number::percent(target));
+        table.row(["half width".to_owned(), format!("{found} of the mean at {confidence}, wanted {wanted}")]);
+    }
+    if let Some(target) = real("/rule/variance_change") {
+        let (found, wanted) = (share("/measured/variance_change"), number::percent(target));
+        table.row(["variance change".to_owned(), format!("{found} since the checkpoint before, wanted {wanted}")]);
+    }
+    if let Some(budget) = end.pointer("/rule/budget").and_then(Value::as_u64) {
+        table.row(["budget".to_owned(), format!("{} iterations", number::count(budget))]);
+    }
+    table.row(["checkpoints".to_owned(), whole("/checkpoints")]);
+    Some(format!("\n{}", table.render()))
 }
 
 fn strings(value: Option<&Value>) -> Vec<String> {

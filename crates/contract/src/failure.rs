@@ -112,6 +112,28 @@ codes! {
     RequestUrlExpired = "request.url_expired", Request, Client;
     /// The client cancelled the job.
     RequestCancelled = "request.cancelled", Request, Client;
+    /// The bytes uploaded as a kernel are no WebAssembly component.
+    RequestComponentFormat = "request.component_format", Request, Client;
+    /// A component is not valid, or uses a feature that is off.
+    RequestComponentInvalid = "request.component_invalid", Request, Client;
+    /// A component imports what no kernel may.
+    RequestComponentImport = "request.component_import", Request, Client;
+    /// A component lacks the kernel's export, or has it with another type.
+    RequestComponentExport = "request.component_export", Request, Client;
+    /// A component is beyond a limit of admission, or could not be parsed within those of parsing.
+    RequestComponentLimit = "request.component_limit", Request, Client;
+    /// A component's manifest is missing or breaks a rule.
+    RequestComponentManifest = "request.component_manifest", Request, Client;
+    /// A known answer of a component is missing, cannot be run, or is not what a verifier found.
+    RequestComponentGolden = "request.component_golden", Request, Client;
+    /// The name and version of a kernel are taken by other bytes.
+    RequestKernelTaken = "request.kernel_taken", Request, Client;
+    /// The kernel is not admitted yet.
+    RequestKernelPending = "request.kernel_pending", Request, Client;
+    /// The kernel was refused.
+    RequestKernelRefused = "request.kernel_refused", Request, Client;
+    /// The kernel was yanked: it replays and runs nothing new.
+    RequestKernelYanked = "request.kernel_yanked", Request, Client;
 
     /// No agent that could run the job was there in time.
     SchedulingNoAgents = "scheduling.no_agents", Scheduling, Platform;

@@ -8,7 +8,9 @@ use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::converge::Convergence;
 use crate::member::SessionId;
+use crate::trial::{TrialId, TrialVerdict};
 use crate::verify::{Verdict, VerificationReport};
 
 /// Something to do. Actions are performed in order; those of one event together.
@@ -66,6 +68,13 @@ pub enum Action {
         /// How it ended.
         outcome: Box<JobOutcome>,
     },
+    /// A trial is over. Exactly once per trial.
+    TrialEnded {
+        /// The trial.
+        trial: TrialId,
+        /// How it ended.
+        verdict: Box<TrialVerdict>,
+    },
 }
 
 /// What must survive the process.
@@ -78,6 +87,17 @@ pub enum Record {
     Forgotten(Forgotten),
     /// An attempt ended, well or not.
     Attempt(Attempt),
+    /// A stage ended early: its shards from this one on count for nothing, and nobody is to blame for them.
+    Superseded {
+        /// The job.
+        job: JobId,
+        /// Index of the stage.
+        stage: u32,
+        /// Index of the first shard that does not count.
+        shard: u32,
+        /// What those accepted before took, summed.
+        usage: Usage,
+    },
     /// An agent was refuted: it gets no more work. Give it back in [`crate::pool::Settings::quarantined`] after a restart.
     Quarantined {
         /// The agent.
@@ -256,6 +276,9 @@ pub struct Completed {
     pub result_digest: Digest,
     /// Every stage's folded fragment, in order.
     pub stage_fragments: Vec<StageFragment>,
+    /// Where and why the stage with a stop rule ended.
+    #[serde(default)]
+    pub convergence: Option<Convergence>,
     /// What was done.
     pub summary: Summary,
 }
@@ -355,6 +378,21 @@ pub struct Estimate {
     pub mean: f64,
     /// Half the width of its 95% confidence interval.
     pub ci95_half_width: f64,
+    /// What the stop rule waits for, where it looks at this part.
+    pub target: Option<Target>,
+}
+
+/// How far the interval is from what a stop rule asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// The interval's confidence.
+    pub confidence: f64,
+    /// Half its width as a share of the mean: the target.
+    pub half_width: f64,
+    /// The same as it is so far; `None` where the mean is zero.
+    pub relative: Option<f64>,
+    /// Units done at the next look.
+    pub checkpoint: u64,
 }
 
 /// Bytes as lower-case hexadecimal text where the format is for people, as bytes elsewhere.

@@ -34,6 +34,7 @@ pub(crate) struct Need {
 pub(crate) struct Agent {
     pub id: AgentId,
     pub capability: Capability,
+    pub verifier: bool,
     held: u32,
     draining: bool,
     rest_until: Millis,
@@ -149,7 +150,7 @@ impl Agents {
         let known = self.history.entry(agent).or_insert_with(|| History { membership, ..History::default() });
         (known.membership.owner, known.membership.verifier) = (membership.owner, membership.verifier);
         self.by_agent.insert(agent, session);
-        let joined = Agent { id: agent, capability, held: 0, draining: false, rest_until: 0, key: None };
+        let joined = Agent { id: agent, capability, verifier: membership.verifier, held: 0, draining: false, rest_until: 0, key: None };
         self.sessions.insert(session, joined);
         self.count();
         self.refile(session);
@@ -352,6 +353,11 @@ impl Agents {
         Trust { owner: known.owner, verifier: known.verifier, clean: known.clean }
     }
 
+    /// Whether some connected verifier suits that is none of these.
+    pub fn any_verifier(&self, need: &Need, except: impl Fn(&AgentId) -> bool) -> bool {
+        self.sessions.values().any(|agent| agent.verifier && !except(&agent.id) && self.suits(agent, need))
+    }
+
     /// How many connected agents suit.
     pub fn suitable(&self, need: &Need) -> u64 {
         self.sessions.values().filter(|agent| self.suits(agent, need)).count() as u64
@@ -380,6 +386,7 @@ impl Agents {
                 agent: agent.id,
                 session: *session,
                 capability: agent.capability.clone(),
+                verifier: agent.verifier,
                 leases: u64::from(agent.held),
                 draining: agent.draining,
                 quarantined: self.quarantined.contains(&agent.id),

@@ -9,6 +9,7 @@ use crate::Millis;
 use crate::action::Accepted;
 pub use crate::member::{Membership, OwnerId, SessionId};
 use crate::plan::Plan;
+use crate::trial::{Exam, TrialId};
 
 /// Something that happened. Events that name what is not there any more are no error: they change nothing.
 #[derive(Clone, Debug)]
@@ -44,6 +45,13 @@ pub enum Event {
     CancelRequested {
         /// The job.
         job: JobId,
+    },
+    /// A kernel's known answers are to be run by verifiers.
+    TrialRequested {
+        /// The trial.
+        trial: TrialId,
+        /// Its units.
+        exams: Vec<Exam>,
     },
     /// An agent connected. A session of the same agent that is still open counts as left.
     AgentJoined {

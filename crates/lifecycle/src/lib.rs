@@ -1,4 +1,5 @@
-//! The verbs of a job, pure and in order: admit, plan, dispatch, verify, reduce, then artifact, replay and ledger.
+//! The verbs of a job, pure and in order: admit (and the trial of what was admitted), plan, dispatch, verify, reduce,
+//! then artifact, replay and ledger.
 //!
 //! **Invariant**: nothing here reads a clock, a file, a socket or a random number. Time is an argument, effects are
 //! returned as [`action::Action`]s, and the same events in the same order give the same actions. Who computed what ends
@@ -8,6 +9,7 @@
 
 pub mod admit;
 pub mod plan;
+pub mod trial;
 pub mod verify;
 
 pub mod member;
@@ -16,6 +18,7 @@ pub mod settings;
 pub mod action;
 pub mod event;
 
+pub mod converge;
 pub mod ledger;
 pub mod reduce;
 

@@ -33,6 +33,8 @@ pub struct AgentView {
     pub session: SessionId,
     /// What it offers.
     pub capability: Capability,
+    /// Whether the operator runs it and trusts it to settle what a kernel gives.
+    pub verifier: bool,
     /// Leases it holds.
     pub leases: u64,
     /// Whether it takes no more work of its own will.

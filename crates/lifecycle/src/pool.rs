@@ -1,5 +1,7 @@
 //! The pool: every job and every agent, as one deterministic machine.
 
+mod trials;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ pub use crate::member::AgentView;
 use crate::member::Membership;
 use crate::plan::Plan;
 pub use crate::settings::Settings;
+use crate::trial::{Trial, TrialId};
 
 /// Ended leases remembered, so that a late answer is recorded with its shard.
 const ENDED_MAX: usize = 4096;
@@ -31,6 +34,8 @@ pub struct Pool {
     jobs: BTreeMap<JobId, Job>,
     /// Jobs in the order in which they are offered the next free agent.
     turns: VecDeque<JobId>,
+    /// Kernels on trial, in the order in which they came.
+    trials: BTreeMap<TrialId, Trial>,
     leases: BTreeMap<LeaseId, Held>,
     by_session: BTreeMap<SessionId, BTreeSet<LeaseId>>,
     lease_ends: BTreeSet<(Millis, LeaseId)>,
@@ -44,9 +49,16 @@ pub struct Pool {
 
 /// A lease under way.
 struct Held {
-    job: JobId,
+    owner: Owner,
     session: SessionId,
     ends_at: Millis,
+}
+
+/// What a lease is for.
+#[derive(Clone, Copy)]
+enum Owner {
+    Job(JobId),
+    Trial(TrialId),
 }
 
 /// A lease that is over and was not answered.
@@ -66,6 +78,7 @@ impl Pool {
             settings: Arc::new(settings),
             jobs: BTreeMap::new(),
             turns: VecDeque::new(),
+            trials: BTreeMap::new(),
             leases: BTreeMap::new(),
             by_session: BTreeMap::new(),
             lease_ends: BTreeSet::new(),
@@ -86,6 +99,7 @@ impl Pool {
             }
             Event::JobReopened { job, round, accepted } => self.reopened(now, job, round, accepted, actions),
             Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
+            Event::TrialRequested { trial, exams } => self.begin_trial(trial, exams, actions),
             Event::AgentJoined { agent, session, capability, membership } => {
                 self.join(now, (agent, session), (capability, membership), actions)
             }
@@ -99,15 +113,13 @@ impl Pool {
                 job.say(now, fx);
             }),
             Event::ReportArrived { session, report } => self.report(now, session, report, actions),
-            Event::LeaseBroken { lease, code, detail } => {
-                let failure = Failure::new(code, detail);
-                self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx));
-            }
+            Event::LeaseBroken { lease, code, detail } => self.broken(now, lease, Failure::new(code, detail), actions),
             Event::Tick => {}
             Event::ShutdownRequested => self.stop(now, actions),
         }
         for _ in 0..ROUNDS_MAX {
             self.advance(now, actions);
+            self.dispatch_trials(now, actions);
             self.dispatch(now, actions);
             // What was given out may have made something else due, such as a copy of a slow last shard.
             if self.deadline().is_none_or(|at| at > now) {
@@ -229,8 +241,7 @@ impl Pool {
             return;
         }
         for lease in self.by_session.get(&session).cloned().unwrap_or_default() {
-            let failure = Failure::new(FailureCode::AgentLost, "the agent disconnected");
-            self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx));
+            self.broken(now, lease, Failure::new(FailureCode::AgentLost, "the agent disconnected"), actions);
         }
         self.by_session.remove(&session);
         self.look_all(now);
@@ -246,9 +257,12 @@ impl Pool {
     fn report(&mut self, now: Millis, session: SessionId, report: Report, actions: &mut Vec<Action>) {
         let lease = report.lease;
         match self.leases.get(&lease) {
-            Some(held) if held.session == session => {
-                self.on_lease(now, lease, actions, |job, agents, fx| job.report(now, report, agents, fx));
-            }
+            Some(held) if held.session == session => match held.owner {
+                Owner::Job(_) => {
+                    self.on_lease(now, lease, actions, |job, agents, fx| job.report(now, report, agents, fx))
+                }
+                Owner::Trial(trial) => self.report_trial(now, trial, report, actions),
+            },
             // Another session's lease: whoever sends this does not hold it.
             Some(_) => self.stray_reports += 1,
             None => self.late(now, session, &report, actions),
@@ -301,6 +315,7 @@ impl Pool {
         }
     }
 
+    /// Lets the job a lease is of take a step; a trial's lease is none of a job's.
     fn on_lease(
         &mut self,
         now: Millis,
@@ -308,18 +323,46 @@ impl Pool {
         actions: &mut Vec<Action>,
         step: impl FnOnce(&mut Job, &Agents, &mut Effects<'_>),
     ) {
-        if let Some(held) = self.leases.get(&lease) {
-            self.step(now, held.job, actions, step);
+        if let Some(Held { owner: Owner::Job(job), .. }) = self.leases.get(&lease) {
+            self.step(now, *job, actions, step);
         }
     }
 
-    fn release(&mut self, lease: LeaseId, ended: Ended) {
-        let Some(held) = self.leases.remove(&lease) else { return };
+    /// A lease ended without an answer.
+    fn broken(&mut self, now: Millis, lease: LeaseId, failure: Failure, actions: &mut Vec<Action>) {
+        match self.leases.get(&lease).map(|held| held.owner) {
+            Some(Owner::Job(_)) => {
+                self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx))
+            }
+            Some(Owner::Trial(trial)) => self.break_trial(now, trial, lease, failure, actions),
+            None => {}
+        }
+    }
+
+    /// Takes a lease back whose work is still wanted.
+    fn withdraw(&mut self, now: Millis, lease: LeaseId, actions: &mut Vec<Action>) {
+        match self.leases.get(&lease).map(|held| held.owner) {
+            Some(Owner::Job(_)) => self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx)),
+            Some(Owner::Trial(trial)) => self.withdraw_trial(trial, lease, actions),
+            None => {}
+        }
+    }
+
+    /// Takes a lease out of the books. False where it is not there.
+    fn let_go(&mut self, lease: LeaseId) -> bool {
+        let Some(held) = self.leases.remove(&lease) else { return false };
         self.lease_ends.remove(&(held.ends_at, lease));
         if let Some(leases) = self.by_session.get_mut(&held.session) {
             leases.remove(&lease);
         }
         self.agents.release(held.session);
+        true
+    }
+
+    fn release(&mut self, lease: LeaseId, ended: Ended) {
+        if !self.let_go(lease) {
+            return;
+        }
         self.ended.insert(lease, ended);
         if self.ended.len() > ENDED_MAX {
             self.ended.pop_first();
@@ -334,7 +377,7 @@ impl Pool {
         actions.push(Action::Record(Record::Quarantined { agent, job, code }));
         let held = self.agents.session_of(agent).and_then(|session| self.by_session.get(&session));
         for lease in held.cloned().unwrap_or_default() {
-            self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
+            self.withdraw(now, lease, actions);
         }
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.step(now, id, actions, |job, agents, fx| {
@@ -368,7 +411,7 @@ impl Pool {
         let Some(held) = self.leases.get(&lease) else { return };
         actions.push(Action::Revoke { lease, session: held.session });
         let failure = Failure::new(FailureCode::AgentDeadline, "the lease ended without an answer");
-        self.on_lease(now, lease, actions, |job, agents, fx| job.broken(now, lease, failure, agents, fx));
+        self.broken(now, lease, failure, actions);
     }
 
     /// Gives out shards while an agent is free and a job wants one: a shard per job and turn.
@@ -425,28 +468,40 @@ impl Pool {
         actions: &mut Vec<Action>,
     ) {
         let Some(agent) = self.agents.agent(session).map(|agent| agent.id) else { return };
+        let lease = self.number();
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let lease = LeaseId(self.next_lease);
-        self.next_lease += 1;
         let trust = self.agents.trust(agent);
         let grant = Grant { shard, agent, session, reason, placement, trust, started_at: now, units_done: 0 };
         let Some((task, deadline_ms)) = job.grant(now, lease, grant, &self.agents) else { return };
-        let ends_at = now.saturating_add(deadline_ms);
-        self.leases.insert(lease, Held { job: id, session, ends_at });
-        self.lease_ends.insert((ends_at, lease));
-        self.by_session.entry(session).or_default().insert(lease);
-        self.agents.hold(session);
+        self.hold(now, lease, session, Owner::Job(id), deadline_ms);
         actions.push(Action::Dispatch { lease, agent, session, task, deadline_ms });
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut fx = Effects::new(actions);
         job.say(now, &mut fx);
         rearm(&mut self.wakes, &mut self.wake_of, id, job.wake(&self.agents));
+    }
+
+    /// A lease number that was never given out before.
+    fn number(&mut self) -> LeaseId {
+        let lease = LeaseId(self.next_lease);
+        self.next_lease += 1;
+        lease
+    }
+
+    /// Enters a lease into the books.
+    fn hold(&mut self, now: Millis, lease: LeaseId, session: SessionId, owner: Owner, deadline_ms: u64) {
+        let ends_at = now.saturating_add(deadline_ms);
+        self.leases.insert(lease, Held { owner, session, ends_at });
+        self.lease_ends.insert((ends_at, lease));
+        self.by_session.entry(session).or_default().insert(lease);
+        self.agents.hold(session);
     }
 
     /// Stops giving out; leases end, jobs stay as recorded.
     fn stop(&mut self, now: Millis, actions: &mut Vec<Action>) {
         self.stopping = true;
         for lease in self.leases.keys().copied().collect::<Vec<_>>() {
-            self.on_lease(now, lease, actions, |job, _, fx| job.withdraw(now, lease, fx));
+            self.withdraw(now, lease, actions);
         }
         self.wakes.clear();
         self.wake_of.clear();

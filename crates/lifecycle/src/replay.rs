@@ -1,5 +1,6 @@
 //! Running a plan again, one shard after the other, and finding the first difference.
 
+use forge_contract::fragment::Fragment;
 use forge_contract::fragment::tree::Fold;
 use forge_contract::report::{Completed, UnitRecord};
 use forge_contract::task::{InputRef, Task};
@@ -7,7 +8,8 @@ use forge_contract::{Digest, Failure, FailureCode, JobId};
 use serde::{Deserialize, Serialize};
 
 use crate::action::StageFragment;
-use crate::plan::{Plan, PlannedInput, PlannedSource};
+use crate::converge::{Convergence, Watch};
+use crate::plan::{Plan, PlannedInput, PlannedSource, StagePlan};
 use crate::reduce;
 use crate::verify::structure;
 
@@ -20,6 +22,8 @@ pub struct Replayed {
     pub result_digest: Digest,
     /// Every stage's folded fragment.
     pub stage_fragments: Vec<StageFragment>,
+    /// Where and why the stage with a stop rule ended.
+    pub convergence: Option<Convergence>,
     /// Every stage's unit records, in unit order.
     pub units: Vec<Vec<UnitRecord>>,
 }
@@ -49,8 +53,11 @@ pub fn run(
     mut execute: impl FnMut(&Task, &[StageFragment]) -> Result<Completed, Failure>,
 ) -> Result<Replayed, Failure> {
     let (mut done, mut units): (Vec<StageFragment>, Vec<Vec<UnitRecord>>) = (Vec::new(), Vec::new());
+    let mut convergence = None;
     for (index, stage) in (0u32..).zip(&plan.stages) {
         let (mut fold, mut records) = (Fold::new(stage.units), Vec::new());
+        let mut watch = stage.stop.as_ref().map(|stop| Watch::new(stop, stage.units));
+        let mut ended = None;
         for shard in 0..stage.shards {
             let inputs = stage.inputs.iter().map(|input| input_ref(input, &done)).collect::<Result<_, _>>()?;
             let incomplete =
@@ -61,11 +68,21 @@ pub fn run(
                 .map_err(|e| Failure::new(FailureCode::VerificationStructure, format!("shard {shard}: {e}")))?;
             fold.insert(task.first_unit, task.unit_count, fragment).map_err(|e| reduce::fold_failure(&e))?;
             records.extend(completed.units);
+            ended = looked_at(watch.as_mut(), &fold, task.first_unit + task.unit_count, stage)?;
+            if ended.is_some() {
+                break;
+            }
         }
-        let root =
-            fold.finish().ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "units are missing"))?;
-        root.check(&stage.parts, stage.items)
-            .map_err(|e| Failure::new(FailureCode::AggregationIncomplete, e.to_string()))?;
+        let (root, items) = match ended {
+            Some((root, end)) => {
+                let items = end.stopped_at.items;
+                convergence = Some(end);
+                (Some(root), items)
+            }
+            None => (fold.finish(), stage.items),
+        };
+        let root = root.ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "units are missing"))?;
+        root.check(&stage.parts, items).map_err(|e| Failure::new(FailureCode::AggregationIncomplete, e.to_string()))?;
         let bytes = root.encode();
         done.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes });
         units.push(records);
@@ -74,8 +91,22 @@ pub fn run(
         output: reduce::output(plan, &done)?,
         result_digest: reduce::result_digest(&done),
         stage_fragments: done,
+        convergence,
         units,
     })
+}
+
+/// Looks at a stage's stop rule where `done` units are a checkpoint: what they fold to, and how the stage ended there.
+fn looked_at(
+    watch: Option<&mut Watch>,
+    fold: &Fold,
+    done: u64,
+    stage: &StagePlan,
+) -> Result<Option<(Fragment, Convergence)>, Failure> {
+    let Some(watch) = watch.filter(|watch| watch.next() == done) else { return Ok(None) };
+    let Some(prefix) = fold.prefix(done).map_err(|e| reduce::fold_failure(&e))? else { return Ok(None) };
+    let end = watch.look(&prefix).and_then(|stopped| Convergence::of(stage, stopped));
+    Ok(end.map(|end| (prefix, end)))
 }
 
 fn input_ref(input: &PlannedInput, done: &[StageFragment]) -> Result<InputRef, Failure> {

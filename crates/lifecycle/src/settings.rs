@@ -25,6 +25,8 @@ pub struct Settings {
     pub audits: AuditPolicy,
     /// Shortest lease, milliseconds.
     pub lease_ms_min: u64,
+    /// What a lease of a trial has for fetching and compiling the kernel, milliseconds.
+    pub trial_compile_ms: u64,
     /// A lease is this many times what the agent's measured rate suggests.
     pub lease_slack: u64,
     /// Fuel per millisecond assumed of an agent never measured.
@@ -54,6 +56,7 @@ impl Default for Settings {
             copies_max: 5,
             audits: AuditPolicy::default(),
             lease_ms_min: 60_000,
+            trial_compile_ms: 300_000,
             lease_slack: 20,
             fuel_per_ms_assumed: 100_000,
             no_agents_ms: 30_000,

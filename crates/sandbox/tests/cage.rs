@@ -1,6 +1,7 @@
 //! What a program that has taken over a worker could do: it tries, inside the very cage of workers.
 //!
-//! The test program runs itself again as the prisoner, since a cage has no way out.
+//! The test program runs itself again as the prisoner, since a cage has no way out. The same from the inside of a
+//! kernel's own code, in the real program, is `tests/cage` of the workspace.
 
 fn main() {
     #[cfg(target_os = "linux")]
@@ -13,7 +14,7 @@ mod linux {
 
     use std::process::{Command, Stdio};
 
-    use forge_sandbox::cage::{self, Guard, ProcessLimits};
+    use forge_sandbox::cage::{self, Guard, NativeCode, ProcessLimits};
 
     const PRISONER: &str = "prisoner";
 
@@ -31,9 +32,10 @@ mod linux {
     fn prisoner() {
         let limits = ProcessLimits { memory_bytes: 1 << 30, cpu_seconds: Some(10) };
         let mut report = cage::enter(limits);
-        cage::close(&mut report);
+        cage::close(&mut report, NativeCode::UntilSealed);
+        let sealed = cage::seal();
         println!("cage {report}");
-        println!("sound {}", report.is_sound());
+        println!("sound {}", report.is_sound() && sealed.is_ok());
         for (name, call, args) in attempts() {
             let (result, error) = attempt(call, args);
             println!("try {name} {result} {error}");
@@ -63,6 +65,7 @@ mod linux {
         let here = libc::AT_FDCWD.cast_unsigned() as usize;
         let exec_write = (libc::PROT_WRITE | libc::PROT_EXEC) as usize;
         let private = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+        let shared = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as usize;
         vec![
             ("openat", libc::SYS_openat, [here, path, 0, 0, 0]),
             ("openat2", libc::SYS_openat2, [here, path, 0, 24, 0]),
@@ -107,6 +110,8 @@ mod linux {
             ("reboot", libc::SYS_reboot, [0, 0, 0, 0, 0]),
             ("sethostname", libc::SYS_sethostname, [path, 1, 0, 0, 0]),
             ("clock_settime", libc::SYS_clock_settime, [0, 0, 0, 0, 0]),
+            ("mmap-exec", libc::SYS_mmap, [0, 4096, libc::PROT_EXEC as usize, private, usize::MAX]),
+            ("mmap-shared", libc::SYS_mmap, [0, 4096, libc::PROT_READ as usize, shared, usize::MAX]),
             ("mmap-write-exec", libc::SYS_mmap, [0, 4096, exec_write, private, usize::MAX]),
             ("tgkill-kill", libc::SYS_tgkill, [1, 1, libc::SIGKILL as usize, 0, 0]),
         ]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use forge_contract::{AgentId, FailureCode};
-use http::StatusCode;
-use serde::Serialize;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
@@ -34,6 +35,8 @@ pub struct AgentItem {
     pub agent_id: String,
     /// `connected`, `draining`, `gone` or `enrolled`.
     pub state: String,
+    /// Whether the operator runs it and trusts it to settle what a kernel gives.
+    pub verifier: bool,
     /// Whether it was refuted and gets no more work.
     pub quarantined: bool,
     /// Why.
@@ -57,11 +60,22 @@ pub struct AgentItem {
     pub capability: Option<serde_json::Value>,
 }
 
+/// What a token is to be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenWish {
+    /// Whether who enrols with it is a verifier: an agent the operator runs and trusts to settle what a kernel gives.
+    #[serde(default)]
+    pub verifier: bool,
+}
+
 /// A new enrolment token.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Token {
     /// What an agent is started with; shown once, enrols one agent.
     pub token: String,
+    /// Whether who enrols with it is a verifier.
+    pub verifier: bool,
     /// The hub's public key, which the token holds too.
     pub hub_key: String,
     /// Where agents dial.
@@ -93,6 +107,7 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
         AgentItem {
             agent_id: row.agent.to_string(),
             state,
+            verifier: row.verifier,
             quarantined: row.quarantined.is_some() || view.is_some_and(|view| view.quarantined),
             quarantine_code: row.quarantined.map(|code| code.as_str().into()),
             enrolled_at_ms: row.enrolled_ms,
@@ -107,19 +122,39 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
     Ok(Json(AgentList { items: items.collect(), connected }))
 }
 
-/// A token that enrols one agent, once, within a day.
+/// A token that enrols one agent, once, within a day. A body is optional.
 #[utoipa::path(
     post, path = "/api/v0/agents/tokens", tag = "pool", security(("bearer" = []), ("key" = [])),
-    responses((status = 201, body = Token), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
+    request_body(content = Option<TokenWish>, content_type = "application/json"),
+    responses(
+        (status = 201, body = Token), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 403, body = ProblemBody)
+    )
 )]
-pub async fn token(State(app): State<Arc<App>>, caller: Caller) -> Result<(StatusCode, Json<Token>), Problem> {
+pub async fn token(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Token>), Problem> {
     caller.require_admin()?;
+    let wish: TokenWish = match body.size_hint().exact() {
+        Some(0) => TokenWish::default(),
+        _ => super::body::read_as(&headers, body, app.body_time).await?,
+    };
     let made = app.tokens.make();
     let (token, hash) =
         made.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the system gives no random bytes"))?;
     let expires_ms = crate::clock::unix_ms() + TOKEN_MS;
-    app.store.submit(Write::EnrolToken { hash, project: caller.project.to_string(), expires_ms }).await?;
-    let answer =
-        Token { token, hub_key: app.tokens.hub_key(), quic: app.quic_address.clone(), expires_at_ms: expires_ms };
+    app.store
+        .submit(Write::EnrolToken { hash, project: caller.project.to_string(), expires_ms, verifier: wish.verifier })
+        .await?;
+    let answer = Token {
+        token,
+        verifier: wish.verifier,
+        hub_key: app.tokens.hub_key(),
+        quic: app.quic_address.clone(),
+        expires_at_ms: expires_ms,
+    };
     Ok((StatusCode::CREATED, Json(answer)))
 }

@@ -35,6 +35,22 @@ pub async fn read(headers: &HeaderMap, body: Body, time: Duration) -> Result<Byt
     if packed { unpack(&bytes) } else { Ok(bytes) }
 }
 
+/// A request's JSON as a small document of the API's own.
+///
+/// # Errors
+/// Those of [`read`]; `request.schema` with what the document's fields should be.
+pub async fn read_as<T: serde::de::DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    time: Duration,
+) -> Result<T, Problem> {
+    let bytes = read(headers, body, time).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let code = if error.is_data() { FailureCode::RequestSchema } else { FailureCode::RequestMalformed };
+        Problem::of(code, format!("the body: {error}"))
+    })
+}
+
 async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     let (mut gathered, mut seen) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {

@@ -125,7 +125,8 @@ enum Submitted {
 async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
     let envelope = Envelope::parse(bytes)?;
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
-    let plan = planned(app, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let (plan, notices) =
+        planned(app, &caller.project, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -133,22 +134,24 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         envelope,
         plan: Arc::new(plan),
         accepted_ms: crate::clock::unix_ms(),
+        notices,
     })
 }
 
-async fn planned(app: &App, envelope: &Envelope) -> Result<Plan, Problem> {
-    let kernel = app.registry.find(&envelope.op)?;
-    let mut plan = forge_lifecycle::plan::plan(envelope, &kernel)?;
+/// The plan, and what the client should know of the kernel.
+async fn planned(app: &App, project: &str, envelope: &Envelope) -> Result<(Plan, Vec<String>), Problem> {
+    let entry = app.registry.find(project, &envelope.op)?;
+    let mut plan = forge_lifecycle::plan::plan(envelope, &entry.kernel)?;
     let mut sizes = std::collections::BTreeMap::new();
     for source in plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source) {
         if let PlannedSource::Content { digest, .. } = source
-            && let Some(bytes) = crate::links::read_object(&*app.store, &app.blobs, *digest).await?
+            && let Some(blob) = app.store.blob(project, digest).await?
         {
-            sizes.insert(*digest, bytes.len() as u64);
+            sizes.insert(*digest, blob.bytes);
         }
     }
     plan.resolve(|digest| sizes.get(digest).copied())?;
-    Ok(plan)
+    Ok((plan, entry.notice().into_iter().collect()))
 }
 
 /// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
@@ -331,6 +334,8 @@ pub struct PlanAnswer {
     pub iterations: u64,
     /// What it is expected to cost.
     pub quote: QuoteBlock,
+    /// What the client should know.
+    pub warnings: Vec<String>,
     /// The whole plan.
     #[schema(value_type = Object)]
     pub plan: Plan,
@@ -355,16 +360,17 @@ pub struct QuoteBlock {
 )]
 pub async fn plan(
     State(app): State<Arc<App>>,
-    _caller: Caller,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlanAnswer>, Problem> {
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
-    let plan = planned(&app, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
-        Some(trace) => problem.traced(trace),
-        None => problem,
-    })?;
+    let (plan, warnings) =
+        planned(&app, &caller.project, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
+            Some(trace) => problem.traced(trace),
+            None => problem,
+        })?;
     Ok(Json(PlanAnswer {
         ok: true,
         plan_digest: plan.digest().to_string(),
@@ -378,6 +384,7 @@ pub async fn plan(
             credits: crate::coordinator::decimal(plan.quote.credits_micro),
             credits_micro: plan.quote.credits_micro,
         },
+        warnings,
         plan,
     }))
 }

@@ -198,6 +198,7 @@ pub(super) fn progress_block(snapshot: &Snapshot) -> ProgressBlock {
             n: estimate.n,
             mean: estimate.mean,
             ci95_half_width: estimate.ci95_half_width,
+            target: estimate.target.map(Into::into),
         }),
     }
 }

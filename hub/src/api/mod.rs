@@ -2,13 +2,16 @@
 
 mod agents;
 pub mod auth;
+mod blobs;
 mod body;
+mod content;
 mod events;
 mod execute;
 mod jobs;
 mod kernels;
 mod operations;
 pub mod problem;
+mod signed;
 mod trace;
 mod uploads;
 
@@ -23,9 +26,11 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admission::Desk;
 use crate::coordinator::Coordinator;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
 use crate::upload::Uploads;
@@ -37,8 +42,10 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// Large objects.
     pub blobs: Arc<Blobs>,
-    /// Kernels on offer.
+    /// Kernels.
     pub registry: Arc<Registry>,
+    /// Where uploaded kernels are judged.
+    pub desk: Arc<Desk>,
     /// The pool's owner.
     pub coordinator: Coordinator,
     /// Counters.
@@ -47,6 +54,8 @@ pub struct App {
     pub tokens: Arc<dyn Tokens>,
     /// Uploads on their way.
     pub uploads: Uploads,
+    /// Signs URLs.
+    pub url_key: UrlKey,
     /// How long a body may take.
     pub body_time: Duration,
     /// Largest blob, bytes.
@@ -79,7 +88,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
-        (name = "data", description = "Blobs and uploads"),
+        (name = "data", description = "Blobs, signed URLs and uploads"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -115,9 +124,16 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::artifacts))
         .routes(routes!(jobs::artifact))
         .routes(routes!(events::events))
-        .routes(routes!(kernels::list))
+        .routes(routes!(kernels::list, kernels::upload))
+        .routes(routes!(kernels::show_built_in))
+        .routes(routes!(kernels::show, kernels::change))
+        .routes(routes!(kernels::component))
         .routes(routes!(agents::list))
         .routes(routes!(agents::token))
+        .routes(routes!(blobs::list))
+        .routes(routes!(blobs::show, blobs::put))
+        .routes(routes!(signed::make))
+        .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))

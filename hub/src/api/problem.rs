@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use forge_contract::{Failure, FailureCode, JobId};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,6 +22,7 @@ struct Inner {
     job: Option<JobId>,
     trace: Option<String>,
     allow: Option<HeaderValue>,
+    more: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The body of a problem.
@@ -54,7 +55,14 @@ impl Problem {
     /// The problem of a failure; its status follows from its code.
     #[must_use]
     pub fn new(failure: Failure) -> Self {
-        Self(Box::new(Inner { status: status_of(failure.code), failure, job: None, trace: None, allow: None }))
+        Self(Box::new(Inner {
+            status: status_of(failure.code),
+            failure,
+            job: None,
+            trace: None,
+            allow: None,
+            more: Vec::new(),
+        }))
     }
 
     /// A problem with a code and a sentence.
@@ -94,6 +102,13 @@ impl Problem {
     #[must_use]
     pub fn allowing(mut self, methods: Option<HeaderValue>) -> Self {
         self.0.allow = methods;
+        self
+    }
+
+    /// The same with a header of its own.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.more.push((name, value));
         self
     }
 
@@ -143,6 +158,7 @@ impl Problem {
         if let Some(allow) = &self.0.allow {
             headers.insert(header::ALLOW, allow.clone());
         }
+        headers.extend(self.0.more.iter().cloned());
         if matches!(self.0.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use forge_contract::{Digest, FailureCode};
+use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +13,9 @@ use super::App;
 use super::auth::Caller;
 use super::problem::{Problem, ProblemBody};
 use crate::upload::UploadError;
+
+/// Where an upload goes on, beside the sentence that says so.
+const OFFSET_HEADER: HeaderName = HeaderName::from_static("upload-offset");
 
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
@@ -34,7 +38,11 @@ impl From<UploadError> for Problem {
             UploadError::Digest { .. } | UploadError::Full { .. } => "; nothing of it is kept",
             _ => "",
         };
-        Self::of(code, format!("{error}{gone}"))
+        let problem = Self::of(code, format!("{error}{gone}"));
+        match error {
+            UploadError::Offset { expected, .. } => problem.with_header(OFFSET_HEADER, HeaderValue::from(expected)),
+            _ => problem,
+        }
     }
 }
 

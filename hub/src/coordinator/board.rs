@@ -28,6 +28,8 @@ pub struct JobInfo {
     pub plan: Arc<Plan>,
     /// When it was accepted, ms since 1970.
     pub accepted_ms: u64,
+    /// What the client should know of the kernel it chose.
+    pub notices: Vec<String>,
 }
 
 /// A job's end, durable before anybody sees it.

@@ -53,6 +53,9 @@ pub(super) async fn gather(
             let name = format!("fragment_{}", stage.stage);
             all.push(Artifact::new(name, "application/octet-stream", stage.bytes.clone()));
         }
+        if let Some(convergence) = &completed.convergence {
+            all.push(json_of("convergence_json", convergence)?);
+        }
         if let Some(units) = tally.units.take() {
             all.push(json_of("units_json", &by_stage(info, &units))?);
         }

@@ -27,7 +27,7 @@ pub struct Execution {
     pub units: u64,
     /// The lease it ran under.
     pub lease: u64,
-    /// `REPORTED`, `FAILED`, `REVOKED` or `LATE`.
+    /// `REPORTED`, `FAILED`, `REVOKED`, `LATE`, or `SUPERSEDED`: an answer beyond the unit at which its stage ended.
     pub status: String,
     /// Why it ran: `first`, `retry`, `hedge` or `check`.
     pub reason: String,
@@ -62,6 +62,9 @@ pub struct Execution {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log: String,
 }
+
+/// The word of an answer that was not needed: its stage ended before it.
+pub const SUPERSEDED: &str = "SUPERSEDED";
 
 /// The word of an ending, from a closed set.
 #[must_use]

@@ -87,7 +87,8 @@ fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, fi
             (Phase::Cancelled, None, Some(Failure::new(FailureCode::RequestCancelled, "the client cancelled the job")))
         }
     };
-    let mut warnings = summary.warnings.clone();
+    let mut warnings = info.notices.clone();
+    warnings.extend(summary.warnings.iter().cloned());
     if tally.engines.len() > 1 {
         warnings.push(format!(
             "shards ran under {} engine profiles; only equal profiles promise equal fuel",
@@ -101,6 +102,7 @@ fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, fi
         hub: Some(HubBlock {
             metrics: metrics(info, tally, summary, finished_ms),
             output: completed.map(|completed| completed.output.clone()),
+            convergence: completed.and_then(|completed| completed.convergence.as_ref()).map(Into::into),
             replay: replay(info, tally, completed),
             verification: verification(&summary.verification),
         }),
@@ -130,7 +132,7 @@ pub fn waiting(info: &JobInfo, status: &str) -> JobDocument {
         executions: None,
         artifacts: Vec::new(),
         billing: None,
-        warnings: Vec::new(),
+        warnings: info.notices.clone(),
         error: None,
         links: Links::of(info.job),
     }

@@ -16,6 +16,7 @@ use forge_contract::{JobId, LeaseId};
 use forge_lifecycle::action::Action;
 use forge_lifecycle::event::{Event, SessionId};
 use forge_lifecycle::pool::{AgentView, Pool, Settings};
+use forge_lifecycle::trial::{TrialId, TrialVerdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Signs evidence.
     pub notary: Arc<dyn Notary>,
+    /// Takes the verdicts on kernels.
+    pub decided: mpsc::UnboundedSender<(TrialId, TrialVerdict)>,
 }
 
 /// A handle to the coordinator.

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use forge_contract::report::UnitRecord;
+use forge_contract::report::{UnitRecord, Usage};
 use forge_contract::{Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, JobOutcome, Record};
 use tokio_util::task::TaskTracker;
 
 use super::board::LiveJob;
-use super::execution::{ending_word, row_of};
+use super::execution::{Execution, SUPERSEDED, ending_word, row_of};
 use super::{Surroundings, drain, finish, restore};
 use crate::metrics::Label;
 use crate::store::{AcceptedRow, Write};
@@ -57,6 +57,26 @@ impl Tally {
             units.insert((accepted.stage, accepted.shard), accepted.units.clone());
         }
     }
+
+    /// Takes back what was accepted beyond the end of a stage: its shards from this one on.
+    fn superseded(&mut self, stage: u32, shard: u32, usage: Usage) {
+        self.wall_us = self.wall_us.saturating_sub(usage.wall_us);
+        self.cpu_us = self.cpu_us.saturating_sub(usage.cpu_us);
+        if let Some(units) = &mut self.units {
+            units.retain(|(of, at), _| *of != stage || *at < shard);
+        }
+        let lines = self.lines.iter_mut().flatten();
+        for (_, line) in lines.filter(|((of, at, _), _)| *of == stage && *at >= shard) {
+            let reported = serde_json::from_str::<Execution>(line)
+                .ok()
+                .filter(|execution| execution.status == ending_word(Ending::Reported));
+            if let Some(execution) = reported {
+                // A struct of texts and integers always has a JSON form.
+                *line =
+                    serde_json::to_string(&Execution { status: SUPERSEDED.into(), ..execution }).unwrap_or_default();
+            }
+        }
+    }
 }
 
 /// Performs actions. Nothing here blocks or awaits: writes are queued, ends are tasks of their own.
@@ -101,6 +121,8 @@ impl Performer {
                     }
                 }
                 Action::Finish { job, outcome } => self.finish(job, *outcome),
+                // Nobody takes it any more while the hub stops: the kernel stays pending and is tried again.
+                Action::TrialEnded { trial, verdict } => drop(self.around.decided.send((trial, *verdict))),
             }
         }
     }
@@ -109,6 +131,18 @@ impl Performer {
         match record {
             Record::Accepted(accepted) => self.accepted(accepted),
             Record::Attempt(attempt) => self.attempt(&attempt),
+            Record::Superseded { job, stage, shard, usage } => {
+                if let Some(tally) = self.tallies.get_mut(&job) {
+                    tally.superseded(stage, shard, usage);
+                }
+                drop(self.around.store.submit(Write::Restate {
+                    job,
+                    stage,
+                    shard,
+                    from: ending_word(Ending::Reported),
+                    to: SUPERSEDED,
+                }));
+            }
             Record::Quarantined { agent, job, code } => {
                 tracing::warn!(%agent, %job, code = %code, "agent quarantined");
                 self.around.metrics.verification_failures.inc();

@@ -96,6 +96,7 @@ fn info(stored: &RestoredJob) -> Option<JobInfo> {
         envelope,
         plan: Arc::new(plan),
         accepted_ms: stored.accepted_ms,
+        notices: Vec::new(),
     })
 }
 

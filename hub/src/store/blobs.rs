@@ -1,4 +1,5 @@
-//! Content-addressed files: written once, never changed, verified whenever read.
+//! Content-addressed files: written once, never changed, verified whenever read whole. Who streams one instead
+//! (`open_file`) hands on bytes that the receiver verifies.
 //!
 //! ```text
 //! blobs/ab/abcdef...   the object whose BLAKE3 digest is abcdef...
@@ -109,6 +110,22 @@ impl Blobs {
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
+    }
+
+    /// The object's file and size, for streaming; `None` where there is none. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn open_file(&self, digest: &Digest) -> Result<Option<(std::fs::File, u64)>, BlobError> {
+        let path = self.path(digest);
+        match std::fs::File::open(&path) {
+            Ok(file) => {
+                let bytes = file.metadata().map_err(at(&path))?.len();
+                Ok(Some((file, bytes)))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path)(error)),
+        }
     }
 
     /// The object, or `None` where there is none. Blocks on the disk.

@@ -17,8 +17,8 @@ use forge_contract::{AgentId, Digest, JobId};
 use tokio::sync::oneshot;
 
 pub use rows::{
-    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, FinishedJob, JobRow, KernelRow, KeyRow, LedgerLine, NewJob, NewKey,
-    Page, Phase, RejectedRequest, RestoredJob,
+    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KernelState, KeyRow,
+    LedgerLine, NewJob, NewKey, Page, Phase, RejectedRequest, RestoredJob, Standing,
 };
 
 /// Why the store could not do something.
@@ -77,12 +77,42 @@ pub enum Write {
     Accepted(Box<AcceptedRow>),
     /// An attempt that ended.
     Attempt(Box<AttemptRow>),
+    /// Attempts of a stage from this shard on have another status than was written.
+    Restate {
+        /// The job.
+        job: JobId,
+        /// Index of the stage.
+        stage: u32,
+        /// Index of the first such shard.
+        shard: u32,
+        /// The status they had; those with another one stay.
+        from: &'static str,
+        /// The status they have.
+        to: &'static str,
+    },
     /// A job's end: its answer, artifacts and ledger line in one.
     Finish(Box<FinishedJob>),
     /// A small object.
     Object(Vec<u8>),
-    /// A kernel; refused where its label is taken by other bytes.
+    /// A project has sent this content, which is durable on disk; nothing where it had before.
+    Blob {
+        /// The project.
+        project: String,
+        /// Content address.
+        digest: Digest,
+        /// Size, bytes.
+        bytes: u64,
+    },
+    /// A kernel. Nothing where the same bytes are there and not refused; [`StoreError::KernelTaken`] where its label is
+    /// taken by other bytes. A refused one gives way.
     Kernel(Box<KernelRow>),
+    /// What became of a kernel.
+    KernelStanding {
+        /// Its component: the label alone could have been given away.
+        digest: Digest,
+        /// What became of it.
+        standing: Box<Standing>,
+    },
     /// An enrolment token.
     EnrolToken {
         /// BLAKE3 of its secret.
@@ -91,6 +121,8 @@ pub enum Write {
         project: String,
         /// When it stops working, ms since 1970.
         expires_ms: u64,
+        /// Whether who enrols with it is a verifier.
+        verifier: bool,
     },
     /// An agent presents a token; single use.
     Redeem {
@@ -197,8 +229,14 @@ pub trait Store: Send + Sync + 'static {
     async fn artifacts(&self, job: JobId) -> Result<Vec<ArtifactRow>, StoreError>;
     /// A small object by content; verified.
     async fn object(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Content of this project.
+    async fn blob(&self, project: &str, digest: &Digest) -> Result<Option<BlobRow>, StoreError>;
+    /// A project's content, newest first, older than the one `before`.
+    async fn blobs(&self, project: &str, before: Option<&Digest>, limit: u32) -> Result<Vec<BlobRow>, StoreError>;
     /// The public key of an enrolled agent.
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError>;
+    /// Whether this agent is a verifier.
+    async fn is_verifier(&self, agent: AgentId) -> Result<bool, StoreError>;
     /// Every enrolled agent, by id.
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError>;
     /// Every kernel, by name and version.

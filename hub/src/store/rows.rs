@@ -225,6 +225,17 @@ pub struct RestoredJob {
     pub accepted_ms: u64,
 }
 
+/// Content of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Content address.
+    pub digest: Digest,
+    /// Size, bytes.
+    pub bytes: u64,
+    /// When the project first sent it, ms since 1970.
+    pub created_ms: u64,
+}
+
 /// An enrolled agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRow {
@@ -240,6 +251,74 @@ pub struct AgentRow {
     pub capability: Option<String>,
     /// Why it was refuted, if it was.
     pub quarantined: Option<FailureCode>,
+    /// Whether the operator runs it and trusts it to settle what a kernel gives.
+    pub verifier: bool,
+}
+
+/// Where a kernel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelState {
+    /// Its known answers have not been run yet.
+    Pending,
+    /// It runs.
+    Admitted,
+    /// A verifier found otherwise than it says; its label is free.
+    Refused,
+    /// It runs, with a warning.
+    Deprecated,
+    /// It replays and runs nothing new.
+    Yanked,
+}
+
+impl KernelState {
+    /// The stored and shown text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::Deprecated => "deprecated",
+            Self::Yanked => "yanked",
+        }
+    }
+
+    /// The state of this text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Pending, Self::Admitted, Self::Refused, Self::Deprecated, Self::Yanked];
+        all.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// What became of a kernel, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it stands.
+    pub state: KernelState,
+    /// Why it was refused, stable.
+    pub code: Option<FailureCode>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// When that was decided, ms since 1970.
+    pub decided_ms: Option<u64>,
+    /// The known answers found true: a JSON array.
+    pub checks: String,
+}
+
+impl Standing {
+    /// Of a kernel that comes with the hub.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self { state: KernelState::Admitted, ..Self::pending() }
+    }
+
+    /// Of a kernel that was just uploaded.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self { state: KernelState::Pending, code: None, reason: None, decided_ms: None, checks: "[]".into() }
+    }
 }
 
 /// A kernel.
@@ -255,6 +334,12 @@ pub struct KernelRow {
     pub bytes: u64,
     /// The manifest as JSON.
     pub manifest: String,
+    /// The project it belongs to; `None` for a kernel that comes with the hub.
+    pub project: Option<String>,
+    /// When it was recorded, ms since 1970.
+    pub recorded_ms: u64,
+    /// What became of it.
+    pub standing: Standing,
 }
 
 /// A line of the ledger.

@@ -23,6 +23,7 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     a_bad_change_leaves_its_neighbours(&*store).await;
     tokens_work_once(&*store).await;
     kernels_never_change(&*store).await;
+    content_belongs_to_projects(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
     assert!(matches!(store.submit(Write::ReserveLeases).await, Err(StoreError::Closed)));
@@ -105,7 +106,7 @@ fn attempt(shard: u32, lease: u64, code: Option<FailureCode>) -> AttemptRow {
         lease: LeaseId(lease),
         agent,
         code,
-        body: format!("{{\"lease\":{lease}}}"),
+        body: format!("{{\"lease\":{lease},\"status\":\"{}\"}}", if code.is_some() { "FAILED" } else { "REPORTED" }),
     }
 }
 
@@ -125,6 +126,15 @@ async fn shards_survive_and_are_accepted_once(store: &dyn Store) {
     assert_eq!(all, [first, second.clone(), late]);
     assert_eq!(store.attempts(job(1), Page { offset: 1, limit: 1 }).await.unwrap(), [second]);
     assert_eq!(store.attempts_count(job(1)).await.unwrap(), 3);
+    // Answers from shard 1 on are not needed; what came before it stays as it was, and other stages do.
+    for (stage, from) in [(1, 0), (0, 1)] {
+        let restate = Write::Restate { job: job(1), stage, shard: from, from: "REPORTED", to: "SUPERSEDED" };
+        store.submit(restate).await.unwrap();
+    }
+    let all = store.attempts(job(1), Page { offset: 0, limit: 10 }).await.unwrap();
+    let bodies: Vec<&str> = all.iter().map(|row| row.body.as_str()).collect();
+    let line = |lease: u64, status: &str| format!("{{\"lease\":{lease},\"status\":\"{status}\"}}");
+    assert_eq!(bodies, [line(6, "FAILED"), line(7, "REPORTED"), line(5, "SUPERSEDED")]);
 }
 
 fn end(number: u128, document: &str) -> FinishedJob {
@@ -177,8 +187,11 @@ async fn a_bad_change_leaves_its_neighbours(store: &dyn Store) {
 
 async fn tokens_work_once(store: &dyn Store) {
     let (good, old) = (Digest::of(b"token"), Digest::of(b"old"));
-    store.submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR }).await.unwrap();
-    store.submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1 }).await.unwrap();
+    store
+        .submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR, verifier: false })
+        .await
+        .unwrap();
+    store.submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1, verifier: false }).await.unwrap();
     let redeem = async |hash, key: u8| store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();
     assert_eq!(redeem(old, 1).await, Written::Redeemed(false));
     assert_eq!(redeem(Digest::of(b"unknown"), 1).await, Written::Redeemed(false));
@@ -194,6 +207,15 @@ async fn tokens_work_once(store: &dyn Store) {
     assert_eq!(agents.len(), 1);
     assert_eq!((agents[0].state.as_str(), agents[0].capability.as_deref()), ("gone", Some("{}")));
     assert_eq!(agents[0].quarantined, None);
+    assert!(!agents[0].verifier && !store.is_verifier(agent).await.unwrap());
+    let trusted = Digest::of(b"trusted");
+    store
+        .submit(Write::EnrolToken { hash: trusted, project: "a".into(), expires_ms: FAR, verifier: true })
+        .await
+        .unwrap();
+    assert_eq!(redeem(trusted, 1).await, Written::Redeemed(true));
+    assert!(store.is_verifier(agent).await.unwrap() && store.agents().await.unwrap()[0].verifier);
+    assert!(!store.is_verifier(AgentId::of_public_key(&[2; 32])).await.unwrap());
     for code in [FailureCode::VerificationMismatch, FailureCode::AgentLost] {
         store.submit(Write::Quarantine { agent, code }).await.unwrap();
     }
@@ -201,19 +223,76 @@ async fn tokens_work_once(store: &dyn Store) {
     assert_eq!(store.submit(Write::Barrier).await.unwrap(), Written::Done);
 }
 
-async fn kernels_never_change(store: &dyn Store) {
-    let kernel = |bytes: &[u8]| KernelRow {
-        name: "mc".into(),
+fn kernel(bytes: &[u8], standing: Standing) -> KernelRow {
+    KernelRow {
+        name: "a/mc".into(),
         version: 1,
         digest: Digest::of(bytes),
         bytes: bytes.len() as u64,
         manifest: "{}".into(),
+        project: Some("a".into()),
+        recorded_ms: 5,
+        standing,
+    }
+}
+
+async fn kernels_never_change(store: &dyn Store) {
+    let record = async |bytes: &[u8]| store.submit(Write::Kernel(Box::new(kernel(bytes, Standing::pending())))).await;
+    let stand = async |bytes: &[u8], standing: &Standing| {
+        let (digest, standing) = (Digest::of(bytes), Box::new(standing.clone()));
+        store.submit(Write::KernelStanding { digest, standing }).await.unwrap();
     };
-    store.submit(Write::Kernel(Box::new(kernel(b"one")))).await.unwrap();
-    store.submit(Write::Kernel(Box::new(kernel(b"one")))).await.unwrap();
-    let refused = store.submit(Write::Kernel(Box::new(kernel(b"two")))).await;
-    assert!(matches!(refused, Err(StoreError::KernelTaken { existing, .. }) if existing == Digest::of(b"one")));
-    assert_eq!(store.kernels().await.unwrap(), [kernel(b"one")]);
+    record(b"one").await.unwrap();
+    let taken =
+        |refused| matches!(refused, Err(StoreError::KernelTaken { existing, .. }) if existing == Digest::of(b"one"));
+    assert!(taken(record(b"two").await), "a pending kernel holds its label");
+    let refused = Standing {
+        state: KernelState::Refused,
+        code: Some(FailureCode::AgentTrap),
+        reason: Some("why".into()),
+        decided_ms: Some(9),
+        checks: "[1]".into(),
+    };
+    stand(b"other bytes", &refused).await;
+    assert_eq!(store.kernels().await.unwrap(), [kernel(b"one", Standing::pending())]);
+    stand(b"one", &refused).await;
+    assert_eq!(store.kernels().await.unwrap(), [kernel(b"one", refused.clone())]);
+    // A refused one gives way, to itself and to others.
+    record(b"one").await.unwrap();
+    assert_eq!(store.kernels().await.unwrap(), [kernel(b"one", Standing::pending())]);
+    stand(b"one", &refused).await;
+    record(b"two").await.unwrap();
+    stand(b"two", &refused).await;
+    record(b"one").await.unwrap();
+    for state in [KernelState::Admitted, KernelState::Deprecated, KernelState::Yanked] {
+        let standing = Standing { state, ..Standing::built_in() };
+        stand(b"one", &standing).await;
+        assert!(taken(record(b"two").await), "{state:?}");
+        record(b"one").await.unwrap();
+        assert_eq!(store.kernels().await.unwrap(), [kernel(b"one", standing)]);
+    }
+}
+
+async fn content_belongs_to_projects(store: &dyn Store) {
+    let digests: Vec<Digest> = (0..5_u8).map(|n| Digest::of(&[n])).collect();
+    let put = async |project: &str, digest: Digest| {
+        store.submit(Write::Blob { project: project.into(), digest, bytes: 1 }).await.unwrap();
+    };
+    for digest in &digests {
+        put("a", *digest).await;
+    }
+    let first = store.blob("a", &digests[0]).await.unwrap().unwrap();
+    put("a", digests[0]).await;
+    assert_eq!(store.blob("a", &digests[0]).await.unwrap(), Some(first));
+    assert_eq!(store.blob("b", &digests[0]).await.unwrap(), None);
+    put("b", digests[0]).await;
+    assert_eq!(store.blobs("b", None, 9).await.unwrap().len(), 1);
+    let all = store.blobs("a", None, 9).await.unwrap();
+    assert_eq!(all.len(), 5);
+    assert!(all.is_sorted_by_key(|row| std::cmp::Reverse((row.created_ms, row.digest))));
+    assert_eq!(store.blobs("a", Some(&all[1].digest), 2).await.unwrap(), all[2..4]);
+    assert_eq!(store.blobs("b", Some(&all[0].digest), 9).await.unwrap(), []);
+    assert!(store.submit(Write::Blob { project: "no such".into(), digest: digests[0], bytes: 1 }).await.is_err());
 }
 
 async fn reopened(store: &dyn Store, first: &Written) {

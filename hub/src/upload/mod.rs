@@ -9,6 +9,7 @@
 //! No name on disk comes from a client: what is used is a digest that was parsed and the digest of the project's id.
 //! A prefix lost to a power cut or found altered makes the whole upload fail its digest; it then begins anew.
 
+mod compare;
 mod partial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use forge_contract::Digest;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
+pub use compare::{Agreement, compare};
 use partial::{Kept, Partial, Place};
 
 /// Bytes gathered before they are written.

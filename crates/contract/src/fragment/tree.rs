@@ -97,6 +97,41 @@ impl Fold {
         self.nodes.get(&self.root()?)
     }
 
+    /// The fold of exactly the units `0 .. count`, where these and no others are in: the root of a tree of `count`
+    /// units, bit for bit. `None` where another set of units is in.
+    ///
+    /// # Errors
+    /// `Combine`.
+    pub fn prefix(&self, count: u64) -> Result<Option<Fragment>, FoldError> {
+        if count >= self.units {
+            return Ok(self.peek().filter(|_| count == self.units).cloned());
+        }
+        // Whole subtrees side by side, each smaller than the one before: the tree of `count` units folds them from
+        // the right.
+        let mut nodes: Vec<(u64, u32, &Fragment)> =
+            self.nodes.iter().map(|((level, index), node)| (index << level, *level, node)).collect();
+        nodes.sort_unstable_by_key(|(first, ..)| *first);
+        let mut end = 0;
+        for (first, level, _) in &nodes {
+            if *first != end {
+                return Ok(None);
+            }
+            end += 1 << level;
+        }
+        if end != count {
+            return Ok(None);
+        }
+        let mut folded: Option<Fragment> = None;
+        for (_, _, node) in nodes.into_iter().rev() {
+            let mut left = node.clone();
+            if let Some(right) = folded.take() {
+                left.combine(right)?;
+            }
+            folded = Some(left);
+        }
+        Ok(folded)
+    }
+
     fn root(&self) -> Option<(u32, u64)> {
         let (key, _) = self.nodes.first_key_value()?;
         (self.nodes.len() == 1 && self.width(key.0) == 1).then_some(*key)
@@ -182,6 +217,34 @@ mod tests {
             let level = 64 - (units - 1).leading_zeros();
             let expected = reference(if units == 1 { 0 } else { level }, 0, units);
             prop_assert_eq!(fold.finish().unwrap().encode(), expected.encode());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_prefix_is_the_tree_of_its_units(
+            units in 2u64..200,
+            at in any::<prop::sample::Index>(),
+            level in 0u32..4,
+            order in any::<u64>(),
+        ) {
+            let span = 1u64 << level;
+            let count = (at.index(usize::try_from(units.div_ceil(span)).unwrap()) as u64 + 1) * span;
+            let mut runs: Vec<u64> = (0..count / span).map(|run| run * span).collect();
+            let mut state = order;
+            for i in (1..runs.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                runs.swap(i, usize::try_from(state >> 33).unwrap() % (i + 1));
+            }
+            let count = count.min(units);
+            let mut fold = Fold::new(units);
+            for first in runs {
+                prop_assert_eq!(fold.prefix(count).unwrap(), None);
+                let length = span.min(units - first);
+                fold.insert(first, length, run(first, length)).unwrap();
+            }
+            prop_assert_eq!(fold.prefix(count).unwrap().unwrap().encode(), run(0, count).encode());
+            prop_assert_eq!(fold.prefix(count + 1).unwrap(), None);
         }
     }
 

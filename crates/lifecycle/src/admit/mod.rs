@@ -3,16 +3,17 @@
 mod shape;
 mod weight;
 
-use forge_contract::Digest;
 use forge_contract::limits::{COMPONENT_BYTES_MAX, UnitLimits};
 use forge_contract::manifest::{INTERFACE, Manifest, ManifestError, Profile, SECTION, Split};
+use forge_contract::{Digest, FailureCode};
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, ValidPayload, Validator, WasmFeatures,
 };
 
-use crate::plan::check_schema;
+use crate::plan::{Kernel, check_schema};
+use crate::trial::{self, GoldenError, TrialId};
 use weight::Weight;
-pub use weight::{Limit, LimitError};
+pub use weight::{Limit, LimitError, Place};
 
 /// Largest manifest, bytes.
 pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
@@ -128,6 +129,27 @@ pub enum AdmitError {
         /// What is wrong.
         reason: String,
     },
+    /// A known answer is missing or cannot be run.
+    #[error("custom section '{SECTION}': {0}")]
+    Golden(#[from] GoldenError),
+}
+
+impl AdmitError {
+    /// The stable code of the rule broken.
+    #[must_use]
+    pub const fn code(&self) -> FailureCode {
+        match self {
+            Self::NotWasm { .. } | Self::CoreModule => FailureCode::RequestComponentFormat,
+            Self::Invalid { .. } => FailureCode::RequestComponentInvalid,
+            Self::Import { .. } => FailureCode::RequestComponentImport,
+            Self::NoUnit | Self::UnitType { .. } => FailureCode::RequestComponentExport,
+            Self::Size { .. } | Self::Limit(_) => FailureCode::RequestComponentLimit,
+            Self::ManifestCount { .. } | Self::ManifestSize { .. } | Self::Manifest(_) | Self::Schema { .. } => {
+                FailureCode::RequestComponentManifest
+            }
+            Self::Golden(_) => FailureCode::RequestComponentGolden,
+        }
+    }
 }
 
 /// Parses a component and checks every rule of admission, without running any of it.
@@ -143,7 +165,19 @@ pub fn inspect(component: &[u8]) -> Result<Admitted, AdmitError> {
     }
     check_head(component)?;
     let manifest = check_manifest(walk(component)?)?;
-    Ok(Admitted { digest: Digest::of(component), manifest, bytes })
+    let kernel = Kernel { digest: Digest::of(component), bytes, manifest };
+    trial::exams(&kernel, TrialId(0))?;
+    Ok(Admitted { digest: kernel.digest, manifest: kernel.manifest, bytes })
+}
+
+/// The same for a component that somebody uploads: a verifier must have something to run.
+///
+/// # Errors
+/// The first rule broken; last of all, that a profile has no known answer.
+pub fn inspect_upload(component: &[u8]) -> Result<Admitted, AdmitError> {
+    let admitted = inspect(component)?;
+    trial::every_profile_has_one(&admitted.manifest)?;
+    Ok(admitted)
 }
 
 fn check_head(component: &[u8]) -> Result<(), AdmitError> {

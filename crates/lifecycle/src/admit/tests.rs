@@ -156,10 +156,10 @@ fn what_is_too_heavy_is_not_even_validated() {
         Limit::BranchTargets
     );
     let modules = refusal(&component(&"(core module)".repeat(17)));
-    assert_eq!(modules, AdmitError::Limit(LimitError { limit: Limit::Modules, found: Some(17) }));
+    assert_eq!(modules, AdmitError::Limit(LimitError { limit: Limit::Modules, found: Some(17), place: None }));
     let nested = format!("{}{}", "(component ".repeat(9), ")".repeat(9));
     assert!(matches!(refusal(&component(&nested)), AdmitError::Limit(LimitError { limit: Limit::Nesting, .. })));
-    assert!(matches!(refusal(&nest(200)), AdmitError::Limit(LimitError { limit: Limit::Nesting, found: Some(9) })));
+    assert!(matches!(refusal(&nest(200)), AdmitError::Limit(LimitError { limit: Limit::Nesting, found: Some(9), .. })));
 }
 
 /// A component in a component, and so on: section 4 holds the inner one.

@@ -78,6 +78,26 @@ pub struct LimitError {
     pub limit: Limit,
     /// What was found; `None` where no maximum is declared.
     pub found: Option<u64>,
+    /// Where, unless the whole component is to blame.
+    pub place: Option<Place>,
+}
+
+/// A core module of the component, and perhaps a function of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which core module, from 0, in the order of the file.
+    pub module: u64,
+    /// Which function, in the numbering of the module, imports first.
+    pub function: Option<u64>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.function {
+            Some(function) => write!(f, "function {function} of core module {}: ", self.module),
+            None => write!(f, "core module {}: ", self.module),
+        }
+    }
 }
 
 impl std::error::Error for LimitError {}
@@ -86,6 +106,9 @@ impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, fix) = self.limit.words();
         let max = self.limit.max();
+        if let Some(place) = self.place {
+            place.fmt(f)?;
+        }
         match self.found {
             Some(found) => write!(f, "{found} {what}, at most {max} are admitted; {fix}"),
             None => write!(f, "no maximum of {what} is declared, one of at most {max} is needed; {fix}"),
@@ -94,11 +117,11 @@ impl fmt::Display for LimitError {
 }
 
 fn at_most(limit: Limit, found: u64) -> Result<(), LimitError> {
-    if found <= limit.max() { Ok(()) } else { Err(LimitError { limit, found: Some(found) }) }
+    if found <= limit.max() { Ok(()) } else { Err(LimitError { limit, found: Some(found), place: None }) }
 }
 
 fn declared(limit: Limit, maximum: Option<u64>) -> Result<(), LimitError> {
-    at_most(limit, maximum.ok_or(LimitError { limit, found: None })?)
+    at_most(limit, maximum.ok_or(LimitError { limit, found: None, place: None })?)
 }
 
 /// Running sums over a component.
@@ -107,14 +130,34 @@ pub struct Weight {
     modules: u64,
     functions: u64,
     locals: u64,
+    /// Functions of the present module so far, imports included.
+    function: u64,
 }
 
 impl Weight {
     /// Adds one payload at a depth of nesting.
     pub fn add(&mut self, payload: &Payload<'_>, depth: usize) -> Result<(), AdmitError> {
+        self.weigh(payload, depth).map_err(|error| match error {
+            AdmitError::Limit(error) => {
+                AdmitError::Limit(LimitError { place: self.place(payload, error.limit), ..error })
+            }
+            other => other,
+        })
+    }
+
+    /// What a limit was passed by.
+    fn place(&self, payload: &Payload<'_>, limit: Limit) -> Option<Place> {
+        let whole = matches!(limit, Limit::Modules | Limit::Nesting | Limit::Functions | Limit::LocalsTotal);
+        let module = self.modules.checked_sub(1).filter(|_| !whole)?;
+        let function = matches!(payload, Payload::CodeSectionEntry(_)).then(|| self.function.saturating_sub(1));
+        Some(Place { module, function })
+    }
+
+    fn weigh(&mut self, payload: &Payload<'_>, depth: usize) -> Result<(), AdmitError> {
         match payload {
             Payload::ModuleSection { .. } => {
                 self.modules += 1;
+                self.function = 0;
                 at_most(Limit::Modules, self.modules)?;
             }
             Payload::ComponentSection { .. } => at_most(Limit::Nesting, depth as u64 + 1)?,
@@ -133,6 +176,7 @@ impl Weight {
                     match import.map_err(|e| invalid(&e))?.ty {
                         TypeRef::Memory(memory) => check_memory(&memory)?,
                         TypeRef::Table(table) => declared(Limit::TableElements, table.maximum)?,
+                        TypeRef::Func(_) | TypeRef::FuncExact(_) => self.function += 1,
                         _ => {}
                     }
                 }
@@ -151,7 +195,10 @@ impl Weight {
                 self.functions += u64::from(*count);
                 at_most(Limit::Functions, self.functions)?;
             }
-            Payload::CodeSectionEntry(body) => self.body(body)?,
+            Payload::CodeSectionEntry(body) => {
+                self.function += 1;
+                self.body(body)?;
+            }
             _ => {}
         }
         Ok(())

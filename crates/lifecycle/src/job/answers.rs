@@ -138,7 +138,7 @@ impl Job {
                     }
                     _ => format!("shard {shard}: {} answers gave no majority", votes.len()),
                 };
-                self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+                self.fail_shard(now, shard, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
             }
         }
     }
@@ -252,7 +252,7 @@ impl Job {
             Broken::Kernel | Broken::Lost => {}
         }
         if hopeless {
-            return self.fail(now, failure, fx);
+            return self.fail_shard(now, grant.shard, failure, fx);
         }
         let spent = open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max;
         let (answered, disputed) = (!open.answers.is_empty(), open.disputed());
@@ -268,7 +268,7 @@ impl Job {
             let detail = format!("shard {} failed {} times; the last time: {failure}", grant.shard, open.failed);
             let mut last = Failure::new(FailureCode::AgentAttemptsExhausted, detail);
             last.unit = failure.unit;
-            return self.fail(now, last, fx);
+            return self.fail_shard(now, grant.shard, last, fx);
         }
         let wait = self.settings.quorum_wait_ms;
         self.run.file(grant.shard, now.saturating_add(wait));

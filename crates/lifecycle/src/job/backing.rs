@@ -20,13 +20,19 @@ pub(super) struct Backing {
 
 impl Backing {
     /// Notes an accepted shard.
-    pub fn add(&mut self, accepted: &Accepted) {
-        let place = (accepted.stage, accepted.shard);
-        let agents: Vec<AgentId> = core::iter::once(accepted.agent).chain(accepted.verdict.agreed.clone()).collect();
+    pub fn add(&mut self, place: Place, agent: AgentId, agreed: &[AgentId]) {
+        let agents: Vec<AgentId> = core::iter::once(agent).chain(agreed.iter().copied()).collect();
         for agent in &agents {
             self.of.entry(*agent).or_default().insert(place);
         }
         self.behind.insert(place, agents);
+    }
+
+    /// Shards of a stage from this one on count no more.
+    pub fn supersede(&mut self, stage: u32, shard: u32) {
+        let gone = |(of, number): &Place| *of == stage && *number >= shard;
+        self.behind.retain(|place, _| !gone(place));
+        self.of.values_mut().for_each(|places| places.retain(|place| !gone(place)));
     }
 
     /// Shards of this agent behind which everybody is out.

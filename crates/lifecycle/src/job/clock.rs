@@ -29,6 +29,11 @@ impl Job {
         if !self.settings.hedge || self.run.is_hungry(Self::window(agents)) {
             return None;
         }
+        self.slow_at()
+    }
+
+    /// When the oldest lease without a hedge counts as slow.
+    fn slow_at(&self) -> Option<Millis> {
         let (started_at, lease) = self.run.oldest()?;
         let after = self.run.took_ms().map_or_else(|| self.first_hedge_ms(lease), |took| took.saturating_mul(2));
         Some(started_at.saturating_add(after.max(self.settings.hedge_ms_min)))
@@ -77,8 +82,10 @@ impl Job {
                 return;
             }
         }
-        for _ in 0..HEDGES_MAX {
-            let Some(at) = self.hedge_at(agents).filter(|at| *at <= now) else { break };
+        // Asked once: the first hedge makes the job hungry, and the others are as slow.
+        let hedges = if self.hedge_at(agents).is_some() { HEDGES_MAX } else { 0 };
+        for _ in 0..hedges {
+            let Some(at) = self.slow_at().filter(|at| *at <= now) else { break };
             let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else {
                 break;
             };
@@ -130,7 +137,7 @@ impl Job {
         let owners = open.votes().len();
         if open.disputed() {
             let detail = format!("shard {shard}: its answers differ and nobody is there to settle it");
-            return self.fail(now, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
+            return self.fail_shard(now, shard, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
         }
         let lacking = match mode {
             VerifyMode::None | VerifyMode::Spotcheck => None,
@@ -142,7 +149,7 @@ impl Job {
                 "policy.verify \"{mode}\" wants every shard on {wanted}; shard {shard} found {owners}; connect further \
                  agents or choose a lighter mode"
             );
-            return self.fail(now, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
+            return self.fail_shard(now, shard, Failure::new(FailureCode::VerificationTooFewAgents, detail), fx);
         }
         open.want = u32::try_from(owners).unwrap_or(u32::MAX).max(1);
         open.unchecked = true;

@@ -1,11 +1,14 @@
 //! How stages and jobs end.
 
+use std::borrow::Cow;
+
 use forge_contract::{Digest, Failure, FailureCode, LeaseId};
 
 use super::stage::StageRun;
 use super::{Effects, Job, inputs};
 use crate::Millis;
-use crate::action::{Action, Completed, JobOutcome, Phase, StageFragment, Summary};
+use crate::action::{Action, Completed, JobOutcome, Phase, Record, StageFragment, Summary};
+use crate::converge::Convergence;
 use crate::plan::PlannedSource;
 use crate::reduce;
 
@@ -13,6 +16,7 @@ impl Job {
     /// Ends a stage whose shards are all in: the next one starts, or the job is complete.
     pub(super) fn end_stage(&mut self, now: Millis, fx: &mut Effects<'_>) {
         self.enter(Phase::Reducing);
+        self.supersede(now, fx);
         match self.fold_stage() {
             Err(failure) => self.fail(now, failure, fx),
             Ok(bytes) => {
@@ -37,8 +41,16 @@ impl Job {
     fn fold_stage(&mut self) -> Result<Vec<u8>, Failure> {
         let incomplete = |detail: &str| Failure::new(FailureCode::AggregationIncomplete, detail);
         let stage = self.stage().cloned().ok_or_else(|| incomplete("no stage is under way"))?;
-        let root = self.run.fold.peek().ok_or_else(|| incomplete("units are missing in the folded result"))?;
-        root.check(&stage.parts, stage.items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
+        let stopped = self.run.waves.as_ref().and_then(super::waves::Waves::stopped);
+        let convergence = stopped.and_then(|stopped| Convergence::of(&stage, stopped));
+        let root = match stopped {
+            Some(stopped) => self.run.fold.prefix(stopped.unit).map_err(|e| reduce::fold_failure(&e))?.map(Cow::Owned),
+            None => self.run.fold.peek().map(Cow::Borrowed),
+        };
+        let root = root.ok_or_else(|| incomplete("units are missing in the folded result"))?;
+        let items = convergence.as_ref().map_or(stage.items, |convergence| convergence.stopped_at.items);
+        self.convergence = convergence.or(self.convergence.take());
+        root.check(&stage.parts, items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
         let bytes = root.encode();
         self.fragments.push(StageFragment {
             stage: stage.name.clone(),
@@ -53,6 +65,21 @@ impl Job {
         Ok(bytes)
     }
 
+    /// Takes back what is out beyond the end of a stage that ended early, and forgets what came from there.
+    fn supersede(&mut self, now: Millis, fx: &mut Effects<'_>) {
+        let Some(waves) = &mut self.run.waves else { return };
+        let (stage, shard, usage) = (self.run.index, waves.until(), waves.drop_held());
+        let early = self.stage().is_some_and(|stage| shard < stage.shards);
+        let live: Vec<LeaseId> = self.run.grants.keys().copied().collect();
+        for lease in live {
+            self.revoke(now, lease, fx);
+        }
+        if early {
+            self.backing.supersede(stage, shard);
+            fx.record(Record::Superseded { job: self.id, stage, shard, usage });
+        }
+    }
+
     fn complete(&mut self, now: Millis, fx: &mut Effects<'_>) {
         match reduce::output(&self.plan, &self.fragments) {
             Err(failure) => self.fail(now, failure, fx),
@@ -61,6 +88,7 @@ impl Job {
                     output,
                     result_digest: reduce::result_digest(&self.fragments),
                     stage_fragments: core::mem::take(&mut self.fragments),
+                    convergence: self.convergence.take(),
                     summary: self.summary(),
                 };
                 self.finish(now, Phase::Completed, JobOutcome::Completed(completed), fx);

@@ -6,6 +6,7 @@ mod clock;
 mod end;
 mod restore;
 mod stage;
+mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
 use crate::action::{Accepted, Action, Attempt, Ending, Estimate, Phase, Reason, Record, Snapshot, StageFragment};
-use crate::action::{Placement, Work};
+use crate::action::{Placement, Target, Work};
+use crate::converge::{Convergence, Measured};
 use crate::dispatch::{Agents, Mark, Need};
 use crate::member::SessionId;
 use crate::plan::{Plan, PlannedSource, StagePlan};
@@ -27,6 +29,7 @@ use crate::verify::{From, Standing, Verdict, VerificationReport};
 use backing::Backing;
 pub(crate) use stage::Grant;
 use stage::StageRun;
+use waves::Settled;
 
 /// Shards open at once at least, whatever the pool's size: the others stay untouched in their run.
 const WINDOW_MIN: usize = 256;
@@ -82,6 +85,7 @@ pub(crate) struct Job {
     progress_at: Millis,
     dirty: bool,
     estimate: Option<(String, Moments)>,
+    convergence: Option<Convergence>,
     over: bool,
 }
 
@@ -122,6 +126,7 @@ impl Job {
             progress_at: now,
             dirty: true,
             estimate: None,
+            convergence: None,
             over: false,
         })
     }
@@ -146,7 +151,8 @@ impl Job {
 
     /// Looks at who is connected: after a join, a leave, a quarantine, and before the first grant.
     pub fn look(&mut self, now: Millis, agents: &Agents) {
-        if self.work == Work::default() && self.run.grants.is_empty() {
+        let untouched = self.work == Work::default() && self.waiting() == (0, 0);
+        if untouched && self.run.grants.is_empty() {
             // Nothing computed yet: the engine profile with the most cores decides; later ones must equal it.
             self.engine = agents.engine(&Need { engine: None, ..self.need() });
         }
@@ -179,7 +185,7 @@ impl Job {
         max > 0 && self.active.len() as u64 >= max
     }
 
-    /// Shards never given out.
+    /// Shards never given out that may be now.
     pub fn fresh_left(&self) -> u64 {
         self.run.fresh_left()
     }
@@ -280,27 +286,46 @@ impl Job {
         let estimate = self.estimate.as_ref().and_then(|(name, m)| {
             let variance = m.m2 / (m.n.checked_sub(1).filter(|n| *n > 0)? as f64);
             let half = reduce::NORMAL_975 * (variance / m.n as f64).sqrt();
-            Some(Estimate { name: name.clone(), n: m.n, mean: m.mean, ci95_half_width: half })
+            let target = self.target(name, m);
+            Some(Estimate { name: name.clone(), n: m.n, mean: m.mean, ci95_half_width: half, target })
                 .filter(|e| e.mean.is_finite() && half.is_finite())
         });
+        let (shards_waiting, units_waiting) = self.waiting();
+        let units_done = self.work.units + units_waiting + self.run.units_running;
         Snapshot {
             phase: self.phase,
             stage: self.run.index,
             shards_total: self.plan.shards_total(),
-            shards_done: self.shards_done,
+            shards_done: self.shards_done + shards_waiting,
             units_total: self.plan.units_total(),
-            units_done: (self.work.units + self.run.units_running).min(self.plan.units_total()),
+            units_done: units_done.min(self.plan.units_total()),
             items_done: self.work.items,
             agents_active: self.active.len() as u64,
             estimate,
         }
     }
 
+    /// What the stop rule asks of this part's interval.
+    fn target(&self, part: &str, moments: &Moments) -> Option<Target> {
+        let stop = self.stage()?.stop.as_ref().filter(|stop| stop.part == part)?;
+        Some(Target {
+            confidence: stop.rule.confidence.probability(),
+            half_width: stop.rule.half_width?,
+            relative: Measured::of(&stop.rule, moments, None).relative,
+            checkpoint: self.run.waves.as_ref()?.watch().next(),
+        })
+    }
+
+    /// Shards and units accepted beyond the checkpoint that is looked at next.
+    fn waiting(&self) -> (u64, u64) {
+        self.run.waves.as_ref().map_or((0, 0), waves::Waves::waiting)
+    }
+
     /// Accepts a shard: once, for good.
     fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, agents: &Agents, fx: &mut Effects<'_>) {
         let rest = self.run.settle(accepted.shard).map(|open| open.live).unwrap_or_default();
         let refuted = accepted.verdict.refuted.clone();
-        let taken = self.take_in(&accepted, fragment);
+        let taken = self.take_in(Settled::of(&accepted, fragment)).and_then(|()| self.look_at_rule());
         fx.record(Record::Accepted(accepted));
         // What rests on an agent that is refuted here is about to be forgotten: the stage is not done after all.
         let is_out = |agent: &AgentId| refuted.contains(agent) || agents.is_quarantined(*agent);
@@ -318,23 +343,61 @@ impl Job {
         }
     }
 
+    /// Counts an accepted shard, or keeps it until the checkpoint before it was looked at.
+    fn take_in(&mut self, settled: Settled) -> Result<(), Failure> {
+        self.dirty = true;
+        self.backing.add((self.run.index, settled.shard), settled.agent, &settled.verdict.agreed);
+        let beyond = self.run.is_beyond(settled.shard);
+        match self.run.waves.as_mut().filter(|_| beyond) {
+            Some(waves) => {
+                waves.hold(settled);
+                Ok(())
+            }
+            None => self.count(settled),
+        }
+    }
+
+    /// Looks at the stop rule at every checkpoint that is reached. A failure is one that waited for its turn.
+    fn look_at_rule(&mut self) -> Result<(), Failure> {
+        while let Some(waves) = &mut self.run.waves {
+            let released = waves.look(self.run.folded, &self.run.fold).map_err(|e| reduce::fold_failure(&e))?;
+            if let Some(failure) = waves.due_failure() {
+                return Err(failure.clone());
+            }
+            let Some(released) = released else { break };
+            for settled in released {
+                self.count(settled)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails for a shard; for one beyond the checkpoint not before the stage gets there.
+    fn fail_shard(&mut self, now: Millis, shard: u32, failure: Failure, fx: &mut Effects<'_>) {
+        if !self.run.is_beyond(shard) {
+            return self.fail(now, failure, fx);
+        }
+        for stage::Holder { lease, .. } in self.run.doom(shard, failure) {
+            self.revoke(now, lease, fx);
+        }
+    }
+
     /// Counts an accepted shard and folds its fragment.
-    fn take_in(&mut self, accepted: &Accepted, fragment: Fragment) -> Result<(), Failure> {
+    fn count(&mut self, settled: Settled) -> Result<(), Failure> {
         let plan = Arc::clone(&self.plan);
         let stage = plan.stages.get(self.fragments.len());
         let stage = stage.ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "no stage is under way"))?;
-        let (first, count) = stage.shard_run(accepted.shard).unwrap_or((0, 0));
+        let (first, count) = stage.shard_run(settled.shard).unwrap_or((0, 0));
         let items = stage.items_of(first, count);
-        self.estimate = estimate(self.estimate.take(), stage, &fragment);
-        self.used.insert(accepted.agent);
-        self.backing.add(accepted);
+        self.estimate = estimate(self.estimate.take(), stage, &settled.fragment);
+        self.used.insert(settled.agent);
         self.shards_done += 1;
         self.work.items = self.work.items.saturating_add(items);
         self.work.units += count;
-        self.work.fuel = self.work.fuel.saturating_add(accepted.fuel());
-        self.report.add(&accepted.verdict);
-        self.dirty = true;
-        self.run.fold.insert(first, count, fragment).map_err(|e| reduce::fold_failure(&e))
+        self.work.fuel = self.work.fuel.saturating_add(settled.fuel);
+        self.report.add(&settled.verdict);
+        self.run.folded += count;
+        self.run.fold.insert(first, count, settled.fragment).map_err(|e| reduce::fold_failure(&e))
     }
 
     /// Takes a lease back.

@@ -7,6 +7,7 @@ use forge_contract::fragment::Fragment;
 use forge_contract::{Failure, JobId};
 
 use super::backing::is_unbacked;
+use super::waves::Settled;
 use super::{Effects, Job};
 use crate::Millis;
 use crate::action::{Accepted, Forgotten, Record};
@@ -48,6 +49,7 @@ impl Job {
             for shard in shards {
                 job.put_back(&shard)?;
             }
+            job.look_at_rule()?;
             if job.run.is_done() {
                 job.end_stage(now, fx);
             }
@@ -68,7 +70,7 @@ impl Job {
         }
         self.engine = Some(accepted.engine);
         self.run.settle(accepted.shard);
-        self.take_in(accepted, fragment)
+        self.take_in(Settled::of(accepted, fragment))
     }
 
     /// The same job from its accepted shards, after some were forgotten.

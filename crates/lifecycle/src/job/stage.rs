@@ -8,8 +8,9 @@ use forge_contract::fragment::Fragment;
 use forge_contract::fragment::tree::Fold;
 use forge_contract::report::{Completed, Usage};
 use forge_contract::task::{InputRef, Task};
-use forge_contract::{AgentId, Digest, FailureCode, LeaseId};
+use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
 
+use super::waves::Waves;
 use crate::Millis;
 use crate::action::{Placement, Reason};
 use crate::dispatch::{Agents, Need, Trust};
@@ -175,6 +176,10 @@ pub(crate) struct StageRun {
     pub open: BTreeMap<u32, Shard>,
     pub grants: BTreeMap<LeaseId, Grant>,
     pub settled: u32,
+    /// Units folded.
+    pub folded: u64,
+    /// What waits for a checkpoint, where the stage may end early.
+    pub waves: Option<Waves>,
     /// Units that running leases say they finished.
     pub units_running: u64,
     total: u32,
@@ -207,6 +212,8 @@ impl StageRun {
             open: BTreeMap::new(),
             grants: BTreeMap::new(),
             settled: 0,
+            folded: 0,
+            waves: plan.stop.as_ref().map(|stop| Waves::new(stop, plan)),
             units_running: 0,
             total: plan.shards,
             fresh: 0,
@@ -244,7 +251,33 @@ impl StageRun {
     }
 
     pub fn is_done(&self) -> bool {
-        self.settled == self.total
+        match &self.waves {
+            Some(waves) => waves.stopped().is_some(),
+            None => self.settled == self.total,
+        }
+    }
+
+    /// Whether a shard lies beyond the checkpoint that is looked at next.
+    pub fn is_beyond(&self, shard: u32) -> bool {
+        self.waves.as_ref().is_some_and(|waves| shard >= waves.until())
+    }
+
+    /// Gives up a shard beyond the checkpoint; returns its leases.
+    pub fn doom(&mut self, shard: u32, failure: Failure) -> Vec<Holder> {
+        let gone = self.settle(shard);
+        self.retries.retain(|retry| *retry != shard);
+        if let Some(waves) = &mut self.waves {
+            waves.doom(shard, failure);
+        }
+        gone.map(|open| open.live).unwrap_or_default()
+    }
+
+    /// Shards that may be given out for the first time: all, or those up to the checkpoint after the next one, and not
+    /// so many that what waits beyond the next one grows large.
+    fn limit(&self, window: usize) -> u32 {
+        let Some(waves) = &self.waves else { return self.total };
+        let window = u32::try_from(window).unwrap_or(u32::MAX);
+        waves.ahead().min(waves.until().saturating_add(window)).min(self.total)
     }
 
     /// Whether every shard has an answer and only copies are outstanding.
@@ -256,12 +289,12 @@ impl StageRun {
     pub fn is_hungry(&self, window: usize) -> bool {
         !self.retries.is_empty()
             || self.copies.iter().any(|queue| !queue.is_empty())
-            || (self.fresh < self.total && self.open.len() < window)
+            || (self.fresh < self.limit(window) && self.open.len() < window)
     }
 
-    /// Shards never given out.
+    /// Shards never given out that may be now.
     pub fn fresh_left(&self) -> u64 {
-        u64::from(self.total - self.fresh)
+        u64::from(self.limit(usize::MAX).saturating_sub(self.fresh))
     }
 
     /// The next shard for an agent, and why.
@@ -281,7 +314,7 @@ impl StageRun {
         while self.fresh < self.total && self.is_settled(self.fresh) {
             self.fresh += 1;
         }
-        let first = (self.fresh < self.total && self.open.len() < window).then_some(self.fresh)?;
+        let first = (self.fresh < self.limit(window) && self.open.len() < window).then_some(self.fresh)?;
         self.fresh += 1;
         Some((first, Reason::First))
     }

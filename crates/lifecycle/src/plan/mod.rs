@@ -1,22 +1,27 @@
 //! Planning: a contract and a kernel's manifest give a plan, always the same, whoever is connected.
 
 mod arguments;
+mod golden;
 mod sizing;
 mod split;
 
 use forge_contract::canon::{self, Writer};
 use forge_contract::envelope::{Envelope, SeedMode, Target, VerifyMode};
-use forge_contract::limits::UnitLimits;
+use forge_contract::limits::{INPUT_BYTES_MAX, UnitLimits};
 use forge_contract::manifest::{InputSource, Manifest, PartSpec, Profile, Stage};
 use forge_contract::seed::{RootSeed, StageKey};
+use forge_contract::stop::StopRule;
 use forge_contract::task::{Cut, InputRef, Task};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::converge;
 use crate::ledger::{Rates, credits_micro};
 
+pub use crate::converge::PlannedStop;
 pub use arguments::{SchemaError, check_schema};
+pub use golden::golden_task;
 
 /// Largest quote, fuel: what canonical JSON carries exactly.
 const FUEL_QUOTED_MAX: u64 = (1 << 53) - 1;
@@ -108,6 +113,9 @@ pub struct StagePlan {
     pub inputs: Vec<PlannedInput>,
     /// Fuel a full unit is expected to burn.
     pub fuel_expected: u64,
+    /// The rule that may end it before its last unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<PlannedStop>,
 }
 
 /// An input of a stage.
@@ -193,15 +201,23 @@ impl Plan {
     /// Fills in the sizes of stored inputs.
     ///
     /// # Errors
-    /// `request.not_found` at the argument whose content is not stored.
+    /// `request.not_found` at the argument whose content is not stored; `request.arguments` where it is too large.
     pub fn resolve(&mut self, size_of: impl Fn(&Digest) -> Option<u64>) -> Result<(), Failure> {
         for input in self.stages.iter_mut().flat_map(|stage| &mut stage.inputs) {
             if let PlannedSource::Content { digest, bytes, argument } = &mut input.source {
                 let size = size_of(digest).ok_or_else(|| {
-                    let detail =
-                        format!("args.{argument}: no content with the digest {digest} is stored; upload it first");
+                    let detail = format!(
+                        "args.{argument}: no content with the digest {digest} is stored in this project; upload it first with \
+                         `forgepool blob put FILE`"
+                    );
                     Failure::new(FailureCode::RequestNotFound, detail).at(arguments::pointer(argument))
                 })?;
+                if size > INPUT_BYTES_MAX {
+                    let detail = format!(
+                        "args.{argument}: an input has at most {INPUT_BYTES_MAX} bytes, the content {digest} has {size}"
+                    );
+                    return Err(Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument)));
+                }
                 *bytes = Some(size);
             }
         }
@@ -252,6 +268,10 @@ pub fn replay_key(component: &Digest, profile: &str, args: &str, root_seed: &Roo
 /// `request.unknown_op` at `/op/...`; `request.arguments` with a pointer below `/args`.
 pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
     let profile = profile_of(envelope, kernel)?;
+    // Before the schema speaks: a rule's own words say more than those of a schema.
+    for stage in &profile.stages {
+        stop_rule(stage, &Value::Object(envelope.args.clone()))?;
+    }
     let args = arguments::complete(&profile.args, &envelope.args)?;
     let canonical = canon::json(&args).map_err(|e| {
         Failure::new(FailureCode::RequestArguments, format!("args have no canonical form: {e}")).at("/args")
@@ -310,9 +330,18 @@ fn stage_plan(
     args: &Value,
     root: &RootSeed,
 ) -> Result<StagePlan, Failure> {
-    let cut = split::cut(&stage.split, args)?;
+    let whole = split::cut(&stage.split, args)?;
+    let rule = stop_rule(stage, args)?;
+    let cut = within_budget(whole.clone(), rule.as_ref());
     let (units, items) = split::sizes(&stage.split, &cut)?;
-    let (shard_units, shards) = sizing::shards(units, stage.fuel_expected, &envelope.policy)
+    let stop = rule.zip(stage.stop.as_ref()).map(|(rule, spec)| PlannedStop {
+        rule,
+        part: spec.part.clone(),
+        step: converge::step(units),
+        cap: split::items(&whole, units),
+    });
+    let step = stop.as_ref().map(|stop| stop.step);
+    let (shard_units, shards) = sizing::shards(units, stage.fuel_expected, &envelope.policy, step)
         .ok_or_else(|| split::too_many(&stage.split, units, sizing::UNITS_PLANNED_MAX))?;
     Ok(StagePlan {
         name: stage.name.clone(),
@@ -327,17 +356,38 @@ fn stage_plan(
         inputs: stage
             .inputs
             .iter()
-            .map(|input| planned_input(&input.name, &input.from, all, args))
+            .filter_map(|input| planned_input(&input.name, &input.from, all, args).transpose())
             .collect::<Result<_, _>>()?,
         fuel_expected: stage.fuel_expected,
+        stop,
     })
 }
 
-fn planned_input(name: &str, from: &InputSource, stages: &[Stage], args: &Value) -> Result<PlannedInput, Failure> {
+/// The stop rule among the arguments, where the stage may end early and there is one.
+fn stop_rule(stage: &Stage, args: &Value) -> Result<Option<StopRule>, Failure> {
+    let Some(spec) = &stage.stop else { return Ok(None) };
+    args.get(&spec.argument).map(|value| StopRule::parse(&spec.argument, value)).transpose()
+}
+
+/// A budget below the count takes its place: no unit beyond it is planned, quoted or run.
+fn within_budget(cut: Cut, rule: Option<&StopRule>) -> Cut {
+    match (cut, rule.and_then(|rule| rule.budget)) {
+        (Cut::Items { total, unit }, Some(budget)) => Cut::Items { total: total.min(budget), unit },
+        (cut, _) => cut,
+    }
+}
+
+/// An input, or `None` where it comes from an argument that is not given: the schema has said that it need not be.
+fn planned_input(
+    name: &str,
+    from: &InputSource,
+    stages: &[Stage],
+    args: &Value,
+) -> Result<Option<PlannedInput>, Failure> {
     let source = match from {
         InputSource::Argument(argument) => {
-            let found = args.get(argument).and_then(Value::as_str);
-            let digest = found.and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let Some(found) = args.get(argument) else { return Ok(None) };
+            let digest = found.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
                 let detail = format!("args.{argument}: expected the digest of stored content, 64 hexadecimal digits");
                 Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument))
             })?;
@@ -351,7 +401,7 @@ fn planned_input(name: &str, from: &InputSource, stages: &[Stage], args: &Value)
             PlannedSource::Stage { index }
         }
     };
-    Ok(PlannedInput { name: name.to_owned(), source })
+    Ok(Some(PlannedInput { name: name.to_owned(), source }))
 }
 
 #[cfg(test)]

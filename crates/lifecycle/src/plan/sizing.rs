@@ -21,16 +21,20 @@ const UNIT_OVERHEAD: u64 = 100_000;
 pub const UNITS_PLANNED_MAX: u64 = SHARDS_MAX * SHARD_UNITS_MAX;
 
 /// Units per shard (a power of two) and number of shards; `None` above [`UNITS_PLANNED_MAX`].
-pub fn shards(units: u64, fuel_expected: u64, policy: &Policy) -> Option<(u64, u32)> {
+///
+/// `step`: the units between the first checkpoints of a stage that may end early. Its shards are no longer, and what
+/// is spread over agents is the work up to the first checkpoint.
+pub fn shards(units: u64, fuel_expected: u64, policy: &Policy, step: Option<u64>) -> Option<(u64, u32)> {
     let least = units.div_ceil(SHARDS_MAX).max(1).next_power_of_two();
     if least > SHARD_UNITS_MAX {
         return None;
     }
     let wanted = match policy.shards {
         Some(target) => nearest(units, u64::from(target)),
-        None => automatic(units, fuel_expected, policy),
+        None => automatic(step.map_or(units, |step| units.min(4 * step)), fuel_expected, policy),
     };
-    let shard_units = wanted.clamp(least, SHARD_UNITS_MAX);
+    let longest = step.unwrap_or(SHARD_UNITS_MAX).clamp(least, SHARD_UNITS_MAX);
+    let shard_units = wanted.clamp(least, longest);
     u32::try_from(units.div_ceil(shard_units)).ok().map(|shards| (shard_units, shards))
 }
 
@@ -95,7 +99,7 @@ mod tests {
             ((100_000, 5_000, policy(0, 0, None)), (1024, 98)),
         ];
         for ((units, fuel, policy), expected) in cases {
-            assert_eq!(shards(units, fuel, &policy).unwrap(), expected, "{units} units");
+            assert_eq!(shards(units, fuel, &policy, None).unwrap(), expected, "{units} units");
         }
     }
 
@@ -106,8 +110,11 @@ mod tests {
             fuel in 1u64..(1 << 50),
             agents in (0u64..1000, 0u64..1000),
             target in proptest::option::of(1u32..=100_000),
+            stops: bool,
         ) {
-            let (shard_units, count) = shards(units, fuel, &policy(agents.0, agents.1, target)).unwrap();
+            let step = stops.then(|| crate::converge::step(units));
+            let (shard_units, count) = shards(units, fuel, &policy(agents.0, agents.1, target), step).unwrap();
+            prop_assert!(step.is_none_or(|step| shard_units <= step));
             prop_assert!(shard_units.is_power_of_two() && shard_units <= SHARD_UNITS_MAX);
             prop_assert!(u64::from(count) <= SHARDS_MAX);
             prop_assert_eq!(u64::from(count), units.div_ceil(shard_units));
@@ -116,6 +123,6 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_there_is_no_plan() {
-        assert!(shards(UNITS_PLANNED_MAX + 1, 1, &policy(0, 0, None)).is_none());
+        assert!(shards(UNITS_PLANNED_MAX + 1, 1, &policy(0, 0, None), None).is_none());
     }
 }

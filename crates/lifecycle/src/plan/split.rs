@@ -71,12 +71,16 @@ pub fn sizes(split: &Split, cut: &Cut) -> Result<(u64, u64), Failure> {
     if units > UNITS_MAX {
         return Err(too_many(split, units, UNITS_MAX));
     }
-    let items = match cut {
+    Ok((units, items(cut, units)))
+}
+
+/// Items of a cut of so many units.
+pub fn items(cut: &Cut, units: u64) -> u64 {
+    match cut {
         Cut::Items { total, .. } => *total,
         Cut::Tiles { rows, columns, .. } => rows.saturating_mul(*columns),
         Cut::Elements { .. } | Cut::Segments { .. } | Cut::Once => units,
-    };
-    Ok((units, items))
+    }
 }
 
 /// The refusal of a stage with too many units.

@@ -194,6 +194,15 @@ fn tiled(args: Value) -> Value {
 }
 
 #[test]
+fn an_input_whose_optional_argument_is_absent_is_left_out() {
+    let mut plan = planned(&tiled(json!({"m": 10, "n": 6, "dates": [0, 9], "names": ["x"]}))).unwrap();
+    assert_eq!(plan.stages[0].inputs, []);
+    plan.resolve(|_| None).unwrap();
+    let bad = planned(&tiled(json!({"a": "xyz", "m": 10, "n": 6, "dates": [0, 9], "names": ["x"]}))).unwrap_err();
+    assert_eq!((bad.code, bad.pointer.as_deref()), (FailureCode::RequestArguments, Some("/args/a")));
+}
+
+#[test]
 fn every_split_is_cut_and_its_tasks_cover_it() {
     let digest = Digest::of(b"matrix");
     let args = json!({"a": digest.to_string(), "m": 1000, "n": 600, "dates": [-5, 0, 9], "names": ["x", "y", "z"]});
@@ -214,6 +223,9 @@ fn every_split_is_cut_and_its_tasks_cover_it() {
     }
     let missing = plan.resolve(|_| None).unwrap_err();
     assert_eq!((missing.code, missing.pointer.as_deref()), (FailureCode::RequestNotFound, Some("/args/a")));
+    assert!(missing.detail.contains("args.a") && missing.detail.contains("forgepool blob put"), "{missing}");
+    let large = plan.clone().resolve(|_| Some(INPUT_BYTES_MAX + 1)).unwrap_err();
+    assert_eq!((large.code, large.pointer.as_deref()), (FailureCode::RequestArguments, Some("/args/a")));
     plan.resolve(|found| (*found == digest).then_some(77)).unwrap();
     assert_eq!(
         plan.stages[0].inputs[0].source,

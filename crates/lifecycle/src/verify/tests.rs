@@ -160,6 +160,7 @@ fn stage(cut: Cut, kind: PartKind) -> StagePlan {
         }],
         inputs: vec![],
         fuel_expected: 1,
+        stop: None,
     }
 }
 

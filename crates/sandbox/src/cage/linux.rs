@@ -16,7 +16,8 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::{CageReport, Guard, ProcessLimits, syscalls};
+use super::syscalls::{self, Stage};
+use super::{CageReport, Guard, NativeCode, ProcessLimits};
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -37,11 +38,19 @@ pub(super) fn enter(limits: ProcessLimits, report: &mut CageReport) {
     report.note(Guard::ResourceLimits, moved.and(closed).and_then(|()| set_limits(limits)).map_err(io::Error::from));
 }
 
-pub(super) fn close(report: &mut CageReport) {
+pub(super) fn close(report: &mut CageReport, code: NativeCode) {
     // Threads are made by now; the filter forbids more, this forbids them once more.
     let threads = setrlimit(Resource::Nproc, exactly(0)).map_err(io::Error::from);
-    let filtered = syscalls::filter().map_err(io::Error::other);
+    let stage = match code {
+        NativeCode::Never => Stage::Sealed,
+        NativeCode::UntilSealed => Stage::Loading,
+    };
+    let filtered = syscalls::filter(stage).map_err(io::Error::other);
     report.note(Guard::SystemCalls, filtered.and(threads));
+}
+
+pub(super) fn seal() -> Result<(), String> {
+    syscalls::filter(Stage::Sealed)
 }
 
 /// Descriptors that a careless parent left open.
@@ -123,27 +132,31 @@ fn wait_and_end(child: libc::pid_t) -> ! {
         libc::close(1);
     }
     let Some(pid) = Pid::from_raw(child) else { std::process::exit(1) };
-    wait_for_either(pid);
+    let by_itself = wait_for_either(pid);
     // It has ended, or must: the parent is gone or wants it gone, and it may not be what it was.
     let _ = kill_process(pid, Signal::KILL);
     loop {
         match waitpid(Some(pid), WaitOptions::empty()) {
             Err(rustix::io::Errno::INTR) => {}
+            // Asked to end, it ends well, whoever was quicker: it at its own end of the pipe or the signal.
+            Ok(Some(_)) if !by_itself => std::process::exit(0),
             Ok(Some((_, status))) => std::process::exit(ended_as(status)),
             Ok(None) | Err(_) => std::process::exit(1),
         }
     }
 }
 
-/// Returns when the child has ended (it is not collected yet) or the other end of standard input is closed.
-fn wait_for_either(child: Pid) {
+/// Returns when the child has ended (true; it is not collected yet) or the other end of standard input is closed.
+fn wait_for_either(child: Pid) -> bool {
     let Ok(child) = rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()) else {
-        return wait_for_pipe(None);
+        wait_for_pipe(None);
+        // Nobody knows which it was: the status tells.
+        return true;
     };
-    wait_for_pipe(Some(&child));
+    wait_for_pipe(Some(&child))
 }
 
-fn wait_for_pipe(child: Option<&OwnedFd>) {
+fn wait_for_pipe(child: Option<&OwnedFd>) -> bool {
     // A negative descriptor is ignored; a closed pipe is reported without being asked for.
     let ended = libc::pollfd { fd: child.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 };
     let mut either = [ended, libc::pollfd { fd: 0, events: 0, revents: 0 }];
@@ -152,7 +165,7 @@ fn wait_for_pipe(child: Option<&OwnedFd>) {
         // SAFETY: the array outlives the call and its length is given.
         let ready = unsafe { libc::poll(either.as_mut_ptr(), 2, -1) };
         if ready != -1 || last_errno() != libc::EINTR {
-            return;
+            return either.first().is_some_and(|ended| ended.revents != 0);
         }
     }
 }

@@ -164,9 +164,27 @@ pub fn enter(limits: ProcessLimits) -> CageReport {
     report
 }
 
+/// Whether a process may still take in native code once its cage is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeCode {
+    /// It has none, or all of it: no memory becomes executable.
+    Never,
+    /// Its kernel is yet to be loaded; [`seal`] follows.
+    UntilSealed,
+}
+
 /// Enters the system call filter, for all threads at once: none can be started from here on.
-pub fn close(report: &mut CageReport) {
-    platform::close(report);
+pub fn close(report: &mut CageReport, code: NativeCode) {
+    platform::close(report, code);
+}
+
+/// Forbids executable memory for good, after the code was loaded into a process closed with
+/// [`NativeCode::UntilSealed`].
+///
+/// # Errors
+/// What the system says; the filter of [`close`] stays in force.
+pub fn seal() -> Result<(), String> {
+    platform::seal()
 }
 
 #[cfg(test)]

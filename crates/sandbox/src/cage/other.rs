@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{CageReport, Guard, ProcessLimits};
+use super::{CageReport, Guard, NativeCode, ProcessLimits};
 
 pub(super) fn enter(limits: ProcessLimits, report: &mut CageReport) {
     let of = |value| Rlimit { current: Some(value), maximum: Some(value) };
@@ -14,6 +14,10 @@ pub(super) fn enter(limits: ProcessLimits, report: &mut CageReport) {
     report.note(Guard::Landlock, Err("this operating system has none"));
 }
 
-pub(super) fn close(report: &mut CageReport) {
+pub(super) fn close(report: &mut CageReport, _: NativeCode) {
     report.note(Guard::SystemCalls, Err("this operating system has no system call filter"));
+}
+
+pub(super) fn seal() -> Result<(), String> {
+    Err("this operating system has no system call filter".into())
 }

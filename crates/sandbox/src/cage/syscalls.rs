@@ -43,34 +43,61 @@ const FREE: [i64; 29] = [
     libc::SYS_exit_group,
 ];
 
+/// What a filter lets through besides [`FREE`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Code is yet to be loaded: memory may become executable, and [`Stage::Sealed`] may follow.
+    Loading,
+    /// For good: no memory becomes executable and no filter follows.
+    Sealed,
+}
+
 /// Puts the filter in force for every thread of the process.
-pub(super) fn filter() -> Result<(), String> {
-    let program = program().map_err(|error| error.to_string())?;
+pub(super) fn filter(stage: Stage) -> Result<(), String> {
+    let program = program(stage).map_err(|error| error.to_string())?;
     apply_filter_all_threads(&program).map_err(|error| error.to_string())
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
+fn program(stage: Stage) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = FREE.into_iter().map(|call| (call, Vec::new())).collect();
-    // Memory is writable or executable, never both.
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![without(2, libc::PROT_WRITE)?, without(2, libc::PROT_EXEC)?]);
+    // Memory is this process's alone: what is shared is not counted against its limit.
+    let private = || without(3, libc::MAP_SHARED);
+    let (unwritable, unexecutable) = (|| without(2, libc::PROT_WRITE), || without(2, libc::PROT_EXEC));
+    // Memory is writable or executable, never both, and once the code is there never executable.
+    let mut map = vec![rule([unexecutable()?, private()?])?];
+    let mut protect = vec![rule([unexecutable()?])?];
+    if stage == Stage::Loading {
+        map.push(rule([unwritable()?, private()?])?);
+        protect.push(rule([unwritable()?])?);
+        rules.insert(libc::SYS_prctl, vec![rule([equal(0, PR_SET_NO_NEW_PRIVS)?])?]);
+        rules.insert(libc::SYS_seccomp, vec![rule([equal(0, SET_MODE_FILTER)?, equal(1, FILTER_FOR_ALL_THREADS)?])?]);
     }
-    // `abort` signals its own thread; no other signal and no other process.
-    rules.insert(libc::SYS_tgkill, vec![equal(2, libc::SIGABRT)?]);
+    rules.insert(libc::SYS_mmap, map);
+    rules.insert(libc::SYS_mprotect, protect);
+    // `abort` signals its own thread; no other signal and no other process, even where it could be named.
+    let own = u64::from(std::process::id());
+    let abort = rule([equal(0, own)?, equal(2, u64::from(libc::SIGABRT.cast_unsigned()))?])?;
+    rules.insert(libc::SYS_tgkill, vec![abort]);
     let action = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, action, SeccompAction::Allow, arch)?.try_into()
 }
 
-/// Argument `index` has none of these bits.
-fn without(index: u8, bits: i32) -> Result<SeccompRule, seccompiler::BackendError> {
-    let mask = u64::from(bits.cast_unsigned());
-    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), 0)?;
-    SeccompRule::new(vec![condition])
+/// The two calls by which a filter is put in force for all threads.
+const PR_SET_NO_NEW_PRIVS: u64 = 38;
+const SET_MODE_FILTER: u64 = 1;
+const FILTER_FOR_ALL_THREADS: u64 = 1;
+
+fn rule<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(conditions.into())
 }
 
-fn equal(index: u8, value: i32) -> Result<SeccompRule, seccompiler::BackendError> {
-    let value = u64::from(value.cast_unsigned());
-    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
-    SeccompRule::new(vec![condition])
+/// Argument `index` has none of these bits.
+fn without(index: u8, bits: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
+    let mask = u64::from(bits.cast_unsigned());
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), 0)
+}
+
+fn equal(index: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }

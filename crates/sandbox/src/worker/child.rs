@@ -11,7 +11,7 @@ use forge_contract::{Digest, Failure, FailureCode};
 use wasmtime::Engine;
 
 use super::frame::{self, Code, FrameError, FromChild, ToChild};
-use crate::cage::{self, CageLevel, CageReport, ProcessLimits};
+use crate::cage::{self, CageLevel, CageReport, Guard, NativeCode, ProcessLimits};
 use crate::engine::{self, Backend, THREAD_STACK_BYTES};
 use crate::execute::{ShardResult, UnitRunner, run_shard};
 use crate::inputs::Inputs;
@@ -68,7 +68,9 @@ fn serve(kind: Kind) -> Result<(), ChildError> {
             started.recv().map_or(Ok(()), |report| serve_frames(kind, level, report, &received))
         })
     })?;
-    cage::close(&mut report);
+    // A compiler writes native code and never runs it.
+    let code = if kind == Kind::Run { NativeCode::UntilSealed } else { NativeCode::Never };
+    cage::close(&mut report, code);
     // Only now does the server run: everything it will ever do, it does caged.
     let _ = start.send(report);
     server.join().unwrap_or(Err(ChildError::Unexpected))
@@ -135,8 +137,12 @@ fn serve_compile(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), C
 }
 
 fn serve_runs(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), ChildError> {
-    let mut server =
-        Server { engine: engine::runtime_engine(Backend::CraneliftSpeed)?, runner: None, inputs: BTreeMap::new() };
+    let mut server = Server {
+        engine: engine::runtime_engine(Backend::CraneliftSpeed)?,
+        runner: None,
+        inputs: BTreeMap::new(),
+        filtered: report.holds(Guard::SystemCalls),
+    };
     say(&FromChild::Ready { report })?;
     while let Ok(body) = frames.recv() {
         let body = Bytes::from(body);
@@ -160,6 +166,8 @@ struct Server {
     engine: Engine,
     runner: Option<UnitRunner>,
     inputs: BTreeMap<Digest, Bytes>,
+    /// Whether there is a filter of system calls to make stricter.
+    filtered: bool,
 }
 
 impl Server {
@@ -167,7 +175,14 @@ impl Server {
         if self.runner.is_some() {
             return Err(Failure::new(FailureCode::AgentProtocol, "a worker is given code once"));
         }
-        self.runner = Some(UnitRunner::load(&self.engine, code)?);
+        let runner = UnitRunner::load(&self.engine, code)?;
+        // Nothing of the kernel has run yet. From here on there is no new code in this process.
+        if self.filtered {
+            let unsealed =
+                |error| Failure::new(FailureCode::AgentWorkerLost, format!("the cage does not close: {error}"));
+            cage::seal().map_err(unsealed)?;
+        }
+        self.runner = Some(runner);
         Ok(())
     }
 

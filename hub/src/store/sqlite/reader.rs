@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
 use crate::store::{
-    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, JobRow, KernelRow, KeyRow, LedgerLine, Page, Phase,
-    RestoredJob, Store, StoreError, Write,
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, JobRow, KernelRow, KernelState, KeyRow, LedgerLine,
+    Page, Phase, RestoredJob, Standing, Store, StoreError, Write,
 };
 
 #[async_trait]
@@ -79,7 +79,7 @@ impl Store for Sqlite {
         for row in rows {
             let fragment = match row.try_get::<Option<Vec<u8>>, _>("fragment")? {
                 Some(bytes) => bytes,
-                None => self.blob(digest_of(row.try_get("fragment_digest")?)?).await?,
+                None => self.fragment(digest_of(row.try_get("fragment_digest")?)?).await?,
             };
             let (stage, shard) = (index(row.try_get("stage")?)?, index(row.try_get("shard")?)?);
             given.push(AcceptedRow { job, stage, shard, body: row.try_get("body")?, fragment });
@@ -122,6 +122,24 @@ impl Store for Sqlite {
         if Digest::of(&bytes) == *digest { Ok(Some(bytes)) } else { Err(StoreError::Corrupt { what: "object" }) }
     }
 
+    async fn blob(&self, project: &str, digest: &Digest) -> Result<Option<BlobRow>, StoreError> {
+        let query = sqlx::query("SELECT digest, bytes, created_ms FROM blobs WHERE project = ? AND digest = ?");
+        let query = query.bind(project).bind(digest.as_bytes().as_slice());
+        query.fetch_optional(&self.readers).await?.as_ref().map(blob_row).transpose()
+    }
+
+    async fn blobs(&self, project: &str, before: Option<&Digest>, limit: u32) -> Result<Vec<BlobRow>, StoreError> {
+        // A digest that is not the project's gives no row to be older than, and hence nothing.
+        let query = sqlx::query(
+            "SELECT digest, bytes, created_ms FROM blobs WHERE project = ?1 AND (?2 IS NULL OR (created_ms, digest) < \
+             (SELECT created_ms, digest FROM blobs WHERE project = ?1 AND digest = ?2)) \
+             ORDER BY created_ms DESC, digest DESC LIMIT ?3",
+        );
+        let before = before.map(|digest| digest.as_bytes().to_vec());
+        let rows = query.bind(project).bind(before).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        rows.iter().map(blob_row).collect()
+    }
+
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError> {
         let query = sqlx::query("SELECT public_key FROM agents WHERE id = ?").bind(agent.0.as_bytes().as_slice());
         let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
@@ -129,9 +147,16 @@ impl Store for Sqlite {
         key.try_into().map(Some).map_err(|_| StoreError::Corrupt { what: "agent key" })
     }
 
+    async fn is_verifier(&self, agent: AgentId) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT verifier FROM agents WHERE id = ?").bind(agent.0.as_bytes().as_slice());
+        let row = query.fetch_optional(&self.readers).await?;
+        row.map_or(Ok(false), |row| Ok(row.try_get("verifier")?))
+    }
+
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
-        let query =
-            sqlx::query("SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined FROM agents ORDER BY id");
+        let query = sqlx::query(
+            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier FROM agents ORDER BY id",
+        );
         let rows = query.fetch_all(&self.readers).await?;
         let agent = |row: &SqliteRow| {
             Ok(AgentRow {
@@ -141,24 +166,18 @@ impl Store for Sqlite {
                 state: row.try_get("state")?,
                 capability: row.try_get("capability")?,
                 quarantined: code_of(row, "quarantined")?,
+                verifier: row.try_get("verifier")?,
             })
         };
         rows.iter().map(agent).collect()
     }
 
     async fn kernels(&self) -> Result<Vec<KernelRow>, StoreError> {
-        let query = sqlx::query("SELECT name, version, digest, bytes, manifest FROM kernels ORDER BY name, version");
-        let rows = query.fetch_all(&self.readers).await?;
-        let kernel = |row: &SqliteRow| {
-            Ok(KernelRow {
-                name: row.try_get("name")?,
-                version: index(row.try_get("version")?)?,
-                digest: digest_of(row.try_get("digest")?)?,
-                bytes: uint(row.try_get("bytes")?),
-                manifest: row.try_get("manifest")?,
-            })
-        };
-        rows.iter().map(kernel).collect()
+        let query = sqlx::query(
+            "SELECT name, version, digest, bytes, manifest, admitted_ms, project, state, code, reason, decided_ms, checks \
+             FROM kernels ORDER BY name, version",
+        );
+        query.fetch_all(&self.readers).await?.iter().map(kernel).collect()
     }
 
     async fn ledger(&self, page: Page) -> Result<Vec<LedgerLine>, StoreError> {
@@ -187,7 +206,7 @@ impl Store for Sqlite {
 }
 
 impl Sqlite {
-    async fn blob(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
+    async fn fragment(&self, digest: Digest) -> Result<Vec<u8>, StoreError> {
         let blobs = Arc::clone(&self.blobs);
         let read = tokio::task::spawn_blocking(move || blobs.get(&digest)).await.map_err(|_| StoreError::Closed)??;
         read.ok_or(StoreError::Corrupt { what: "fragment blob" })
@@ -231,6 +250,34 @@ fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
         envelope: text("envelope", "envelope")?,
         plan: text("plan", "plan")?,
         accepted_ms: uint(row.try_get("accepted_ms")?),
+    })
+}
+
+fn blob_row(row: &SqliteRow) -> Result<BlobRow, StoreError> {
+    Ok(BlobRow {
+        digest: digest_of(row.try_get("digest")?)?,
+        bytes: uint(row.try_get("bytes")?),
+        created_ms: uint(row.try_get("created_ms")?),
+    })
+}
+
+fn kernel(row: &SqliteRow) -> Result<KernelRow, StoreError> {
+    let state = KernelState::parse(row.try_get("state")?).ok_or(StoreError::Corrupt { what: "kernel state" })?;
+    Ok(KernelRow {
+        name: row.try_get("name")?,
+        version: index(row.try_get("version")?)?,
+        digest: digest_of(row.try_get("digest")?)?,
+        bytes: uint(row.try_get("bytes")?),
+        manifest: row.try_get("manifest")?,
+        project: row.try_get("project")?,
+        recorded_ms: uint(row.try_get("admitted_ms")?),
+        standing: Standing {
+            state,
+            code: code_of(row, "code")?,
+            reason: row.try_get("reason")?,
+            decided_ms: row.try_get::<Option<i64>, _>("decided_ms")?.map(uint),
+            checks: row.try_get("checks")?,
+        },
     })
 }
 

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, uint};
 use crate::store::blobs::Blobs;
 use crate::store::{
-    AcceptedRow, AttemptRow, FinishedJob, KernelRow, LedgerLine, NewJob, NewKey, Phase, RejectedRequest, StoreError,
-    Write, Written,
+    AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, NewKey, Phase, RejectedRequest,
+    Standing, StoreError, Write, Written,
 };
 
 const BATCH_MAX: usize = 1024;
@@ -101,14 +101,31 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::Reject(request) => reject(db, request).await?,
         Write::Accepted(row) => insert_accepted(db, blobs, row).await?,
         Write::Attempt(row) => insert_attempt(db, row).await?,
+        Write::Restate { job, stage, shard, from, to } => {
+            let query = sqlx::query(
+                "UPDATE attempts SET body = json_set(body, '$.status', ?) \
+                 WHERE job = ? AND stage = ? AND shard >= ? AND json_extract(body, '$.status') = ?",
+            );
+            let query = query.bind(*to).bind(job_bytes(*job)).bind(i64::from(*stage)).bind(i64::from(*shard));
+            query.bind(*from).execute(db).await?;
+        }
         Write::Finish(job) => finish(db, job).await?,
         Write::Object(bytes) => insert_object(db, bytes).await?,
+        Write::Blob { project, digest, bytes } => {
+            let query = sqlx::query(
+                "INSERT INTO blobs (project, digest, bytes, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            );
+            let query = query.bind(project).bind(digest.as_bytes().as_slice()).bind(int(*bytes));
+            query.bind(int(now_ms())).execute(db).await?;
+        }
         Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
-        Write::EnrolToken { hash, project, expires_ms } => {
-            let query =
-                sqlx::query("INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms) VALUES (?, ?, ?, ?)");
+        Write::KernelStanding { digest, standing } => update_standing(db, digest, standing).await?,
+        Write::EnrolToken { hash, project, expires_ms, verifier } => {
+            let query = sqlx::query(
+                "INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms, verifier) VALUES (?, ?, ?, ?, ?)",
+            );
             let query = query.bind(hash.as_bytes().as_slice()).bind(project);
-            query.bind(int(now_ms())).bind(int(*expires_ms)).execute(db).await?;
+            query.bind(int(now_ms())).bind(int(*expires_ms)).bind(verifier).execute(db).await?;
         }
         Write::Redeem { hash, public_key } => return redeem(db, hash, public_key).await,
         Write::AgentState { agent, state, capability } => {
@@ -243,19 +260,38 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
 }
 
 async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<(), StoreError> {
-    let query = sqlx::query("SELECT digest FROM kernels WHERE name = ? AND version = ?");
+    let query = sqlx::query("SELECT digest, state FROM kernels WHERE name = ? AND version = ?");
     if let Some(row) = query.bind(&kernel.name).bind(i64::from(kernel.version)).fetch_optional(&mut *db).await? {
         let existing = digest_of(row.try_get("digest")?)?;
-        if existing == kernel.digest {
+        let refused = row.try_get::<&str, _>("state")? == KernelState::Refused.as_str();
+        if existing != kernel.digest && !refused {
+            return Err(StoreError::KernelTaken { label: format!("{}@{}", kernel.name, kernel.version), existing });
+        }
+        if !refused {
             return Ok(());
         }
-        return Err(StoreError::KernelTaken { label: format!("{}@{}", kernel.name, kernel.version), existing });
+        let query = sqlx::query("DELETE FROM kernels WHERE name = ? AND version = ?");
+        query.bind(&kernel.name).bind(i64::from(kernel.version)).execute(&mut *db).await?;
     }
     let query = sqlx::query(
-        "INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms, project, state, code, reason, decided_ms, checks) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     let query = query.bind(&kernel.name).bind(i64::from(kernel.version)).bind(kernel.digest.as_bytes().as_slice());
-    query.bind(int(kernel.bytes)).bind(&kernel.manifest).bind(int(now_ms())).execute(db).await?;
+    let query =
+        query.bind(int(kernel.bytes)).bind(&kernel.manifest).bind(int(kernel.recorded_ms)).bind(&kernel.project);
+    let Standing { state, code, reason, decided_ms, checks } = &kernel.standing;
+    let query = query.bind(state.as_str()).bind(code.map(forge_contract::FailureCode::as_str)).bind(reason);
+    query.bind(decided_ms.map(int)).bind(checks).execute(db).await?;
+    Ok(())
+}
+
+async fn update_standing(db: &mut SqliteConnection, digest: &Digest, standing: &Standing) -> Result<(), StoreError> {
+    let Standing { state, code, reason, decided_ms, checks } = standing;
+    let query =
+        sqlx::query("UPDATE kernels SET state = ?, code = ?, reason = ?, decided_ms = ?, checks = ? WHERE digest = ?");
+    let query = query.bind(state.as_str()).bind(code.map(forge_contract::FailureCode::as_str)).bind(reason);
+    query.bind(decided_ms.map(int)).bind(checks).bind(digest.as_bytes().as_slice()).execute(db).await?;
     Ok(())
 }
 
@@ -265,18 +301,20 @@ async fn redeem(db: &mut SqliteConnection, hash: &Digest, public_key: &[u8; 32])
     // The agent that redeemed a token may present it again (its first answer may have been lost); no other may.
     let query = sqlx::query(
         "UPDATE enrol_tokens SET redeemed_by = ?1, redeemed_ms = COALESCE(redeemed_ms, ?2) \
-         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project",
+         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project, verifier",
     );
     let now = int(now_ms());
     let Some(row) = query.bind(id).bind(now).bind(hash.as_bytes().as_slice()).fetch_optional(&mut *db).await? else {
         return Ok(Written::Redeemed(false));
     };
-    let project: String = row.try_get("project")?;
+    let (project, verifier): (String, bool) = (row.try_get("project")?, row.try_get("verifier")?);
+    // An agent that is enrolled already becomes a verifier by a verifier's token, and never less than it was.
     let query = sqlx::query(
-        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state) VALUES (?, ?, ?, ?, ?, 'enrolled') \
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, verifier) \
+         VALUES (?, ?, ?, ?, ?, 'enrolled', ?) ON CONFLICT (id) DO UPDATE SET verifier = MAX(verifier, excluded.verifier)",
     );
-    query.bind(id).bind(public_key.as_slice()).bind(project).bind(now).bind(now).execute(db).await?;
+    let query = query.bind(id).bind(public_key.as_slice()).bind(project).bind(now).bind(now);
+    query.bind(verifier).execute(db).await?;
     Ok(Written::Redeemed(true))
 }
 
