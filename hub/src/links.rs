@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, LeaseId};
-use forge_lifecycle::event::{Event, Membership, SessionId};
+use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
 
 use crate::coordinator::{Board, Coordinator, Fleet};
@@ -168,11 +168,10 @@ fn note(event: &LinkEvent, sessions: &mut HashMap<u64, AgentId>, store: &dyn Sto
 async fn translate(event: LinkEvent, store: &dyn Store) -> Option<Event> {
     Some(match event {
         LinkEvent::Joined { session, agent, capability, .. } => {
-            let verifier = store.is_verifier(agent).await.unwrap_or_else(|error| {
-                tracing::error!(%agent, %error, "an agent's record could not be read; it counts as no verifier");
-                false
+            let membership = store.membership(agent).await.unwrap_or_else(|error| {
+                tracing::error!(%agent, %error, "an agent's record could not be read; it counts as a stranger");
+                Membership { owner: OwnerId::alone(agent), ..Membership::default() }
             });
-            let membership = Membership { verifier, ..Membership::default() };
             Event::AgentJoined { agent, session: SessionId(session), capability, membership }
         }
         LinkEvent::Left { session, .. } => Event::AgentLeft { session: SessionId(session) },

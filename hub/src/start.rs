@@ -116,7 +116,10 @@ impl Running {
     pub async fn enrol_token(&self, verifier: bool) -> Result<String, StartError> {
         let (token, hash) = self.app.tokens.make().ok_or(IdentityError::Entropy)?;
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
-        self.app.store.submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier }).await?;
+        self.app
+            .store
+            .submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None })
+            .await?;
         Ok(token)
     }
 

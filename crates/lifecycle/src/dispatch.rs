@@ -150,7 +150,15 @@ impl Agents {
         let known = self.history.entry(agent).or_insert_with(|| History { membership, ..History::default() });
         (known.membership.owner, known.membership.verifier) = (membership.owner, membership.verifier);
         self.by_agent.insert(agent, session);
-        let joined = Agent { id: agent, capability, verifier: membership.verifier, held: 0, draining: false, rest_until: 0, key: None };
+        let joined = Agent {
+            id: agent,
+            capability,
+            verifier: membership.verifier,
+            held: 0,
+            draining: false,
+            rest_until: 0,
+            key: None,
+        };
         self.sessions.insert(session, joined);
         self.count();
         self.refile(session);
@@ -350,7 +358,9 @@ impl Agents {
     /// What the checks know of an agent; nothing good where it never joined.
     pub fn trust(&self, agent: AgentId) -> Trust {
         let known = self.history.get(&agent).map_or(Membership::default(), |history| history.membership);
-        Trust { owner: known.owner, verifier: known.verifier, clean: known.clean }
+        // The operator's own agents need no probation; they are audited at the smallest rate like everybody proven.
+        let clean = if known.verifier { u64::MAX } else { known.clean };
+        Trust { owner: known.owner, verifier: known.verifier, clean }
     }
 
     /// Whether some connected verifier suits that is none of these.
@@ -390,6 +400,7 @@ impl Agents {
                 leases: u64::from(agent.held),
                 draining: agent.draining,
                 quarantined: self.quarantined.contains(&agent.id),
+                clean: history.map_or(0, |h| h.membership.clean),
                 reported: history.map_or(0, |h| h.reported),
                 failed: history.map_or(0, |h| h.failed),
                 fuel_per_ms: history.map_or(0, |h| 1_000_000_000u64.checked_div(h.us_per_megafuel).unwrap_or(0)),

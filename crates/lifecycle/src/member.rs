@@ -1,6 +1,7 @@
 //! Members of the pool: agents by the session they are connected by.
 
-use forge_contract::{AgentId, Capability};
+use forge_contract::canon::Writer;
+use forge_contract::{AgentId, Capability, Digest};
 use serde::{Deserialize, Serialize};
 
 /// One connection of one agent; numbers are unique while the hub runs.
@@ -12,6 +13,27 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OwnerId(pub u64);
+
+impl OwnerId {
+    /// The owner of an agent that nobody was named for: itself.
+    #[must_use]
+    pub fn alone(agent: AgentId) -> Self {
+        Self::of(&Digest::tagged("forgepool v1 lone owner", agent.0.as_bytes()))
+    }
+
+    /// The provider of this name in a project.
+    #[must_use]
+    pub fn named(project: &str, provider: &str) -> Self {
+        let mut w = Writer::new();
+        w.str(project);
+        w.str(provider);
+        Self::of(&Digest::tagged("forgepool v1 provider", &w.into_bytes()))
+    }
+
+    fn of(digest: &Digest) -> Self {
+        Self(digest.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head)))
+    }
+}
 
 /// What the hub knows of an agent from before it joined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -41,6 +63,8 @@ pub struct AgentView {
     pub draining: bool,
     /// Whether it was refuted and gets no more work.
     pub quarantined: bool,
+    /// Shards accepted from it since its enrolment or its last fault.
+    pub clean: u64,
     /// Answers of it in this process.
     pub reported: u64,
     /// Failed attempts of it in this process.

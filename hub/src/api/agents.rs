@@ -37,6 +37,11 @@ pub struct AgentItem {
     pub state: String,
     /// Whether the operator runs it and trusts it to settle what a kernel gives.
     pub verifier: bool,
+    /// Who it belongs to, where somebody was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Shards accepted from it since it enrolled or last went wrong: the more, the less often it is audited.
+    pub clean: u64,
     /// Whether it was refuted and gets no more work.
     pub quarantined: bool,
     /// Why.
@@ -60,13 +65,19 @@ pub struct AgentItem {
     pub capability: Option<serde_json::Value>,
 }
 
+/// Longest name of a provider, bytes.
+const PROVIDER_BYTES_MAX: usize = 64;
+
 /// What a token is to be.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenWish {
     /// Whether who enrols with it is a verifier: an agent the operator runs and trusts to settle what a kernel gives.
     #[serde(default)]
     pub verifier: bool,
+    /// The provider whose agent it enrols: agents of one provider never check each other. Without one, an agent is its own.
+    #[serde(default)]
+    pub provider: Option<String>,
 }
 
 /// A new enrolment token.
@@ -76,6 +87,9 @@ pub struct Token {
     pub token: String,
     /// Whether who enrols with it is a verifier.
     pub verifier: bool,
+    /// The provider whose agent it enrols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The hub's public key, which the token holds too.
     pub hub_key: String,
     /// Where agents dial.
@@ -108,6 +122,8 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
             agent_id: row.agent.to_string(),
             state,
             verifier: row.verifier,
+            provider: row.provider,
+            clean: view.map_or(row.clean, |view| view.clean.max(row.clean)),
             quarantined: row.quarantined.is_some() || view.is_some_and(|view| view.quarantined),
             quarantine_code: row.quarantined.map(|code| code.as_str().into()),
             enrolled_at_ms: row.enrolled_ms,
@@ -146,12 +162,20 @@ pub async fn token(
     let (token, hash) =
         made.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the system gives no random bytes"))?;
     let expires_ms = crate::clock::unix_ms() + TOKEN_MS;
-    app.store
-        .submit(Write::EnrolToken { hash, project: caller.project.to_string(), expires_ms, verifier: wish.verifier })
-        .await?;
+    let TokenWish { verifier, provider } = wish;
+    if let Some(name) = provider.as_deref().filter(|name| name.is_empty() || name.len() > PROVIDER_BYTES_MAX) {
+        let detail = format!(
+            "provider: a name has 1 to {PROVIDER_BYTES_MAX} bytes, this one has {}; leave it out for an agent of its own",
+            name.len()
+        );
+        return Err(Problem::of(FailureCode::RequestSchema, detail).at("/provider"));
+    }
+    let project = caller.project.to_string();
+    app.store.submit(Write::EnrolToken { hash, project, expires_ms, verifier, provider: provider.clone() }).await?;
     let answer = Token {
         token,
-        verifier: wish.verifier,
+        verifier,
+        provider,
         hub_key: app.tokens.hub_key(),
         quic: app.quic_address.clone(),
         expires_at_ms: expires_ms,

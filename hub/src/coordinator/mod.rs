@@ -94,7 +94,7 @@ impl Coordinator {
         let handle = Self { commands, board: Arc::clone(&around.board), completions: TaskTracker::new() };
         let restored = restore::unfinished(&around).await?;
         let pool = Pool::new(settings);
-        let performer = Performer::new(around, handle.completions.clone());
+        let performer = Performer::new(around, handle.completions.clone(), handle.commands.downgrade());
         tokio::spawn(run(pool, performer, restored, receiver));
         Ok(handle)
     }

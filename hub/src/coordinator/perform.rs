@@ -4,18 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use forge_contract::report::{UnitRecord, Usage};
-use forge_contract::{Digest, JobId};
-use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, JobOutcome, Record};
+use forge_contract::{AgentId, Digest, JobId};
+use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
+use forge_lifecycle::event::Event;
+use forge_lifecycle::verify::Standing;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::board::LiveJob;
 use super::execution::{Execution, SUPERSEDED, ending_word, row_of};
-use super::{Surroundings, drain, finish, restore};
+use super::{Command, Surroundings, drain, finish, restore};
 use crate::metrics::Label;
 use crate::store::{AcceptedRow, Write};
 
 /// Executions kept in memory for a job's evidence; beyond that they are read back from the store.
 const LINES_MAX: usize = 2048;
+
+/// Accepted shards until agents' records are written.
+const CLEAN_MAX: u64 = 512;
 
 /// Unit records kept in memory for a job's evidence.
 const UNITS_MAX: u64 = 16_384;
@@ -58,6 +64,15 @@ impl Tally {
         }
     }
 
+    /// Takes back what nobody stands behind any more, and what was made of it. Workers' time stays: it was spent.
+    fn forget(&mut self, forgotten: &Forgotten) {
+        let stage = forgotten.stage;
+        let gone = |of: u32, shard: u32| of > stage || (of == stage && forgotten.shards.binary_search(&shard).is_ok());
+        if let Some(units) = &mut self.units {
+            units.retain(|(of, shard), _| !gone(*of, *shard));
+        }
+    }
+
     /// Takes back what was accepted beyond the end of a stage: its shards from this one on.
     fn superseded(&mut self, stage: u32, shard: u32, usage: Usage) {
         self.wall_us = self.wall_us.saturating_sub(usage.wall_us);
@@ -84,11 +99,57 @@ pub(super) struct Performer {
     around: Surroundings,
     completions: TaskTracker,
     tallies: HashMap<JobId, Tally>,
+    commands: mpsc::WeakSender<Command>,
+    /// Shards accepted from each agent since its record was last written.
+    clean: BTreeMap<AgentId, u64>,
+    clean_total: u64,
 }
 
 impl Performer {
-    pub(super) fn new(around: Surroundings, completions: TaskTracker) -> Self {
-        Self { around, completions, tallies: HashMap::new() }
+    pub(super) fn new(around: Surroundings, completions: TaskTracker, commands: mpsc::WeakSender<Command>) -> Self {
+        Self { around, completions, tallies: HashMap::new(), commands, clean: BTreeMap::new(), clean_total: 0 }
+    }
+
+    /// Counts an accepted shard for whoever stands behind it. Written now and then: a record that is a little short only
+    /// means a few more audits.
+    fn note_clean(&mut self, accepted: &Accepted) {
+        if accepted.verdict.standing == Standing::Unchecked {
+            return;
+        }
+        for agent in std::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
+            *self.clean.entry(*agent).or_default() += 1;
+            self.clean_total += 1;
+        }
+        if self.clean_total >= CLEAN_MAX {
+            self.write_clean();
+        }
+    }
+
+    fn write_clean(&mut self) {
+        self.clean_total = 0;
+        let shards: Vec<(AgentId, u64)> = std::mem::take(&mut self.clean).into_iter().collect();
+        if !shards.is_empty() {
+            drop(self.around.store.submit(Write::Clean { shards }));
+        }
+    }
+
+    /// Reads a job's accepted shards back, once everything before is durable.
+    fn reload(&self, job: JobId, round: u32) {
+        let (around, commands) = (self.around.clone(), self.commands.clone());
+        self.completions.spawn(async move {
+            let accepted = restore::accepted(&around, job).await;
+            let Some(commands) = commands.upgrade() else { return };
+            match accepted {
+                Ok(accepted) => {
+                    let event = Event::JobReopened { job, round, accepted };
+                    // Whoever stopped meanwhile restores the job at its next start.
+                    drop(commands.send(Command::Event(Box::new(event))).await);
+                }
+                Err(error) => {
+                    tracing::error!(%job, %error, "a job's shards could not be read back; it goes on after a restart")
+                }
+            }
+        });
     }
 
     /// A job starts.
@@ -120,6 +181,7 @@ impl Performer {
                         live.advance(snapshot);
                     }
                 }
+                Action::Reload { job, round } => self.reload(job, round),
                 Action::Finish { job, outcome } => self.finish(job, *outcome),
                 // Nobody takes it any more while the hub stops: the kernel stays pending and is tried again.
                 Action::TrialEnded { trial, verdict } => drop(self.around.decided.send((trial, *verdict))),
@@ -143,7 +205,15 @@ impl Performer {
                     to: SUPERSEDED,
                 }));
             }
+            Record::Forgotten(forgotten) => {
+                tracing::warn!(job = %forgotten.job, stage = forgotten.stage, shards = forgotten.shards.len(), "shards forgotten");
+                if let Some(tally) = self.tallies.get_mut(&forgotten.job) {
+                    tally.forget(&forgotten);
+                }
+                drop(self.around.store.submit(Write::Forget(Box::new(forgotten))));
+            }
             Record::Quarantined { agent, job, code } => {
+                self.clean.remove(&agent);
                 tracing::warn!(%agent, %job, code = %code, "agent quarantined");
                 self.around.metrics.verification_failures.inc();
                 drop(self.around.store.submit(Write::Quarantine { agent, code }));
@@ -159,6 +229,7 @@ impl Performer {
         if let Some(tally) = self.tallies.get_mut(&accepted.job) {
             tally.accepted(&accepted);
         }
+        self.note_clean(&accepted);
         let fragment = std::mem::take(&mut accepted.fragment);
         let Some(body) = restore::encode(&accepted) else {
             tracing::error!(job = %accepted.job, "an acceptance could not be encoded; a restart would compute it again");
@@ -200,6 +271,7 @@ impl Performer {
     }
 
     fn finish(&mut self, job: JobId, outcome: JobOutcome) {
+        self.write_clean();
         let tally = self.tallies.remove(&job).unwrap_or_default();
         let Some(live) = self.around.board.job(job) else {
             tracing::error!(%job, "a job ended that nobody knows");

@@ -43,6 +43,12 @@ fn decode(row: AcceptedRow) -> Option<Accepted> {
     Some(Accepted { fragment: row.fragment, ..accepted })
 }
 
+/// A job's accepted shards as they stand once everything submitted before is durable.
+pub(super) async fn accepted(around: &Surroundings, job: JobId) -> Result<Vec<Accepted>, StoreError> {
+    around.store.submit(Write::Barrier).await?;
+    Ok(around.store.accepted(job).await?.into_iter().filter_map(decode).collect())
+}
+
 /// Reads every unfinished job and puts it on the board.
 pub(super) async fn unfinished(around: &Surroundings) -> Result<Vec<Restored>, StoreError> {
     let mut restored = Vec::new();

@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use forge_contract::{AgentId, Digest, JobId};
+use forge_lifecycle::action::Forgotten;
+use forge_lifecycle::event::Membership;
 use tokio::sync::oneshot;
 
 pub use rows::{
@@ -123,6 +125,8 @@ pub enum Write {
         expires_ms: u64,
         /// Whether who enrols with it is a verifier.
         verifier: bool,
+        /// The provider who enrols with it; who names none is its own.
+        provider: Option<String>,
     },
     /// An agent presents a token; single use.
     Redeem {
@@ -140,6 +144,13 @@ pub enum Write {
         /// What it said of itself, JSON; unchanged where absent.
         capability: Option<String>,
     },
+    /// Shards were accepted from agents.
+    Clean {
+        /// Who, and how many.
+        shards: Vec<(AgentId, u64)>,
+    },
+    /// Accepted shards count as never accepted, and so does every shard of later stages.
+    Forget(Box<Forgotten>),
     /// An agent was refuted and gets no more work.
     Quarantine {
         /// Who.
@@ -235,8 +246,8 @@ pub trait Store: Send + Sync + 'static {
     async fn blobs(&self, project: &str, before: Option<&Digest>, limit: u32) -> Result<Vec<BlobRow>, StoreError>;
     /// The public key of an enrolled agent.
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError>;
-    /// Whether this agent is a verifier.
-    async fn is_verifier(&self, agent: AgentId) -> Result<bool, StoreError>;
+    /// What is known of an enrolled agent; nothing good of another.
+    async fn membership(&self, agent: AgentId) -> Result<Membership, StoreError>;
     /// Every enrolled agent, by id.
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError>;
     /// Every kernel, by name and version.

@@ -251,8 +251,12 @@ pub struct AgentRow {
     pub capability: Option<String>,
     /// Why it was refuted, if it was.
     pub quarantined: Option<FailureCode>,
-    /// Whether the operator runs it and trusts it to settle what a kernel gives.
+    /// Whether the operator runs it and trusts it to settle what others disagree about.
     pub verifier: bool,
+    /// Who it belongs to, where somebody was named.
+    pub provider: Option<String>,
+    /// Shards accepted from it since it enrolled or last went wrong.
+    pub clean: u64,
 }
 
 /// Where a kernel stands.

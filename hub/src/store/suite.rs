@@ -188,10 +188,13 @@ async fn a_bad_change_leaves_its_neighbours(store: &dyn Store) {
 async fn tokens_work_once(store: &dyn Store) {
     let (good, old) = (Digest::of(b"token"), Digest::of(b"old"));
     store
-        .submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR, verifier: false })
+        .submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR, verifier: false, provider: None })
         .await
         .unwrap();
-    store.submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1, verifier: false }).await.unwrap();
+    store
+        .submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1, verifier: false, provider: None })
+        .await
+        .unwrap();
     let redeem = async |hash, key: u8| store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();
     assert_eq!(redeem(old, 1).await, Written::Redeemed(false));
     assert_eq!(redeem(Digest::of(b"unknown"), 1).await, Written::Redeemed(false));
@@ -207,19 +210,32 @@ async fn tokens_work_once(store: &dyn Store) {
     assert_eq!(agents.len(), 1);
     assert_eq!((agents[0].state.as_str(), agents[0].capability.as_deref()), ("gone", Some("{}")));
     assert_eq!(agents[0].quarantined, None);
-    assert!(!agents[0].verifier && !store.is_verifier(agent).await.unwrap());
+    assert!(!agents[0].verifier && !store.membership(agent).await.unwrap().verifier);
     let trusted = Digest::of(b"trusted");
     store
-        .submit(Write::EnrolToken { hash: trusted, project: "a".into(), expires_ms: FAR, verifier: true })
+        .submit(Write::EnrolToken {
+            hash: trusted,
+            project: "a".into(),
+            expires_ms: FAR,
+            verifier: true,
+            provider: Some("p".into()),
+        })
         .await
         .unwrap();
     assert_eq!(redeem(trusted, 1).await, Written::Redeemed(true));
-    assert!(store.is_verifier(agent).await.unwrap() && store.agents().await.unwrap()[0].verifier);
-    assert!(!store.is_verifier(AgentId::of_public_key(&[2; 32])).await.unwrap());
+    assert!(store.membership(agent).await.unwrap().verifier && store.agents().await.unwrap()[0].verifier);
+    let stranger = store.membership(AgentId::of_public_key(&[2; 32])).await.unwrap();
+    assert_eq!((stranger.verifier, stranger.clean), (false, 0));
+    assert_ne!(stranger.owner, store.membership(agent).await.unwrap().owner);
+    for _ in 0..2 {
+        store.submit(Write::Clean { shards: vec![(agent, 3)] }).await.unwrap();
+    }
+    assert_eq!(store.membership(agent).await.unwrap().clean, 6);
     for code in [FailureCode::VerificationMismatch, FailureCode::AgentLost] {
         store.submit(Write::Quarantine { agent, code }).await.unwrap();
     }
     assert_eq!(store.agents().await.unwrap()[0].quarantined, Some(FailureCode::VerificationMismatch));
+    assert_eq!(store.membership(agent).await.unwrap().clean, 0, "a fault ends the clean record");
     assert_eq!(store.submit(Write::Barrier).await.unwrap(), Written::Done);
 }
 

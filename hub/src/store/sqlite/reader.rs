@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use forge_contract::{AgentId, Digest, JobId, LeaseId};
+use forge_lifecycle::event::{Membership, OwnerId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -147,15 +148,20 @@ impl Store for Sqlite {
         key.try_into().map(Some).map_err(|_| StoreError::Corrupt { what: "agent key" })
     }
 
-    async fn is_verifier(&self, agent: AgentId) -> Result<bool, StoreError> {
-        let query = sqlx::query("SELECT verifier FROM agents WHERE id = ?").bind(agent.0.as_bytes().as_slice());
-        let row = query.fetch_optional(&self.readers).await?;
-        row.map_or(Ok(false), |row| Ok(row.try_get("verifier")?))
+    async fn membership(&self, agent: AgentId) -> Result<Membership, StoreError> {
+        let query = sqlx::query("SELECT project, provider, verifier, clean FROM agents WHERE id = ?");
+        let row = query.bind(agent.0.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
+        let Some(row) = row else {
+            return Ok(Membership { owner: OwnerId::alone(agent), ..Membership::default() });
+        };
+        let (project, provider): (&str, Option<&str>) = (row.try_get("project")?, row.try_get("provider")?);
+        let owner = provider.map_or(OwnerId::alone(agent), |provider| OwnerId::named(project, provider));
+        Ok(Membership { owner, verifier: row.try_get("verifier")?, clean: uint(row.try_get("clean")?) })
     }
 
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier FROM agents ORDER BY id",
+            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean FROM agents ORDER BY id",
         );
         let rows = query.fetch_all(&self.readers).await?;
         let agent = |row: &SqliteRow| {
@@ -167,6 +173,8 @@ impl Store for Sqlite {
                 capability: row.try_get("capability")?,
                 quarantined: code_of(row, "quarantined")?,
                 verifier: row.try_get("verifier")?,
+                provider: row.try_get("provider")?,
+                clean: uint(row.try_get("clean")?),
             })
         };
         rows.iter().map(agent).collect()

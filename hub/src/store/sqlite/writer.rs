@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use forge_contract::{AgentId, Digest};
+use forge_lifecycle::action::Forgotten;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -120,12 +121,14 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         }
         Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
         Write::KernelStanding { digest, standing } => update_standing(db, digest, standing).await?,
-        Write::EnrolToken { hash, project, expires_ms, verifier } => {
+        Write::EnrolToken { hash, project, expires_ms, verifier, provider } => {
             let query = sqlx::query(
-                "INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms, verifier) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms, verifier, provider) \
+                 VALUES (?, ?, ?, ?, ?, ?)",
             );
             let query = query.bind(hash.as_bytes().as_slice()).bind(project);
-            query.bind(int(now_ms())).bind(int(*expires_ms)).bind(verifier).execute(db).await?;
+            let query = query.bind(int(now_ms())).bind(int(*expires_ms)).bind(verifier);
+            query.bind(provider).execute(db).await?;
         }
         Write::Redeem { hash, public_key } => return redeem(db, hash, public_key).await,
         Write::AgentState { agent, state, capability } => {
@@ -135,8 +138,24 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
             let query = query.bind(*state).bind(int(now_ms())).bind(capability);
             query.bind(agent.0.as_bytes().as_slice()).execute(db).await?;
         }
+        Write::Clean { shards } => {
+            for (agent, count) in shards {
+                let query = sqlx::query("UPDATE agents SET clean = clean + ? WHERE id = ? AND quarantined IS NULL");
+                query.bind(int(*count)).bind(agent.0.as_bytes().as_slice()).execute(&mut *db).await?;
+            }
+        }
+        Write::Forget(forgotten) => {
+            let Forgotten { job, stage, shards } = &**forgotten;
+            for shard in shards {
+                let query = sqlx::query("DELETE FROM accepted WHERE job = ? AND stage = ? AND shard = ?");
+                let query = query.bind(job_bytes(*job)).bind(i64::from(*stage)).bind(i64::from(*shard));
+                query.execute(&mut *db).await?;
+            }
+            let query = sqlx::query("DELETE FROM accepted WHERE job = ? AND stage > ?");
+            query.bind(job_bytes(*job)).bind(i64::from(*stage)).execute(&mut *db).await?;
+        }
         Write::Quarantine { agent, code } => {
-            let query = sqlx::query("UPDATE agents SET quarantined = COALESCE(quarantined, ?) WHERE id = ?");
+            let query = sqlx::query("UPDATE agents SET quarantined = COALESCE(quarantined, ?), clean = 0 WHERE id = ?");
             query.bind(code.as_str()).bind(agent.0.as_bytes().as_slice()).execute(db).await?;
         }
         Write::Barrier => {}
@@ -301,20 +320,21 @@ async fn redeem(db: &mut SqliteConnection, hash: &Digest, public_key: &[u8; 32])
     // The agent that redeemed a token may present it again (its first answer may have been lost); no other may.
     let query = sqlx::query(
         "UPDATE enrol_tokens SET redeemed_by = ?1, redeemed_ms = COALESCE(redeemed_ms, ?2) \
-         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project, verifier",
+         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project, verifier, provider",
     );
     let now = int(now_ms());
     let Some(row) = query.bind(id).bind(now).bind(hash.as_bytes().as_slice()).fetch_optional(&mut *db).await? else {
         return Ok(Written::Redeemed(false));
     };
     let (project, verifier): (String, bool) = (row.try_get("project")?, row.try_get("verifier")?);
+    let provider: Option<String> = row.try_get("provider")?;
     // An agent that is enrolled already becomes a verifier by a verifier's token, and never less than it was.
     let query = sqlx::query(
-        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, verifier) \
-         VALUES (?, ?, ?, ?, ?, 'enrolled', ?) ON CONFLICT (id) DO UPDATE SET verifier = MAX(verifier, excluded.verifier)",
+        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, verifier, provider) \
+         VALUES (?, ?, ?, ?, ?, 'enrolled', ?, ?) ON CONFLICT (id) DO UPDATE SET verifier = MAX(verifier, excluded.verifier)",
     );
     let query = query.bind(id).bind(public_key.as_slice()).bind(project).bind(now).bind(now);
-    query.bind(verifier).execute(db).await?;
+    query.bind(verifier).bind(provider).execute(db).await?;
     Ok(Written::Redeemed(true))
 }
 
