@@ -13,6 +13,7 @@ pub mod dice;
 pub mod pool;
 pub mod process;
 pub mod raw;
+pub mod relay;
 
 use std::future::Future;
 use std::time::Duration;
