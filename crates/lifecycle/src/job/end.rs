@@ -50,7 +50,7 @@ impl Job {
         let root = root.ok_or_else(|| incomplete("units are missing in the folded result"))?;
         let items = convergence.as_ref().map_or(stage.items, |convergence| convergence.stopped_at.items);
         self.convergence = convergence.or(self.convergence.take());
-        root.check(&stage.parts, items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
+        reduce::whole(&stage, &root, items)?;
         let bytes = root.encode();
         self.fragments.push(StageFragment {
             stage: stage.name.clone(),
