@@ -13,8 +13,8 @@ pub trait Real: Copy {
     fn nearest(value: f64) -> Self;
     /// The same number as a double.
     fn double(self) -> f64;
-    /// Its bytes, little-endian.
-    fn bytes(self) -> Vec<u8>;
+    /// Writes its bytes, little-endian.
+    fn write(self, to: &mut Vec<u8>);
     /// The numbers of bytes.
     fn read(bytes: &[u8]) -> Vec<Self>;
 }
@@ -31,8 +31,8 @@ impl Real for f64 {
         self
     }
 
-    fn bytes(self) -> Vec<u8> {
-        self.to_le_bytes().to_vec()
+    fn write(self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.to_le_bytes());
     }
 
     fn read(bytes: &[u8]) -> Vec<Self> {
@@ -53,8 +53,8 @@ impl Real for f32 {
         self.into()
     }
 
-    fn bytes(self) -> Vec<u8> {
-        self.to_le_bytes().to_vec()
+    fn write(self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.to_le_bytes());
     }
 
     fn read(bytes: &[u8]) -> Vec<Self> {
@@ -98,7 +98,8 @@ impl<T: Real> Matrix<T> {
     /// As a file that numpy reads.
     #[must_use]
     pub fn file(&self) -> Vec<u8> {
-        let data: Vec<u8> = self.values.iter().flat_map(|value| value.bytes()).collect();
+        let mut data = Vec::with_capacity(self.values.len() * size_of::<T>());
+        self.values.iter().for_each(|value| value.write(&mut data));
         file(T::DESCR, false, &format!("({}, {})", self.rows, self.columns), &data)
     }
 

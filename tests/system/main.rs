@@ -9,6 +9,7 @@ mod command;
 mod convergence;
 mod events;
 mod evidence;
+mod gemm;
 mod idempotency;
 mod kernels;
 mod quickstart;
