@@ -184,6 +184,7 @@ impl Tokens for Keys {
 /// # Errors
 /// Whatever keeps it from serving; nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    outlive_file_limits();
     let lock = claim(&config.data)?;
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
@@ -251,6 +252,19 @@ fn examiner(config: &Config) -> Result<Examiner, StartError> {
     let here = |source| StartError::Io { path: PathBuf::from("this program"), source };
     let program = config.admit_program.clone().map_or_else(|| std::env::current_exe().map_err(here), Ok)?;
     Ok(Examiner::new(program, config.parse))
+}
+
+/// A file that would outgrow a limit of the process is a refused write, not the end of the hub: once somebody listens
+/// to SIGXFSZ, it no longer kills.
+fn outlive_file_limits() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let number = rustix::process::Signal::XFSZ.as_raw();
+        if let Err(error) = signal(SignalKind::from_raw(number)) {
+            tracing::warn!(%error, "SIGXFSZ keeps its default");
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod blobs;
 mod cancel;
 mod churn;
 mod command;
