@@ -7,6 +7,7 @@ use std::process::Output;
 use forge_contract::Digest;
 use forge_tests::api::Api;
 use forge_tests::binary::forgepool;
+use forge_tests::component::{component, with_manifest};
 use forge_tests::pool::Pool;
 use serde_json::{Value, json};
 
@@ -19,11 +20,7 @@ fn write_kernel(folder: &Path, version: u32, offset: usize, required: bool) {
     let read = read.replace("(i64.const 1)", &format!("(i64.const {offset})")).replace("1000000", "1000");
     let piece = |from: &str, to: &str| read.split_once(from).unwrap().1.split_once(to).unwrap().0.to_owned();
     let core = read.split_once(";;; core\n").unwrap().1.to_owned();
-    let whole = include_str!("../../hostile/kernels/shell.wat")
-        .replace("@IMPORTS@", &piece(";;; imports\n", ";;; arguments\n"))
-        .replace("@ARGUMENTS@", &piece(";;; arguments\n", ";;; core\n"))
-        .replace("@CORE@", &core);
-    let mut component = wat::parse_str(whole).unwrap();
+    let (imports, arguments) = (piece(";;; imports\n", ";;; arguments\n"), piece(";;; arguments\n", ";;; core\n"));
     let required = if required { json!(["data"]) } else { json!([]) };
     let manifest = json!({
         "name": "tally", "version": version, "interface": "forgepool:kernel@1.0.0", "summary": "Adds up bytes.",
@@ -39,15 +36,7 @@ fn write_kernel(folder: &Path, version: u32, offset: usize, required: bool) {
             }],
         }},
     });
-    let payload = [b"\x12forgepool:manifest".to_vec(), manifest.to_string().into_bytes()].concat();
-    component.push(0);
-    let mut length = payload.len();
-    while length > 0x7f {
-        component.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    component.push(length as u8);
-    component.extend(payload);
+    let component = with_manifest(component(&imports, &arguments, &core), &manifest);
     std::fs::write(folder.join(format!("tally@{version}.wasm")), component).unwrap();
 }
 
