@@ -87,7 +87,7 @@ impl Job {
                     output,
                     result_digest: reduce::result_digest(&self.fragments),
                     stage_fragments: core::mem::take(&mut self.fragments),
-                    convergence: self.convergence.take(),
+                    convergence: self.convergence.take().map(Box::new),
                     summary: self.summary(),
                 };
                 self.finish(now, Phase::Completed, JobOutcome::Completed(completed), fx);
