@@ -51,24 +51,37 @@ struct Progress {
     what: String,
     total: u64,
     told: u64,
-    hidden: bool,
+    quiet: bool,
 }
 
 impl Progress {
     fn new(what: String, total: u64, quiet: bool) -> Self {
-        let hidden = quiet || total < SHOWN_BYTES_MIN;
-        let bar = (!hidden && std::io::stderr().is_terminal()).then(|| {
+        let mut progress = Self { bar: None, what, total: 0, told: 0, quiet };
+        progress.of(total);
+        progress
+    }
+
+    /// There is so much of it, which may be known late.
+    fn of(&mut self, total: u64) {
+        self.total = total;
+        let (shown, what) = (!self.quiet && total >= SHOWN_BYTES_MIN, self.what.clone());
+        if !shown || self.bar.is_some() || !std::io::stderr().is_terminal() {
+            return;
+        }
+        self.bar = Some({
             let template = "  {bar:20.cyan/black} {bytes}/{total_bytes} · {bytes_per_sec} · {wide_msg}";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total).with_style(style.progress_chars("█▉▊▋▌▍▎▏ ")).with_message(what.clone())
+            ProgressBar::new(total).with_style(style.progress_chars("█▉▊▋▌▍▎▏ ")).with_message(what)
         });
-        Self { bar, what, total, told: 0, hidden }
     }
 
     fn at(&mut self, bytes: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(bytes);
-        } else if !self.hidden && bytes.saturating_sub(self.told).saturating_mul(PLAIN_STEPS) >= self.total {
+            return;
+        }
+        let shown = !self.quiet && self.total >= SHOWN_BYTES_MIN;
+        if shown && bytes.saturating_sub(self.told).saturating_mul(PLAIN_STEPS) >= self.total {
             self.told = bytes;
             let (done, total) = (number::bytes(bytes), number::bytes(self.total));
             screen::remark(&format!("  {done} of {total} · {}\n", self.what));
@@ -222,10 +235,11 @@ pub async fn get(client: &Client, digest: &Digest, path: &Path, quiet: bool) -> 
         File::options().read(true).write(true).create(true).truncate(false).open(&beside).with_context(unwritten)?;
     let mut hasher = blake3::Hasher::new();
     let mut at = hash_into(&mut hasher, &mut file).with_context(unwritten)?;
+    let mut progress = Progress::new(path.display().to_string(), 0, quiet);
     let mut attempts = 0;
     loop {
         let before = at;
-        match receive(client, digest, &mut file, &mut hasher, &mut at, quiet).await {
+        match receive(client, digest, &mut file, &mut hasher, &mut at, &mut progress).await {
             Ok(()) => break,
             // The part beside is longer than the content, so it is not a part of it.
             Err(Broken::Refused(ClientError::Refused(problem))) if problem.status == 416 && at > 0 => break,
@@ -275,7 +289,7 @@ async fn receive(
     file: &mut File,
     hasher: &mut blake3::Hasher,
     at: &mut u64,
-    quiet: bool,
+    progress: &mut Progress,
 ) -> Result<(), Broken> {
     let mut request = client.request(Method::GET, &format!("/api/v0/blobs/{digest}"));
     if *at > 0 {
@@ -290,7 +304,7 @@ async fn receive(
     }
     file.seek(SeekFrom::Start(*at)).map_err(Broken::Write)?;
     let total = *at + response.content_length().unwrap_or(0);
-    let mut progress = Progress::new(digest.short(), total, quiet);
+    progress.of(total);
     let mut body = response.bytes_stream();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|cause| Broken::Refused(client.unreachable(cause)))?;

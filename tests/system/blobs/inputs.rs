@@ -10,6 +10,8 @@ use forge_tests::binary::forgepool;
 use forge_tests::component::{component, with_manifest};
 use forge_tests::pool::Pool;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{blob, bytes, listed, memory_kib, put, refused, store, upload_at};
 
@@ -199,5 +201,51 @@ async fn the_command_line_puts_gets_lists_and_runs() {
     assert_eq!(absent.status.code(), Some(1));
     assert!(text(&absent.stderr).contains("cannot read none.bin"), "{}", text(&absent.stderr));
     assert_eq!(pool.api.get(&blob(&digest)).await.status, 200);
+    pool.stop().await;
+}
+
+/// Passes connections on to `hub`; the first ends after so many bytes up or down.
+async fn cutting(hub: &str, up: u64, down: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let hub = hub.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        let (mut up, mut down) = (up, down);
+        while let Ok((client, _)) = listener.accept().await {
+            let (from_client, mut to_client) = client.into_split();
+            let (from_hub, mut to_hub) = TcpStream::connect(&hub).await.unwrap().into_split();
+            let (mut going, mut coming) = (from_client.take(up), from_hub.take(down));
+            (up, down) = (u64::MAX, u64::MAX);
+            tokio::spawn(async move {
+                // Whichever ends first ends both.
+                tokio::select! {
+                    _ = tokio::io::copy(&mut going, &mut to_hub) => {}
+                    _ = tokio::io::copy(&mut coming, &mut to_client) => {}
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn the_command_line_goes_on_where_the_line_broke() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = Pool::start(0).await;
+    let content = bytes(20_000_000, 4);
+    let digest = Digest::of(&content);
+    std::fs::write(folder.path().join("data.bin"), &content).unwrap();
+
+    let url = cutting(&pool.api.url, 9_000_000, u64::MAX).await;
+    let sent = forge(&pool, folder.path(), &["blob", "put", "data.bin", "--url", &url]).await;
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    assert_eq!(listed(&pool.api).await, [(digest.to_string(), 20_000_000)]);
+    assert!(pool.hub.log().contains("the body broke off"), "{}", pool.hub.log());
+
+    let url = cutting(&pool.api.url, u64::MAX, 9_000_000).await;
+    let got = forge(&pool, folder.path(), &["blob", "get", &digest.to_string(), "-o", "back.bin", "--url", &url]).await;
+    assert!(got.status.success(), "{}", text(&got.stderr));
+    assert!(std::fs::read(folder.path().join("back.bin")).unwrap() == content);
+    assert!(text(&got.stderr).contains("digest verified"), "{}", text(&got.stderr));
     pool.stop().await;
 }
