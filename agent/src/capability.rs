@@ -11,7 +11,7 @@ pub(crate) fn detect(config: &Config, cage: &CageReport) -> Capability {
     Capability {
         cores: config.cores,
         leases: config.leases,
-        memory_bytes: memory("MemTotal:"),
+        memory_bytes: offered(memory("MemTotal:"), config.limits.memory_bytes),
         arch: std::env::consts::ARCH.to_owned(),
         os: std::env::consts::OS.to_owned(),
         cpu: true,
@@ -19,6 +19,14 @@ pub(crate) fn detect(config: &Config, cage: &CageReport) -> Capability {
         labels: config.labels.clone(),
         engine: engine_profile(),
         cage: cage_word(cage),
+    }
+}
+
+/// The machine's memory, or what its owner gives of it. A machine that does not say how much it has gives what it may.
+fn offered(total: u64, budget: Option<u64>) -> u64 {
+    match (total, budget) {
+        (0, budget) => budget.unwrap_or(0),
+        (total, budget) => budget.map_or(total, |budget| budget.min(total)),
     }
 }
 

@@ -1,11 +1,16 @@
 //! What an agent is told: by flags, by environment, by a file, in that order of precedence.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use forge_contract::Digest;
 use forge_contract::capability::{LABELS_MAX, LEASES_MAX, WORD_BYTES_MAX};
 use forge_protocol::{EnrolToken, HubKey};
 use forge_sandbox::CageLevel;
 use serde::Deserialize;
+
+use crate::hours::Hours;
+use crate::limits::{self, DISK_BYTES_DEFAULT, Limits, MEMORY_BYTES_MIN};
 
 /// The file in the data directory that remembers the hub's key after the first enrolment.
 const HUB_KEY_FILE: &str = "hub.key";
@@ -30,15 +35,34 @@ pub struct Args {
     /// Shards to run at once [default: one per core]
     #[arg(long, value_name = "N")]
     pub cores: Option<u32>,
-    /// Labels for placement, such as region=eu
+    /// Memory for all workers together, such as 4GiB: bounds how many shards run at once and how large they may be
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Disk for compiled kernels, such as 512MiB; the least recently used make room [default: 2GiB]
+    #[arg(long, value_name = "BYTES")]
+    pub disk: Option<String>,
+    /// Hours in which to work, in UTC or with a distance from it: 22:00-06:30 or 22:00-06:30+01:00 [default: always]
+    #[arg(long, value_delimiter = ',', value_name = "FROM-TO,..")]
+    pub hours: Vec<String>,
+    /// The only kernels to run, by name (mc@1, where it comes with this program) or digest [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "KERNEL,..")]
+    pub kernels: Vec<String>,
+    /// Labels for placement
     #[arg(long, value_delimiter = ',', value_name = "LABEL,..")]
     pub labels: Vec<String>,
+    /// Where the machine is; the label region=REGION
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
     /// Whether kernels run only where Landlock and seccomp hold them, or under whatever the machine has
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub cage: Option<Cage>,
-    /// A TOML file with any of: hub, hub_key, data, cores, labels, cage
+    /// A TOML file with any of these by their names: hub, hub_key, data, cores, memory, disk, hours, kernels, labels,
+    /// region, cage. Flags come before it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Kernels that have a name here, for `kernels`.
+    #[arg(skip)]
+    pub known_kernels: BTreeMap<String, Digest>,
 }
 
 /// How much of the cage must hold, on the command line.
@@ -112,6 +136,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// How much of the cage must hold.
     pub cage: CageLevel,
+    /// What its owner allows.
+    pub limits: Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,8 +148,14 @@ struct File {
     hub_key: Option<String>,
     data: Option<PathBuf>,
     cores: Option<u32>,
+    memory: Option<String>,
+    disk: Option<String>,
+    #[serde(default)]
+    hours: Vec<String>,
+    kernels: Option<Vec<String>>,
     #[serde(default)]
     labels: Vec<String>,
+    region: Option<String>,
     cage: Option<Cage>,
 }
 
@@ -134,6 +166,7 @@ impl Config {
     /// See [`ConfigError`].
     pub fn of(args: Args) -> Result<Self, ConfigError> {
         let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let limits = limits_of(&args, &file)?;
         let hubs = if args.hub.is_empty() { file.hub } else { args.hub };
         if hubs.is_empty() {
             return Err(ConfigError::NoHub);
@@ -156,7 +189,11 @@ impl Config {
             data,
             cores,
             leases: cores + cores.max(2),
-            labels: labels(if args.labels.is_empty() { file.labels } else { args.labels })?,
+            labels: labels(
+                if args.labels.is_empty() { file.labels } else { args.labels },
+                args.region.or(file.region).as_deref(),
+            )?,
+            limits,
             cage: match args.cage.or(file.cage).unwrap_or(Cage::Required) {
                 Cage::Required => CageLevel::Required,
                 Cage::Available => CageLevel::Available,
@@ -185,6 +222,44 @@ impl Config {
             .and_then(|()| std::fs::rename(&draft, &path));
         written.map_err(|error| ConfigError::File { path, reason: error.to_string() })
     }
+}
+
+/// The data directory that an agent with these arguments would have.
+///
+/// # Errors
+/// `File`, `NoData`.
+pub fn data_directory(data: Option<PathBuf>, config: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let file = config.map(read_file).transpose()?.unwrap_or_default();
+    data.or(file.data).or_else(default_data).ok_or(ConfigError::NoData)
+}
+
+fn limits_of(args: &Args, file: &File) -> Result<Limits, ConfigError> {
+    let bytes = |field, flag: &Option<String>, file: &Option<String>| {
+        let rule = "a number of bytes, or of KiB, MiB, GiB or TiB as in 4GiB";
+        let text = flag.as_ref().or(file.as_ref());
+        text.map(|text| limits::parse_bytes(text).ok_or_else(|| value(field, &format!("{rule}; found {text:?}"))))
+            .transpose()
+    };
+    let memory_bytes = bytes("--memory", &args.memory, &file.memory)?;
+    if memory_bytes.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
+        return Err(value("--memory", &format!("at least {}MiB", MEMORY_BYTES_MIN >> 20)));
+    }
+    let hours = if args.hours.is_empty() { &file.hours } else { &args.hours };
+    let hours = Hours::parse(hours).map_err(|error| value("--hours", &error))?;
+    let words = if args.kernels.is_empty() { file.kernels.as_ref() } else { Some(&args.kernels) };
+    let digest = |word: &String| {
+        let unknown = || {
+            let known: Vec<&str> = args.known_kernels.keys().map(String::as_str).collect();
+            value("--kernels", &format!("{word:?} is neither a digest nor one of: {}", known.join(", ")))
+        };
+        limits::kernel(word, &args.known_kernels).ok_or_else(unknown)
+    };
+    Ok(Limits {
+        memory_bytes,
+        disk_bytes: bytes("--disk", &args.disk, &file.disk)?.unwrap_or(DISK_BYTES_DEFAULT),
+        hours,
+        kernels: words.map(|words| words.iter().map(digest).collect()).transpose()?,
+    })
 }
 
 fn value(field: &'static str, rule: &impl ToString) -> ConfigError {
@@ -228,7 +303,8 @@ fn hub_key(
     }
 }
 
-fn labels(mut labels: Vec<String>) -> Result<Vec<String>, ConfigError> {
+fn labels(mut labels: Vec<String>, region: Option<&str>) -> Result<Vec<String>, ConfigError> {
+    labels.extend(region.map(|region| format!("region={}", region.trim())));
     labels.iter_mut().for_each(|label| *label = label.trim().to_owned());
     labels.retain(|label| !label.is_empty());
     labels.sort();
@@ -287,12 +363,23 @@ mod tests {
         let key = HubKey([1; 32]);
         std::fs::write(
             &path,
-            format!("hub = ['a:1']\nhub_key = '{key}'\ncores = 7\nlabels = ['b', 'a', 'b']\ncage = 'available'"),
+            format!(
+                "hub = ['a:1']\nhub_key = '{key}'\ncores = 7\nlabels = ['b', 'a', 'b']\ncage = 'available'\n\
+                 memory = '4GiB'\ndisk = '1MiB'\nhours = ['22:00-06:00']\nkernels = ['mc@1']\nregion = 'eu'"
+            ),
         )
         .unwrap();
-        let config = Config::of(Args { config: Some(path.clone()), ..args(data.path()) }).unwrap();
+        let known_kernels = BTreeMap::from([("mc@1".to_owned(), Digest::of(b"mc"))]);
+        let args_of_file = Args { config: Some(path.clone()), known_kernels, ..args(data.path()) };
+        let config = Config::of(Args { disk: Some("3MiB".into()), ..args_of_file }).unwrap();
         assert_eq!((config.cores, config.hubs), (3, vec!["127.0.0.1:1".to_owned()]));
-        assert_eq!((config.labels, config.cage), (vec!["a".to_owned(), "b".to_owned()], CageLevel::Available));
+        assert_eq!((config.labels.join(" "), config.cage), ("a b region=eu".to_owned(), CageLevel::Available));
+        let limits = config.limits;
+        assert_eq!((limits.memory_bytes, limits.disk_bytes), (Some(4 << 30), 3 << 20));
+        assert_eq!(
+            (limits.hours.texts().join(" "), limits.kernels.map(|kernels| kernels.len())),
+            ("22:00-06:00".to_owned(), Some(1))
+        );
         std::fs::write(&path, "core = 7").unwrap();
         assert!(matches!(Config::of(Args { config: Some(path), ..args(data.path()) }), Err(ConfigError::File { .. })));
     }
@@ -303,6 +390,10 @@ mod tests {
         let base = Args { hub_key: Some(HubKey([1; 32]).to_string()), ..args(data.path()) };
         let cases = [
             (Args { cores: Some(0), ..base.clone() }, "--cores"),
+            (Args { memory: Some("1MiB".into()), ..base.clone() }, "--memory"),
+            (Args { disk: Some("a lot".into()), ..base.clone() }, "--disk"),
+            (Args { hours: vec!["at night".into()], ..base.clone() }, "--hours"),
+            (Args { kernels: vec!["mc@1".into()], ..base.clone() }, "--kernels"),
             (Args { labels: vec!["ä".into()], ..base.clone() }, "--labels"),
             (Args { enroll: Some("fpe_x".into()), ..base.clone() }, "--enroll"),
             (Args { hub_key: Some("x".into()), ..base }, "--hub-key"),

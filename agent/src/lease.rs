@@ -1,7 +1,7 @@
 //! One lease from receipt to report.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forge_contract::limits::{DETAIL_BYTES_MAX, LOG_BYTES_MAX};
@@ -11,10 +11,11 @@ use forge_contract::{Digest, Failure, FailureCode, LeaseId};
 use forge_protocol::message::{FRAGMENT_BYTES_MAX, Load};
 use forge_protocol::{LinkError, ShardResponder};
 use forge_sandbox::{Inputs, ShardResult, Worker, WorkerError};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::bench::{Bench, Bond, Seat};
 use crate::components::Components;
+use crate::limits::Memory;
 
 /// Between two progress messages of a shard.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -23,6 +24,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Shop {
     pub bench: Arc<Bench>,
     pub components: Components,
+    pub memory: Memory,
     pub engine: Digest,
     pub counts: Counts,
 }
@@ -32,6 +34,9 @@ pub(crate) struct Shop {
 pub(crate) struct Counts {
     running: AtomicU32,
     waiting: AtomicU32,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    declined: AtomicU64,
 }
 
 impl Counts {
@@ -41,6 +46,17 @@ impl Counts {
             waiting: self.waiting.load(Ordering::Relaxed),
             memory_free_bytes,
         }
+    }
+
+    /// Shards computed, shards failed, leases given back, since the start.
+    pub fn ended(&self) -> (u64, u64, u64) {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (count(&self.completed), count(&self.failed), count(&self.declined))
+    }
+
+    /// Counts a lease that is given back.
+    pub fn decline(&self) {
+        self.declined.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +109,7 @@ async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<b
     let prepared = tokio::select! {
         prepared = tokio::time::timeout(deadline, prepare(shop, &task)) => prepared,
         () = drains(&mut draining) => {
+            shop.counts.decline();
             responder.decline();
             return Ok(());
         }
@@ -100,9 +117,11 @@ async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<b
     drop(waiting);
     let prepare_us = micros(began.elapsed());
     let mut result = match prepared {
-        Ok(Ok((seat, inputs, code))) => {
+        Ok(Ok(Prepared { seat, inputs, code, memory })) => {
             let _running = Counted::new(&shop.counts.running);
-            run(shop, &task, seat, &inputs, &code, due, &mut responder).await
+            let result = run(shop, &task, seat, &inputs, &code, due, &mut responder).await;
+            drop(memory);
+            result
         }
         Ok(Err(failure)) => ShardResult::failed(failure),
         Err(_) => {
@@ -110,6 +129,9 @@ async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<b
             ShardResult::failed(Failure::new(FailureCode::AgentDeadline, detail))
         }
     };
+    let count =
+        if matches!(result.outcome, Outcome::Completed(_)) { &shop.counts.completed } else { &shop.counts.failed };
+    count.fetch_add(1, Ordering::Relaxed);
     result.usage.prepare_us = prepare_us;
     responder.report(report(shop, lease, &task, result)).await
 }
@@ -120,11 +142,20 @@ async fn drains(draining: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Gets what the shard needs, then a seat: a seat never waits for the network.
-async fn prepare(shop: &Shop, task: &Task) -> Result<(Seat, Inputs, bytes::Bytes), Failure> {
+/// What a shard needs to run.
+struct Prepared {
+    seat: Seat,
+    inputs: Inputs,
+    code: bytes::Bytes,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Gets what the shard needs, then room in memory, then a seat: a seat waits for nothing.
+async fn prepare(shop: &Shop, task: &Task) -> Result<Prepared, Failure> {
     let (code, inputs) = tokio::try_join!(shop.components.code(task), shop.components.inputs(task))?;
+    let memory = shop.memory.room(task).await;
     let seat = shop.bench.seat(Bond { job: task.job, component: task.component }).await;
-    Ok((seat, inputs, code))
+    Ok(Prepared { seat, inputs, code, memory })
 }
 
 async fn run(

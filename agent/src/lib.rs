@@ -5,6 +5,7 @@
 //!   lease     one shard: prepare, run, report
 //!     components   fetch by digest -> compile in a child -> cached code; inputs
 //!     bench        N seats for caged worker processes, one worker per job, spares kept warm
+//! limits, hours    what the owner gives and when; control: the owner's word while it runs
 //! ```
 //!
 //! An agent knows its task, not the job: what is computed for whom is the hub's affair.
@@ -14,10 +15,16 @@ mod bench;
 mod capability;
 mod components;
 mod config;
+mod control;
+mod hours;
 mod lease;
+mod limits;
 mod session;
 
-pub use config::{Args, Config, ConfigError};
+pub use config::{Args, Config, ConfigError, data_directory};
+pub use control::{ControlError, Request, State, Status, ask};
+pub use hours::{Hours, HoursError};
+pub use limits::Limits;
 pub use session::{AgentError, News};
 
 /// The hidden argument by which this program becomes a worker.

@@ -19,7 +19,9 @@ use crate::backoff::Backoff;
 use crate::bench::Bench;
 use crate::components::Components;
 use crate::config::{Config, ConfigError};
+use crate::control::{self, Desk, Seen};
 use crate::lease::{self, Counts, Received, Shop};
+use crate::limits::Memory;
 use crate::{COMPILE, WORKER, capability};
 
 /// A session of this length was a good one.
@@ -46,6 +48,8 @@ pub enum News {
     },
     /// It takes no more and finishes what it runs.
     Draining,
+    /// The same, until its owner or the hour wants it back.
+    Paused,
 }
 
 /// What trying again cannot mend.
@@ -90,6 +94,7 @@ struct Agent {
     identity: Arc<Identity>,
     introduction: Introduction,
     shop: Arc<Shop>,
+    desk: Arc<Desk>,
     /// The session of the moment, for transfers.
     source: watch::Sender<Option<Fetcher>>,
     draining: watch::Sender<bool>,
@@ -103,6 +108,14 @@ pub(crate) async fn run(
     mut tell: impl FnMut(News),
 ) -> Result<(), AgentError> {
     let agent = Agent::set_up(config).await?;
+    let _control = agent.listen();
+    let desk = agent.desk.clone();
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = desk.drained() => {}
+        }
+    };
     let mut stop = core::pin::pin!(stop);
     let (mut backoff, mut joined_once) = (Backoff::default(), false);
     loop {
@@ -118,8 +131,12 @@ pub(crate) async fn run(
                 backoff.ease();
                 let began = Instant::now();
                 agent.joined(&link, &mut tell);
-                match agent.serve(link, stop.as_mut(), &mut tell).await {
+                let ended = agent.serve(link, stop.as_mut(), &mut tell).await;
+                agent.desk.see(None);
+                match ended {
                     Ended::Stopped => return Ok(()),
+                    // At once: the owner or the hour wants it back.
+                    Ended::Rested => continue,
                     Ended::Lost(LinkError::Replaced) => return Err(AgentError::Replaced),
                     Ended::Lost(error) => {
                         tracing::warn!(%error, "the session is over");
@@ -156,6 +173,8 @@ fn chance() -> u32 {
 
 enum Ended {
     Stopped,
+    /// It was paused and is to work again: a session that drained takes no more, so another begins.
+    Rested,
     Lost(LinkError),
 }
 
@@ -175,6 +194,7 @@ impl Agent {
         let shop = Shop {
             bench,
             components: Components::new(sessions, compiler, cache),
+            memory: Memory::new(config.limits.memory_bytes),
             engine: engine_profile(),
             counts: Counts::default(),
         };
@@ -184,8 +204,24 @@ impl Agent {
             enrol_secret: config.enrol_secret,
         };
         let (shop, draining) = (Arc::new(shop), watch::Sender::new(false));
-        Ok(Self { config, identity, introduction, shop, source, draining, _lock: lock })
+        let desk = Arc::new(Desk::new(config.clone(), identity.agent_id().to_string(), cage.to_string()));
+        Ok(Self { config, identity, introduction, shop, desk, source, draining, _lock: lock })
     }
+
+    /// Opens the owner's socket. An agent without one works all the same.
+    #[cfg(unix)]
+    fn listen(&self) -> Option<control::Listening> {
+        match control::listen(&self.config.data, self.desk.clone(), self.shop.clone()) {
+            Ok(listening) => Some(listening),
+            Err(error) => {
+                tracing::warn!(%error, "status, pause, resume and drain are not to be had");
+                None
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen(&self) {}
 
     async fn connect(&self, settings: &LinkSettings) -> Result<AgentLink, LinkError> {
         let Self { config, identity, introduction, .. } = self;
@@ -198,6 +234,7 @@ impl Agent {
         if let Err(error) = self.config.remember_hub() {
             tracing::warn!(%error, "the hub's key is not remembered");
         }
+        self.desk.see(Some(Seen { hub: link.remote().to_string(), session: welcome.session }));
         tell(News::Joined { agent: welcome.agent, session: welcome.session });
     }
 
@@ -211,15 +248,37 @@ impl Agent {
         self.source.send_replace(Some(link.fetcher()));
         let mut leases = JoinSet::new();
         let mut ticker = tokio::time::interval(LOAD_EVERY);
-        let mut stopping = false;
+        // Whether the hub was told that this session takes no more, which it cannot take back.
+        let (mut stopping, mut drained) = (false, false);
+        self.draining.send_replace(false);
         let ended = loop {
             if stopping && leases.is_empty() {
                 break Ended::Stopped;
             }
+            let paused = self.desk.paused();
+            if paused && !drained {
+                drained = true;
+                link.drain();
+                self.draining.send_replace(true);
+                tell(News::Paused);
+            }
+            if drained && !paused && !stopping && leases.is_empty() {
+                break Ended::Rested;
+            }
             tokio::select! {
                 event = link.next() => match event {
-                    AgentEvent::Lease { responder, .. } if stopping => responder.decline(),
+                    AgentEvent::Lease { responder, .. } if stopping || drained => {
+                        self.shop.counts.decline();
+                        responder.decline();
+                    }
                     AgentEvent::Lease { lease, task, deadline, responder } => {
+                        // Before anything is fetched for it.
+                        if let Err(reason) = self.config.limits.admit(&task) {
+                            tracing::info!(%lease, reason, "a lease is given back");
+                            self.shop.counts.decline();
+                            responder.decline();
+                            continue;
+                        }
                         let received = Received { lease, task, deadline, responder };
                         leases.spawn(lease::serve(self.shop.clone(), received, self.draining.subscribe()));
                     }
@@ -228,6 +287,7 @@ impl Agent {
                     AgentEvent::Closed(error) => break Ended::Lost(error),
                 },
                 Some(_) = leases.join_next(), if !leases.is_empty() => {}
+                () = self.desk.changed() => {}
                 _ = ticker.tick() => link.set_load(self.shop.counts.load(capability::memory_free_bytes())),
                 () = &mut stop, if !stopping => {
                     stopping = true;
@@ -257,7 +317,7 @@ fn open_data(config: &Config) -> Result<(File, Cache), AgentError> {
         Err(std::fs::TryLockError::Error(source)) => return Err(data(source)),
     }
     let directory = Dir::open_ambient_dir(&code, cap_std::ambient_authority()).map_err(data)?;
-    Ok((lock, Cache::open(directory)))
+    Ok((lock, Cache::open(directory).bounded(config.limits.disk_bytes)))
 }
 
 /// Cached code is run: nobody else may write where it lies.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,6 +30,8 @@ use crate::store::{NewKey, Store, StoreError, Write, Written};
 use crate::upload::{UploadError, Uploads};
 
 const PROJECT: &str = "default";
+/// Between two sweeps of abandoned uploads.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// Characters of a key that are kept to recognise it by.
 const HINT: usize = 8;
 
@@ -187,6 +190,7 @@ impl Tokens for Keys {
 /// # Errors
 /// Whatever keeps it from serving; nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    outlive_file_limits();
     let lock = claim(&config.data)?;
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
@@ -244,6 +248,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         quic_address: quic_addr.to_string(),
         stopping: stopping.clone(),
     });
+    tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, _lock: lock })
@@ -254,6 +259,33 @@ fn examiner(config: &Config) -> Result<Examiner, StartError> {
     let here = |source| StartError::Io { path: PathBuf::from("this program"), source };
     let program = config.admit_program.clone().map_or_else(|| std::env::current_exe().map_err(here), Ok)?;
     Ok(Examiner::new(program, config.parse))
+}
+
+/// A file that would outgrow a limit of the process is a refused write, not the end of the hub: once somebody listens
+/// to SIGXFSZ, it no longer kills.
+fn outlive_file_limits() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let number = rustix::process::Signal::XFSZ.as_raw();
+        if let Err(error) = signal(SignalKind::from_raw(number)) {
+            tracing::warn!(%error, "SIGXFSZ keeps its default");
+        }
+    }
+}
+
+/// Removes abandoned uploads now and then, also of projects that send nothing any more.
+async fn sweep(uploads: Uploads, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        let uploads = uploads.clone();
+        if tokio::task::spawn_blocking(move || uploads.sweep()).await.is_err() {
+            tracing::error!("the sweep of uploads failed");
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

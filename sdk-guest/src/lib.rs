@@ -7,7 +7,10 @@
 //! Randomness comes from [`rng::Generator`] alone.
 
 pub mod distribution;
+pub mod folded;
+pub mod input;
 pub mod lanes;
+pub mod npy;
 pub mod rng;
 
 /// The bindings of `wit/kernel.wit`.
@@ -77,6 +80,17 @@ pub fn items(task: &Task) -> Result<Items, Failure> {
     match task.slice {
         Slice::Items(items) => Ok(items),
         _ => Err(Failure::Other("the slice is not a run of items".into())),
+    }
+}
+
+/// The task's slice where it is a rectangle of the output matrix.
+///
+/// # Errors
+/// `Failure::other` for any other slice: the manifest's split is not `tiles`.
+pub fn rectangle(task: &Task) -> Result<Rectangle, Failure> {
+    match task.slice {
+        Slice::Rectangle(rectangle) => Ok(rectangle),
+        _ => Err(Failure::Other("the slice is not a rectangle".into())),
     }
 }
 

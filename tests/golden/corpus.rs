@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use forge_contract::manifest::{Golden, GoldenInput};
 use forge_contract::{Digest, FailureCode};
 use forge_sandbox::engine::Backend;
-use forge_sandbox::{Inputs, local};
+use forge_sandbox::local;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dist;
+use crate::products::{Question, questions};
 
 const MANIFEST_GOLDENS: usize = 3;
 
@@ -35,6 +36,14 @@ struct Entry {
     /// Digest of the unit's fragment, and the fuel burned.
     digest: Digest,
     fuel: u64,
+}
+
+impl Entry {
+    /// As a manifest carries it.
+    fn golden(&self) -> Golden {
+        let Self { stage, args, seed, unit, inputs, digest, fuel, .. } = self.clone();
+        Golden { stage, args, seed, unit, inputs, digest, fuel }
+    }
 }
 
 pub fn recording() -> bool {
@@ -62,9 +71,10 @@ fn answer(label: &str, entry: &Entry, backend: Backend) -> (Digest, u64) {
     let envelope = dist::contract(label, &entry.profile, &entry.args, &entry.seed);
     let plan = dist::planned(&envelope, &dist::kernel(label));
     let stage = plan.stages.iter().position(|s| s.name == entry.stage).unwrap();
-    let task = dist::task_of(&plan, u32::try_from(stage).unwrap(), entry.unit);
+    let mut task = dist::task_of(&plan, u32::try_from(stage).unwrap(), entry.unit);
+    let inputs = dist::give(&mut task, entry.golden().reads());
     let kernel = dist::compiled(label, backend);
-    let run = local::run_unit(&kernel, &task, entry.unit, &Inputs::none());
+    let run = local::run_unit(&kernel, &task, entry.unit, &inputs);
     let run = run.unwrap_or_else(|e| panic!("{label}, {}: {e:?}", entry.why));
     assert_eq!(Digest::of(&run.bytes), run.fragment.digest());
     assert_eq!(run.log, "", "{label}, {}: a kernel of ours prints nothing", entry.why);
@@ -74,9 +84,8 @@ fn answer(label: &str, entry: &Entry, backend: Backend) -> (Digest, u64) {
 /// The known answers that a kernel carries in its own manifest: the first few of the corpus.
 fn write_manifest_goldens(label: &str, entries: &[Entry]) {
     let mut goldens: BTreeMap<String, Vec<Golden>> = BTreeMap::new();
-    for entry in entries.iter().take(MANIFEST_GOLDENS).cloned() {
-        let Entry { profile, stage, args, seed, unit, inputs, digest, fuel, .. } = entry;
-        goldens.entry(profile).or_default().push(Golden { stage, args, seed, unit, inputs, digest, fuel });
+    for entry in entries.iter().take(MANIFEST_GOLDENS) {
+        goldens.entry(entry.profile.clone()).or_default().push(entry.golden());
     }
     let name = label.split('@').next().unwrap();
     write(&format!("../../workloads/{name}/goldens.json"), &goldens);
@@ -118,6 +127,39 @@ fn mc_under_the_interpreter() {
 }
 
 #[test]
+fn gemm_under_every_backend() {
+    if recording() {
+        return; // `gemm_is_asked_what_products_says` records.
+    }
+    for backend in Backend::ALL {
+        check("gemm@1", backend);
+    }
+}
+
+/// The recorded inputs are those that `products` makes; recording asks its questions anew.
+#[test]
+fn gemm_is_asked_what_products_says() {
+    let asked = |question: Question| Entry {
+        why: question.why.into(),
+        profile: question.profile.into(),
+        stage: "multiply".into(),
+        args: question.args,
+        seed: "unused".into(),
+        unit: question.unit,
+        inputs: question.inputs,
+        digest: Digest::of(b""),
+        fuel: 0,
+    };
+    let asked: Vec<Entry> = questions().into_iter().map(asked).collect();
+    if recording() {
+        write("gemm@1.json", &asked);
+        return check("gemm@1", Backend::CraneliftSpeed);
+    }
+    let blank = |entry: Entry| Entry { digest: Digest::of(b""), fuel: 0, ..entry };
+    assert_eq!(entries("gemm@1").into_iter().map(blank).collect::<Vec<_>>(), asked);
+}
+
+#[test]
 fn noop_under_every_backend() {
     for backend in Backend::ALL {
         check("noop@1", backend);
@@ -131,10 +173,11 @@ fn fuel_runs_out_at_the_same_place_under_every_backend() {
         let entry = entries(label).into_iter().min_by_key(|entry| entry.fuel).unwrap();
         let envelope = dist::contract(label, &entry.profile, &entry.args, &entry.seed);
         let mut task = dist::task_of(&dist::planned(&envelope, &dist::kernel(label)), 0, entry.unit);
+        let inputs = dist::give(&mut task, entry.golden().reads());
         for limit in [1, entry.fuel / 2, entry.fuel - 1, entry.fuel, entry.fuel + 1] {
             task.limits.fuel = limit;
             let ends = Backend::ALL.map(|backend| {
-                let found = local::run_unit(&dist::compiled(label, backend), &task, entry.unit, &Inputs::none());
+                let found = local::run_unit(&dist::compiled(label, backend), &task, entry.unit, &inputs);
                 found.map(|run| (run.fragment.digest(), run.fuel)).map_err(|failure| (failure.code, failure.unit))
             });
             assert!(ends.iter().all(|end| *end == ends[0]), "{label}, limit {limit}: {ends:?}");

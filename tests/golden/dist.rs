@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use forge_contract::envelope::Envelope;
-use forge_contract::task::Task;
+use forge_contract::task::{InputRef, Task};
 use forge_contract::{Digest, JobId};
 use forge_lifecycle::admit;
 use forge_lifecycle::plan::{Kernel, Plan, plan};
+use forge_sandbox::Inputs;
 use forge_sandbox::engine::Backend;
 use forge_sandbox::local::{self, LocalKernel};
 use serde_json::{Value, json};
 
 /// Every kernel that comes with the program.
-pub const KERNELS: [&str; 2] = ["mc@1", "noop@1"];
+pub const KERNELS: [&str; 3] = ["gemm@1", "mc@1", "noop@1"];
 
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -76,6 +77,16 @@ pub fn tasks(plan: &Plan, stage: u32) -> Vec<Task> {
 pub fn task_of(plan: &Plan, stage: u32, unit: u64) -> Task {
     let shard = unit / plan.stages[stage as usize].shard_units;
     plan.task(job(), stage, u32::try_from(shard).unwrap(), Vec::new()).unwrap()
+}
+
+/// Declares inputs in a task and gives their bytes.
+pub fn give(task: &mut Task, reads: Vec<(InputRef, Vec<u8>)>) -> Inputs {
+    let mut inputs = Inputs::none();
+    for (reference, bytes) in reads {
+        inputs.add(&reference, bytes.into());
+        task.inputs.push(reference);
+    }
+    inputs
 }
 
 /// The digest and size that `workloads/pins.toml` gives a kernel.

@@ -11,4 +11,5 @@ mod corpus;
 mod dist;
 mod generator;
 mod pins;
+mod products;
 mod quickstart;

@@ -3,7 +3,7 @@
 use forge_contract::Digest;
 use forge_lifecycle::admit;
 use forge_sandbox::engine::Backend;
-use forge_sandbox::{Inputs, local};
+use forge_sandbox::local;
 
 use crate::dist;
 
@@ -33,9 +33,10 @@ fn every_component_is_admitted_under_its_own_name() {
 }
 
 #[test]
-fn components_import_nothing() {
+fn components_import_nothing_but_their_inputs() {
     for label in dist::KERNELS {
-        assert_eq!(imports(&dist::component(label)), Vec::<String>::new(), "{label}");
+        let allowed: &[&str] = if label == "gemm@1" { &["forgepool:kernel/inputs@1.0.0"] } else { &[] };
+        assert_eq!(imports(&dist::component(label)), allowed, "{label}");
     }
 }
 
@@ -66,8 +67,9 @@ fn a_manifests_own_goldens_hold() {
             for golden in &spec.goldens {
                 let plan = dist::planned(&dist::contract(label, profile, &golden.args, &golden.seed), &held);
                 let stage = plan.stages.iter().position(|s| s.name == golden.stage).unwrap();
-                let task = dist::task_of(&plan, u32::try_from(stage).unwrap(), golden.unit);
-                let run = local::run_unit(&compiled, &task, golden.unit, &Inputs::none()).unwrap();
+                let mut task = dist::task_of(&plan, u32::try_from(stage).unwrap(), golden.unit);
+                let inputs = dist::give(&mut task, golden.reads());
+                let run = local::run_unit(&compiled, &task, golden.unit, &inputs).unwrap();
                 assert_eq!(
                     (run.fragment.digest(), run.fuel),
                     (golden.digest, golden.fuel),

@@ -127,6 +127,28 @@ impl Api {
         .await
     }
 
+    /// `PUT` of a blob; gives its digest.
+    ///
+    /// # Panics
+    /// The hub does not take it.
+    pub async fn put_blob(&self, bytes: Vec<u8>) -> String {
+        let digest = forge_contract::Digest::of(&bytes).to_string();
+        let path = format!("/api/v0/blobs/{digest}?bytes={}", bytes.len());
+        let answer = self.send(self.request(Method::PUT, &path).body(bytes)).await;
+        assert!(answer.status.is_success(), "{} {}", answer.status, answer.text);
+        digest
+    }
+
+    /// The bytes that `GET` gives.
+    ///
+    /// # Panics
+    /// The hub refuses or the connection breaks.
+    pub async fn content(&self, path: &str) -> Vec<u8> {
+        let response = within("content", self.request(Method::GET, path).send()).await.expect("the hub answers");
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        within("content", response.bytes()).await.expect("the content comes whole").to_vec()
+    }
+
     /// `POST /api/v0/jobs/{job}/cancel`.
     pub async fn cancel(&self, job: &str) -> Answer {
         self.send(self.request(Method::POST, &format!("/api/v0/jobs/{job}/cancel"))).await

@@ -10,9 +10,11 @@ pub mod binary;
 pub mod component;
 pub mod contract;
 pub mod dice;
+pub mod npy;
 pub mod pool;
 pub mod process;
 pub mod raw;
+pub mod relay;
 
 use std::future::Future;
 use std::time::Duration;

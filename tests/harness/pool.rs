@@ -25,6 +25,8 @@ pub struct Pool {
     pub api: Api,
     tokens: Vec<String>,
     extra: Vec<OsString>,
+    /// How each agent was started: its hub and further arguments.
+    starts: Vec<(String, Vec<OsString>)>,
     dir: tempfile::TempDir,
 }
 
@@ -45,10 +47,11 @@ impl Pool {
         let text = |name: &str| ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let api = Api::new(format!("http://{}", text("http")), text("api_key"));
         let tokens = tokens(&ready);
-        let mut pool = Self { hub, agents: Vec::new(), ready, api, tokens, extra, dir };
+        let mut pool = Self { hub, agents: Vec::new(), ready, api, tokens, extra, starts: Vec::new(), dir };
         let mut starting = Vec::new();
-        for number in 0..agents {
-            starting.push(pool.spawn_agent(number));
+        let hub = pool.quic();
+        for _ in 0..agents {
+            starting.push(pool.spawn_agent(&hub, &[]));
         }
         for mut agent in starting {
             agent.ready().await;
@@ -63,12 +66,32 @@ impl Pool {
         self.dir.path()
     }
 
+    /// Where agents dial, `address:port`.
+    #[must_use]
+    pub fn quic(&self) -> String {
+        self.ready.get("quic").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// Takes an enrolment token, for an agent that is started by other means.
+    ///
+    /// # Panics
+    /// None is left.
+    pub fn token(&mut self) -> String {
+        self.tokens.pop().expect("a token is left")
+    }
+
     /// Starts one more agent and waits until it joined; returns its number.
     pub async fn join(&mut self) -> usize {
-        let number = self.agents.len();
-        let mut agent = self.spawn_agent(number);
-        agent.ready().await;
-        self.agents.push(Some(agent));
+        let hub = self.quic();
+        self.join_at(&hub, &[]).await
+    }
+
+    /// The same, dialling `hub` and with more arguments.
+    pub async fn join_at(&mut self, hub: &str, more: &[&str]) -> usize {
+        let number = self.join_later_at(hub, more);
+        if let Some(agent) = self.agents.get_mut(number).and_then(Option::as_mut) {
+            agent.ready().await;
+        }
         number
     }
 
@@ -80,10 +103,24 @@ impl Pool {
 
     /// Starts an agent without waiting for it to join; returns its number.
     pub fn join_later(&mut self) -> usize {
-        let number = self.agents.len();
-        let agent = self.spawn_agent(number);
+        let hub = self.quic();
+        self.join_later_at(&hub, &[])
+    }
+
+    /// The same, dialling `hub` and with more arguments.
+    pub fn join_later_at(&mut self, hub: &str, more: &[&str]) -> usize {
+        let agent = self.spawn_agent(hub, more);
         self.agents.push(Some(agent));
-        number
+        self.agents.len() - 1
+    }
+
+    /// Starts an agent that was ended again, in its directory and as before, without waiting for it to join.
+    ///
+    /// # Panics
+    /// It was never started.
+    pub fn restart_agent(&mut self, number: usize) {
+        let agent = self.start_agent(number, None);
+        *self.agents.get_mut(number).expect("it was started before") = Some(agent);
     }
 
     /// Kills an agent as `kill -9` does, and waits until its workers are gone too.
@@ -148,18 +185,29 @@ impl Pool {
         gone(&ids).await;
     }
 
-    fn spawn_agent(&mut self, number: usize) -> Process {
-        let text = |name: &str| self.ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut args: Vec<OsString> = ["agent", "--parent-pipe", "--cores", "1", "--data"].map(OsString::from).into();
-        args.push(self.agent_dir(number).into());
-        for (name, value) in [("--hub", text("quic")), ("--hub-key", text("hub_key"))] {
-            args.extend([OsString::from(name), OsString::from(value)]);
-        }
-        let token = self.tokens.pop().expect("a token is left");
-        Process::start(&format!("agent-{number}"), &args, &[("FORGEPOOL_ENROL_TOKEN", token)], &self.logs())
+    fn spawn_agent(&mut self, hub: &str, more: &[&str]) -> Process {
+        let number = self.starts.len();
+        self.starts.push((hub.to_owned(), more.iter().map(OsString::from).collect()));
+        let token = self.token();
+        self.start_agent(number, Some(token))
     }
 
-    fn agent_dir(&self, number: usize) -> PathBuf {
+    fn start_agent(&self, number: usize, token: Option<String>) -> Process {
+        let (hub, more) = self.starts.get(number).cloned().expect("it was started before");
+        let key = self.ready.get("hub_key").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut args: Vec<OsString> = ["agent", "--parent-pipe", "--cores", "1", "--data"].map(OsString::from).into();
+        args.push(self.agent_dir(number).into());
+        for (name, value) in [("--hub", hub), ("--hub-key", key)] {
+            args.extend([OsString::from(name), OsString::from(value)]);
+        }
+        args.extend(more);
+        let env: Vec<(&str, String)> = token.into_iter().map(|token| ("FORGEPOOL_ENROL_TOKEN", token)).collect();
+        Process::start(&format!("agent-{number}"), &args, &env, &self.logs())
+    }
+
+    /// An agent's data directory.
+    #[must_use]
+    pub fn agent_dir(&self, number: usize) -> PathBuf {
         self.dir.path().join("agents").join(number.to_string())
     }
 

@@ -3,12 +3,14 @@
 
 mod answers;
 mod bad_input;
+mod blobs;
 mod cancel;
 mod churn;
 mod command;
 mod convergence;
 mod events;
 mod evidence;
+mod gemm;
 mod idempotency;
 mod kernels;
 mod quickstart;

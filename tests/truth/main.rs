@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod cases;
+mod coverage;
 #[allow(dead_code, reason = "shared with the target golden, which uses all of it")]
 #[path = "../golden/dist.rs"]
 mod dist;

@@ -1,23 +1,33 @@
-//! `forgepool agent`: one agent alone.
+//! `forgepool agent`: one agent alone, and its owner's word to one that runs.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 
 use anyhow::Result;
-use forge_agent::News;
+use forge_agent::{News, Request, State, Status};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::exit::Outcome;
 use crate::parent::Stop;
-use crate::{parent, screen};
+use crate::table::{Align, Table};
+use crate::{kernels, number, parent, screen};
 
 /// Runs an agent: dials out to a hub and computes for it in caged worker processes.
 ///
-/// It never listens. It prints one line of JSON when it has joined, keeps trying when the hub is away, and finishes
-/// the shards it runs when it is asked to end (Ctrl-C; a second one ends it at once).
+/// It never listens on the network. The first start needs an enrolment token from the hub's operator; from then on the
+/// agent is known by the key in its data directory. It prints one line of JSON when it has joined, tries the hubs in
+/// order and for ever when they are away, and finishes the shards it runs when it is asked to end (Ctrl-C or SIGTERM; a
+/// second one ends it at once).
+///
+/// Limits are yours: cores, memory, disk, hours, kernels. What does not fit is given back to the hub before anything is
+/// fetched for it, and costs the agent some of its place in the hub's order.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(args_conflicts_with_subcommands = true, after_help = AFTER)]
 pub struct Args {
+    #[command(subcommand)]
+    word: Option<Word>,
     #[command(flatten)]
     agent: forge_agent::Args,
     /// Stop when standard input ends: an agent started by another process does not outlive it
@@ -25,11 +35,52 @@ pub struct Args {
     parent_pipe: bool,
 }
 
+const AFTER: &str = "Examples:
+  forgepool agent --hub hub.example:4433 --enroll fpe_...        the first start
+  forgepool agent --hub hub.example:4433                         every other
+  forgepool agent --config /etc/forgepool/agent.toml --hours 22:00-06:30+01:00
+  forgepool agent status                                         how it is, from another terminal
+What a provider's machine sees, and every limit: docs/providers.md";
+
+/// What an owner says to an agent that runs on this machine.
+#[derive(Debug, clap::Subcommand)]
+enum Word {
+    /// How the agent that runs here is
+    Status(Whom),
+    /// Takes no more shards until `resume`; those that run are finished
+    Pause(Whom),
+    /// Takes shards again
+    Resume(Whom),
+    /// Finishes the shards that run, then ends
+    Drain(Whom),
+}
+
+/// Which agent is meant.
+#[derive(Debug, clap::Args)]
+struct Whom {
+    /// Its data directory [default: the platform's data directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The TOML file it was started with, which may name the data directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// What trying again cannot mend, such as a hub that refuses this agent.
-pub async fn run(args: Args) -> Result<Outcome> {
+pub async fn run(mut args: Args) -> Result<Outcome> {
+    match args.word {
+        Some(Word::Status(whom)) => return say(&whom, Request::Status),
+        Some(Word::Pause(whom)) => return say(&whom, Request::Pause),
+        Some(Word::Resume(whom)) => return say(&whom, Request::Resume),
+        Some(Word::Drain(whom)) => return say(&whom, Request::Drain),
+        None => args.agent.known_kernels = kernels::named().collect(),
+    }
     let (ask, asked) = oneshot::channel::<()>();
     let announced = Cell::new(false);
     let tell = |news: News| {
@@ -51,9 +102,16 @@ pub async fn run(args: Args) -> Result<Outcome> {
         stop = parent::stop(args.parent_pipe) => stop,
     };
     drop(ask);
+    // Alone, it takes the time its shards need: whoever cannot wait asks twice, and a service manager kills.
+    let patience = async {
+        match args.parent_pipe {
+            true => tokio::time::sleep(stop.grace()).await,
+            false => std::future::pending().await,
+        }
+    };
     tokio::select! {
         ended = &mut agent => ended?,
-        () = tokio::time::sleep(stop.grace()) => tracing::warn!("shards that still run are left to others"),
+        () = patience => tracing::warn!("shards that still run are left to others"),
         () = second_signal(stop) => tracing::warn!("ended at once"),
     }
     Ok(Outcome::Done)
@@ -65,4 +123,50 @@ async fn second_signal(stop: Stop) {
         Stop::Asked => parent::interrupted().await,
         Stop::Orphaned => std::future::pending().await,
     }
+}
+
+/// Says it to the agent and shows how it is then.
+fn say(whom: &Whom, request: Request) -> Result<Outcome> {
+    let data = forge_agent::data_directory(whom.data.clone(), whom.config.as_deref())?;
+    let status = forge_agent::ask(&data, request)?;
+    if whom.json {
+        screen::print(&format!("{}\n", serde_json::to_string(&status)?))?;
+    } else {
+        screen::print(&rendered(&status))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn rendered(status: &Status) -> String {
+    let state = match status.state {
+        State::Working => "working".to_owned(),
+        State::Paused => format!("paused ({})", status.paused_by.join(", ")),
+        State::Draining => "draining: it ends when its shards are done".to_owned(),
+        State::Away => "away: no hub takes it in at the moment".to_owned(),
+    };
+    let all = |texts: &[String], none: &str| if texts.is_empty() { none.to_owned() } else { texts.join(", ") };
+    let hub = status.hub.as_deref().map(|hub| format!("{hub}, session {}", status.session.unwrap_or(0)));
+    let rows = [
+        ("state", state),
+        ("agent", status.agent.clone()),
+        ("hub", hub.unwrap_or_else(|| "none".to_owned())),
+        ("shards now", format!("{} running, {} waiting", status.running, status.waiting)),
+        (
+            "since the start",
+            format!("{} computed, {} failed, {} given back", status.completed, status.failed, status.declined),
+        ),
+        ("cores", status.cores.to_string()),
+        ("memory", status.memory_bytes.map_or("not bounded".to_owned(), number::bytes)),
+        ("disk", number::bytes(status.disk_bytes)),
+        ("hours", all(&status.hours, "always")),
+        ("kernels", status.kernels.as_ref().map_or("all".to_owned(), |kernels| all(kernels, "none"))),
+        ("labels", all(&status.labels, "none")),
+        ("cage", status.cage.clone()),
+        ("data", status.data.display().to_string()),
+    ];
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
+    for (name, value) in rows {
+        table.row([name.to_owned(), value]);
+    }
+    table.render()
 }

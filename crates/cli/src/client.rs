@@ -153,6 +153,20 @@ impl Client {
         Ok(self.answer(self.request(Method::GET, path)).await?.1)
     }
 
+    /// Whether there is something at a path; asks without fetching it.
+    ///
+    /// # Errors
+    /// As [`Self::submit`], but for 404.
+    pub async fn exists(&self, path: &str) -> Result<bool, ClientError> {
+        let response = self.send(self.request(Method::HEAD, path)).await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => Ok(true),
+            // A HEAD has no body that says why.
+            _ => self.read(path).await.map(|_| true),
+        }
+    }
+
     /// A job's whole state.
     ///
     /// # Errors
@@ -219,7 +233,8 @@ impl Client {
         Ok(())
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    /// A request to the hub, with the key.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.target.url));
         match &self.target.key {
             Some(key) => request.bearer_auth(key),
@@ -227,11 +242,19 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    /// Sends a request; any answer is good.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         request.send().await.map_err(|source| self.unreachable(source))
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), ClientError> {
+    /// Sends a request whose answer is JSON.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), ClientError> {
         let response = self.refuse_errors(self.send(request).await?).await?;
         let status = response.status();
         let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
@@ -241,7 +264,11 @@ impl Client {
         }
     }
 
-    async fn refuse_errors(&self, response: Response) -> Result<Response, ClientError> {
+    /// The hub's refusal as an error.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn refuse_errors(&self, response: Response) -> Result<Response, ClientError> {
         let status = response.status();
         if !status.is_client_error() && !status.is_server_error() {
             return Ok(response);
@@ -254,7 +281,8 @@ impl Client {
         })
     }
 
-    fn unreachable(&self, cause: reqwest::Error) -> ClientError {
+    /// A broken connection as an error.
+    pub fn unreachable(&self, cause: reqwest::Error) -> ClientError {
         ClientError::Unreachable { url: self.target.url.clone(), cause }
     }
 

@@ -14,6 +14,11 @@ pub fn is_pinned(bytes: &[u8]) -> bool {
     PINS.contains(&Digest::of(bytes).to_string())
 }
 
+/// Name (`mc@1`) and digest of every built-in kernel.
+pub fn named() -> impl Iterator<Item = (String, Digest)> {
+    BUILT_IN.iter().map(|(name, bytes)| (name.trim_end_matches(".wasm").to_owned(), Digest::of(bytes)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

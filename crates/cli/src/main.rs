@@ -1,6 +1,7 @@
 //! `forgepool`: run the whole pool, submit contracts, look at jobs.
 
 mod agent;
+mod blob;
 mod cancel;
 mod client;
 mod contract;
@@ -25,6 +26,7 @@ mod screen;
 mod sse;
 mod table;
 mod target;
+mod transfer;
 mod up;
 
 use std::process::ExitCode;
@@ -60,6 +62,7 @@ enum Command {
     Jobs(jobs::Args),
     Job(job::Args),
     Cancel(cancel::Args),
+    Blob(blob::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -104,6 +107,7 @@ impl Command {
             Self::Jobs(args) => jobs::run(args).await,
             Self::Job(args) => job::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
+            Self::Blob(args) => blob::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

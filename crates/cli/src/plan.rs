@@ -58,6 +58,9 @@ fn render(answer: &Value) -> String {
     ] {
         facts.row([meaning.to_owned(), value]);
     }
+    if let Some(rule) = answer.pointer("/plan/stages").and_then(early_end) {
+        facts.row(["may end early".to_owned(), rule]);
+    }
     let mut stages = Table::new(&[
         ("stage", Align::Left),
         ("units", Align::Right),
@@ -69,4 +72,10 @@ fn render(answer: &Value) -> String {
         stages.row([name, count(stage.get("units")), count(stage.get("shards")), count(stage.get("shard_units"))]);
     }
     format!("{}\n{}", facts.render(), stages.render())
+}
+
+/// The stop rule of the stage that has one, and what it leaves of the quote.
+fn early_end(stages: &Value) -> Option<String> {
+    let stop = stages.as_array()?.iter().find_map(|stage| stage.get("stop"))?;
+    Some(format!("{}; iterations and quote are the most it can take", stop.get("rule")?))
 }

@@ -50,6 +50,8 @@ pub struct Target {
     pub half_width: f64,
     /// Its confidence.
     pub confidence: f64,
+    /// Units done at the next look.
+    pub checkpoint: u64,
 }
 
 impl Target {
@@ -58,6 +60,7 @@ impl Target {
             relative: target.get("relative").and_then(Value::as_f64),
             half_width: target.get("half_width")?.as_f64()?,
             confidence: target.get("confidence")?.as_f64()?,
+            checkpoint: target.get("checkpoint")?.as_u64()?,
         })
     }
 
@@ -92,6 +95,11 @@ impl Step {
         })
     }
 
+    /// The checkpoint that is waited for, units.
+    fn checkpoint(&self) -> Option<u64> {
+        self.estimate.as_ref()?.target.map(|target| target.checkpoint)
+    }
+
     /// What stands beside the bar.
     #[must_use]
     pub fn message(&self) -> String {
@@ -119,6 +127,7 @@ impl Step {
 pub struct Progress {
     bar: Option<ProgressBar>,
     printed_units: Option<u64>,
+    printed_checkpoint: Option<u64>,
     hidden: bool,
 }
 
@@ -131,7 +140,7 @@ impl Progress {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
         });
-        Self { bar, printed_units: None, hidden }
+        Self { bar, printed_units: None, printed_checkpoint: None, hidden }
     }
 
     /// Takes the next event.
@@ -152,6 +161,7 @@ impl Progress {
             return;
         }
         self.printed_units = Some(step.units_done);
+        self.printed_checkpoint = step.checkpoint();
         let line =
             format!("  {:>3} % · {}/{} units · {}\n", percent(step), step.units_done, step.units_total, step.message());
         // Progress is a courtesy: a closed stderr ends nothing.
@@ -160,6 +170,10 @@ impl Progress {
 
     fn is_news(&self, step: &Step) -> bool {
         let Some(printed) = self.printed_units else { return step.units_done > 0 };
+        // A job that may end early passes no eighth of its cap, but checkpoints.
+        if step.checkpoint() > self.printed_checkpoint {
+            return true;
+        }
         let new = step.units_done.saturating_sub(printed);
         new > 0 && (new.saturating_mul(PLAIN_STEPS) >= step.units_total || step.units_done == step.units_total)
     }
@@ -215,8 +229,22 @@ mod tests {
     }
 
     #[test]
+    fn plain_lines_come_at_checkpoints_too() {
+        let mut progress = Progress { bar: None, printed_units: Some(1), printed_checkpoint: Some(16), hidden: false };
+        let step = |units_done, checkpoint| {
+            let target = Target { relative: None, half_width: 0.1, confidence: 0.95, checkpoint };
+            let estimate = Estimate { name: String::new(), n: 9, mean: 1.0, half_width: 1.0, target: Some(target) };
+            Step { status: String::new(), units_done, units_total: 9999, agents: 0, estimate: Some(estimate) }
+        };
+        assert!(!progress.is_news(&step(15, 16)));
+        assert!(progress.is_news(&step(17, 20)));
+        progress.step(&step(17, 20));
+        assert!(!progress.is_news(&step(19, 20)));
+    }
+
+    #[test]
     fn plain_lines_come_at_eighths() {
-        let mut progress = Progress { bar: None, printed_units: None, hidden: false };
+        let mut progress = Progress { bar: None, printed_units: None, printed_checkpoint: None, hidden: false };
         let step = |units_done| Step { status: String::new(), units_done, units_total: 64, agents: 0, estimate: None };
         let mut shown = Vec::new();
         for units in 0..=64 {

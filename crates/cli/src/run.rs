@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::blob::{self, Input};
 use crate::client::{Client, status};
 use crate::exit::Outcome;
 use crate::progress::Progress;
@@ -19,6 +20,9 @@ pub struct Args {
     /// The contract as JSON (see examples/); `-` reads stdin
     #[arg(value_name = "CONTRACT.json")]
     contract: PathBuf,
+    /// Send a file where needed and name its content in args.ARG; may be repeated
+    #[arg(long = "input", value_name = "ARG=FILE")]
+    inputs: Vec<Input>,
     /// Print the hub's answer as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -39,6 +43,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<Outcome> {
     let contract = contract::read(&args.contract)?;
     let client = Client::new(args.target.resolve()?)?;
+    let contract = blob::with_inputs(&client, contract, &args.inputs, args.quiet).await?;
     let job = client.submit(&contract).await?;
     if args.detach {
         screen::print(&format!("{job}\n"))?;

@@ -177,6 +177,12 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
+    /// The next raw byte, left where it is; `None` at the end.
+    #[must_use]
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
     /// An unsigned integer.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub const INPUT_BYTES_MAX: u64 = 1 << 30;
 pub const MEMORY_BYTES_MAX: u64 = 512 << 20;
 /// Largest fragment of a unit, canonical bytes.
 pub const OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Largest matrix that one job's tiles make together, bytes: the hub holds it up to four times while a job ends.
+pub const RESULT_BYTES_MAX: u64 = 256 << 20;
 /// Largest fuel of a unit.
 pub const FUEL_MAX: u64 = 1 << 50;
 /// Most units of a stage.

@@ -77,8 +77,8 @@ impl Confidence {
         match self {
             Self::P90 => 1.644_853_626_951_472_7,
             Self::P95 => 1.959_963_984_540_054_2,
-            Self::P99 => 2.575_829_303_548_900_8,
-            Self::P999 => 3.290_526_731_491_894_8,
+            Self::P99 => 2.575_829_303_548_901,
+            Self::P999 => 3.290_526_731_491_895,
         }
     }
 }
@@ -188,7 +188,7 @@ fn whole(number: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
     use serde_json::json;
 

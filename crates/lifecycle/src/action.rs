@@ -278,7 +278,7 @@ pub struct Completed {
     pub stage_fragments: Vec<StageFragment>,
     /// Where and why the stage with a stop rule ended.
     #[serde(default)]
-    pub convergence: Option<Convergence>,
+    pub convergence: Option<Box<Convergence>>,
     /// What was done.
     pub summary: Summary,
 }

@@ -82,7 +82,7 @@ pub fn run(
             None => (fold.finish(), stage.items),
         };
         let root = root.ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "units are missing"))?;
-        root.check(&stage.parts, items).map_err(|e| Failure::new(FailureCode::AggregationIncomplete, e.to_string()))?;
+        reduce::whole(stage, &root, items)?;
         let bytes = root.encode();
         done.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes });
         units.push(records);

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use cap_std::fs::{Dir, OpenOptions};
 use forge_contract::Digest;
@@ -20,13 +21,21 @@ const HEADER_BYTES: usize = 40;
 pub struct Cache {
     dir: Dir,
     temporary: AtomicU64,
+    bytes_max: u64,
 }
 
 impl Cache {
     /// A cache in this directory, which nobody else may write.
     #[must_use]
     pub fn open(dir: Dir) -> Self {
-        Self { dir, temporary: AtomicU64::new(0) }
+        Self { dir, temporary: AtomicU64::new(0), bytes_max: u64::MAX }
+    }
+
+    /// The same, of at most this many bytes: what was used least recently makes room.
+    #[must_use]
+    pub fn bounded(mut self, bytes_max: u64) -> Self {
+        self.bytes_max = bytes_max;
+        self
     }
 
     /// The code of a component; `None` where there is none, or what is there is damaged (it is then removed).
@@ -40,6 +49,9 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        // When it was used last; a file system that keeps no times evicts in another order, no more.
+        let file = file.into_std();
+        let _ = file.set_modified(SystemTime::now());
         let size_max = (CODE_BYTES_MAX + HEADER_BYTES) as u64;
         let mut bytes = Vec::new();
         if file.metadata()?.len() <= size_max {
@@ -66,7 +78,35 @@ impl Cache {
         if placed.is_err() {
             let _ = self.dir.remove_file(&temporary);
         }
-        placed
+        placed?;
+        self.evict()
+    }
+
+    /// Removes what was used least recently, and what an interrupted write left, until the rest fits.
+    fn evict(&self) -> io::Result<()> {
+        if self.bytes_max == u64::MAX {
+            return Ok(());
+        }
+        let (mut entries, mut total) = (Vec::new(), 0u64);
+        for entry in self.dir.entries()? {
+            let entry = entry?;
+            // One that is gone meanwhile takes no room.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_file() {
+                let used = metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
+                total = total.saturating_add(metadata.len());
+                entries.push((used, entry.file_name(), metadata.len()));
+            }
+        }
+        entries.sort();
+        for (_, name, bytes) in entries {
+            if total <= self.bytes_max {
+                break;
+            }
+            self.dir.remove_file(name)?;
+            total = total.saturating_sub(bytes);
+        }
+        Ok(())
     }
 
     /// Forgets the code of a component: for code that the engine refuses.
@@ -138,6 +178,30 @@ mod tests {
         assert_eq!(cache.get(&profile, &other).unwrap(), None);
         cache.remove(&profile, &component).unwrap();
         assert_eq!(cache.get(&profile, &component).unwrap(), None);
+    }
+
+    #[test]
+    fn the_least_recently_used_make_room() {
+        let (place, cache) = cache();
+        let cache = cache.bounded(3 * (100 + HEADER_BYTES as u64));
+        let profile = Digest::of(b"profile");
+        let component = |number: u8| Digest::of(&[number]);
+        let age = |number: u8, seconds: u64| {
+            let file = std::fs::File::open(place.path().join(name(&profile, &component(number)))).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        for number in 0..3 {
+            cache.put(&profile, &component(number), &[number; 100]).unwrap();
+            age(number, u64::from(number));
+        }
+        // Read, so no longer the oldest.
+        assert!(cache.get(&profile, &component(0)).unwrap().is_some());
+        cache.put(&profile, &component(3), &[3; 100]).unwrap();
+        let kept: Vec<bool> = (0..4).map(|n| cache.get(&profile, &component(n)).unwrap().is_some()).collect();
+        assert_eq!(kept, [true, false, true, true]);
+        // One that is larger than the whole cache stays out of it and takes the others with it.
+        cache.put(&profile, &component(9), &[9; 1000]).unwrap();
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
     }
 
     #[test]

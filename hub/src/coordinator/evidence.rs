@@ -7,6 +7,7 @@ use forge_contract::report::UnitRecord;
 use forge_lifecycle::action::JobOutcome;
 use forge_lifecycle::artifact::{Artifact, Evidence};
 use forge_lifecycle::ledger::Bill;
+use forge_lifecycle::reduce::files;
 use serde_json::json;
 
 use super::Surroundings;
@@ -56,6 +57,8 @@ pub(super) async fn gather(
         if let Some(convergence) = &completed.convergence {
             all.push(json_of("convergence_json", convergence)?);
         }
+        // Their tiles were found to fit when the job completed.
+        all.extend(files(&info.plan, &completed.stage_fragments).map_err(|_| StoreError::Corrupt { what: "tiles" })?);
         if let Some(units) = tally.units.take() {
             all.push(json_of("units_json", &by_stage(info, &units))?);
         }

@@ -102,7 +102,7 @@ fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, fi
         hub: Some(HubBlock {
             metrics: metrics(info, tally, summary, finished_ms),
             output: completed.map(|completed| completed.output.clone()),
-            convergence: completed.and_then(|completed| completed.convergence.as_ref()).map(Into::into),
+            convergence: completed.and_then(|completed| completed.convergence.as_deref()).map(Into::into),
             replay: replay(info, tally, completed),
             verification: verification(&summary.verification),
         }),

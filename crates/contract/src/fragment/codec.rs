@@ -24,6 +24,8 @@ use crate::canon::{CanonError, Reader, Writer};
 use crate::task::{Interval, Rectangle};
 
 const VERSION: u8 = 1;
+/// The number of the kind whose content is borrowed.
+const TILES: u8 = 7;
 
 impl Fragment {
     /// The canonical bytes.
@@ -45,19 +47,72 @@ impl Fragment {
     /// `CanonError` where the bytes are not what `encode` writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, CanonError> {
         let mut r = Reader::new(bytes);
-        if r.u8()? != VERSION {
-            return Err(CanonError::Invalid { what: "fragment version", at: 0 });
-        }
-        let count = r.count(2)?;
-        let mut parts = Vec::with_capacity(count);
-        for _ in 0..count {
-            let name = r.str()?.to_owned();
-            let part = decode_part(&mut r)?;
-            parts.push(Named { name, part });
-        }
+        let parts = read_parts(&mut r, decode_part)?;
+        let parts = parts.into_iter().map(|(name, part)| Named { name: name.to_owned(), part }).collect();
         r.finish()?;
         Ok(Self { parts })
     }
+}
+
+/// A part as it lies in canonical bytes: tiles, which are large, are borrowed.
+#[derive(Debug)]
+pub enum View<'a> {
+    /// The tiles of a tile part.
+    Tiles(Vec<TileView<'a>>),
+    /// Any other part.
+    Other(Part),
+}
+
+/// A tile as it lies in canonical bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileView<'a> {
+    /// Its place.
+    pub at: Rectangle,
+    /// Type of its numbers.
+    pub number: Number,
+    /// Row-major, little-endian.
+    pub values: &'a [u8],
+}
+
+impl<'a> TileView<'a> {
+    /// A tile, borrowed.
+    #[must_use]
+    pub fn of(tile: &'a Tile) -> Self {
+        Self { at: tile.at, number: tile.number, values: &tile.values }
+    }
+}
+
+/// Reads canonical bytes as [`Fragment::decode`] does, without copying tiles: the parts with their names, in order.
+///
+/// # Errors
+/// `CanonError` where the bytes are not what `encode` writes.
+pub fn view(bytes: &[u8]) -> Result<Vec<(&str, View<'_>)>, CanonError> {
+    let mut r = Reader::new(bytes);
+    let parts =
+        read_parts(&mut r, |r| if r.peek() == Some(TILES) { view_tiles(r) } else { decode_part(r).map(View::Other) })?;
+    r.finish()?;
+    Ok(parts)
+}
+
+fn view_tiles<'a>(r: &mut Reader<'a>) -> Result<View<'a>, CanonError> {
+    r.u8()?;
+    let count = r.count(6)?;
+    Ok(View::Tiles((0..count).map(|_| view_tile(r)).collect::<Result<_, _>>()?))
+}
+
+fn read_parts<'a, T>(
+    r: &mut Reader<'a>,
+    mut part: impl FnMut(&mut Reader<'a>) -> Result<T, CanonError>,
+) -> Result<Vec<(&'a str, T)>, CanonError> {
+    if r.u8()? != VERSION {
+        return Err(CanonError::Invalid { what: "fragment version", at: 0 });
+    }
+    let count = r.count(2)?;
+    let mut parts = Vec::with_capacity(count);
+    for _ in 0..count {
+        parts.push((r.str()?, part(r)?));
+    }
+    Ok(parts)
 }
 
 fn size_hint(part: &Part) -> usize {
@@ -107,7 +162,7 @@ fn encode_part(part: &Part, w: &mut Writer) {
             m.values.iter().for_each(|v| w.f64(*v));
         }
         Part::Tiles(tiles) => {
-            w.u8(7);
+            w.u8(TILES);
             w.u64(tiles.len() as u64);
             tiles.iter().for_each(|t| encode_tile(t, w));
         }
@@ -189,7 +244,7 @@ fn decode_part(r: &mut Reader<'_>) -> Result<Part, CanonError> {
             histogram: decode_histogram(r)?,
         }),
         6 => Part::MatrixSum(decode_matrix(r)?),
-        7 => {
+        TILES => {
             let count = r.count(6)?;
             Part::Tiles((0..count).map(|_| decode_tile(r)).collect::<Result<_, _>>()?)
         }
@@ -250,10 +305,15 @@ fn decode_matrix(r: &mut Reader<'_>) -> Result<Matrix, CanonError> {
 }
 
 fn decode_tile(r: &mut Reader<'_>) -> Result<Tile, CanonError> {
-    Ok(Tile {
+    let TileView { at, number, values } = view_tile(r)?;
+    Ok(Tile { at, number, values: values.to_vec() })
+}
+
+fn view_tile<'a>(r: &mut Reader<'a>) -> Result<TileView<'a>, CanonError> {
+    Ok(TileView {
         at: Rectangle { row: r.u64()?, column: r.u64()?, rows: r.u32()?, columns: r.u32()? },
         number: decode_number(r)?,
-        values: r.bytes()?.to_vec(),
+        values: r.bytes()?,
     })
 }
 
@@ -278,6 +338,25 @@ mod tests {
     use super::super::testing::fragment;
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_view_borrows_tiles_and_reads_the_rest() {
+        let tile = Tile {
+            at: Rectangle { row: 1, column: 2, rows: 1, columns: 3 },
+            number: Number::Int32,
+            values: vec![7; 12],
+        };
+        let parts =
+            [("n", Part::Count(9)), ("c", Part::Tiles(vec![tile.clone(), tile.clone()])), ("s", Part::Sum(0.5))];
+        let named = |(name, part): (&str, Part)| Named { name: name.into(), part };
+        let bytes = Fragment { parts: parts.map(named).into() }.encode();
+        let views = view(&bytes).unwrap();
+        assert_eq!(views.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["n", "c", "s"]);
+        assert!(
+            matches!(views.as_slice(), [(_, View::Other(Part::Count(9))), (_, View::Tiles(tiles)), _] if **tiles == [TileView::of(&tile); 2])
+        );
+        assert!(view(&bytes[..bytes.len() - 1]).is_err());
+    }
 
     #[test]
     fn golden_bytes() {

@@ -9,6 +9,7 @@ mod combine;
 mod structure;
 pub mod tree;
 
+pub use codec::{TileView, View, view};
 pub use combine::CombineError;
 pub use structure::StructureError;
 

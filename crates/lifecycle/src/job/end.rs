@@ -1,7 +1,6 @@
 //! How stages and jobs end.
 
-use std::borrow::Cow;
-
+use forge_contract::fragment::tree::Fold;
 use forge_contract::{Digest, Failure, FailureCode, LeaseId};
 
 use super::stage::StageRun;
@@ -19,7 +18,7 @@ impl Job {
         self.supersede(now, fx);
         match self.fold_stage() {
             Err(failure) => self.fail(now, failure, fx),
-            Ok(bytes) => {
+            Ok(()) => {
                 let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX).saturating_sub(1);
                 let read_later = self
                     .plan
@@ -28,7 +27,11 @@ impl Job {
                     .flat_map(|stage| &stage.inputs)
                     .any(|i| i.source == PlannedSource::Stage { index });
                 if let (true, Some(done)) = (read_later, self.fragments.last()) {
-                    fx.actions.push(Action::Publish { job: self.id, digest: done.digest, bytes: bytes.into() });
+                    fx.actions.push(Action::Publish {
+                        job: self.id,
+                        digest: done.digest,
+                        bytes: done.bytes.as_slice().into(),
+                    });
                 }
                 if self.fragments.len() == self.plan.stages.len() {
                     self.complete(now, fx);
@@ -37,32 +40,29 @@ impl Job {
         }
     }
 
-    /// Folds the stage and enters the next one.
-    fn fold_stage(&mut self) -> Result<Vec<u8>, Failure> {
+    /// Folds the stage and enters the next one. Of a large result there is one copy from here on.
+    fn fold_stage(&mut self) -> Result<(), Failure> {
         let incomplete = |detail: &str| Failure::new(FailureCode::AggregationIncomplete, detail);
         let stage = self.stage().cloned().ok_or_else(|| incomplete("no stage is under way"))?;
         let stopped = self.run.waves.as_ref().and_then(super::waves::Waves::stopped);
         let convergence = stopped.and_then(|stopped| Convergence::of(&stage, stopped));
         let root = match stopped {
-            Some(stopped) => self.run.fold.prefix(stopped.unit).map_err(|e| reduce::fold_failure(&e))?.map(Cow::Owned),
-            None => self.run.fold.peek().map(Cow::Borrowed),
+            Some(stopped) => self.run.fold.prefix(stopped.unit).map_err(|e| reduce::fold_failure(&e))?,
+            None => core::mem::replace(&mut self.run.fold, Fold::new(0)).finish(),
         };
         let root = root.ok_or_else(|| incomplete("units are missing in the folded result"))?;
         let items = convergence.as_ref().map_or(stage.items, |convergence| convergence.stopped_at.items);
         self.convergence = convergence.or(self.convergence.take());
-        root.check(&stage.parts, items).map_err(|e| incomplete(&format!("stage '{}': {e}", stage.name)))?;
+        reduce::whole(&stage, &root, items)?;
         let bytes = root.encode();
-        self.fragments.push(StageFragment {
-            stage: stage.name.clone(),
-            digest: Digest::of(&bytes),
-            bytes: bytes.clone(),
-        });
+        drop(root);
+        self.fragments.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes });
         if let Some(next) = self.plan.stages.get(self.fragments.len()) {
             let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX);
             self.run = StageRun::new(index, next, inputs(next, &self.fragments)?);
             self.phase = Phase::Running;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Takes back what is out beyond the end of a stage that ended early, and forgets what came from there.
@@ -88,7 +88,7 @@ impl Job {
                     output,
                     result_digest: reduce::result_digest(&self.fragments),
                     stage_fragments: core::mem::take(&mut self.fragments),
-                    convergence: self.convergence.take(),
+                    convergence: self.convergence.take().map(Box::new),
                     summary: self.summary(),
                 };
                 self.finish(now, Phase::Completed, JobOutcome::Completed(completed), fx);

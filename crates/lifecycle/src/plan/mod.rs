@@ -334,6 +334,7 @@ fn stage_plan(
     let rule = stop_rule(stage, args)?;
     let cut = within_budget(whole.clone(), rule.as_ref());
     let (units, items) = split::sizes(&stage.split, &cut)?;
+    let most = split::units_reported_max(stage, items)?;
     let stop = rule.zip(stage.stop.as_ref()).map(|(rule, spec)| PlannedStop {
         rule,
         part: spec.part.clone(),
@@ -341,7 +342,7 @@ fn stage_plan(
         cap: split::items(&whole, units),
     });
     let step = stop.as_ref().map(|stop| stop.step);
-    let (shard_units, shards) = sizing::shards(units, stage.fuel_expected, &envelope.policy, step)
+    let (shard_units, shards) = sizing::shards(units, stage.fuel_expected, most, &envelope.policy, step)
         .ok_or_else(|| split::too_many(&stage.split, units, sizing::UNITS_PLANNED_MAX))?;
     Ok(StagePlan {
         name: stage.name.clone(),

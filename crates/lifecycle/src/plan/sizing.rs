@@ -22,9 +22,10 @@ pub const UNITS_PLANNED_MAX: u64 = SHARDS_MAX * SHARD_UNITS_MAX;
 
 /// Units per shard (a power of two) and number of shards; `None` above [`UNITS_PLANNED_MAX`].
 ///
+/// `most` is how many units' fragments one report can carry, where they do not fold into less.
 /// `step`: the units between the first checkpoints of a stage that may end early. Its shards are no longer, and what
 /// is spread over agents is the work up to the first checkpoint.
-pub fn shards(units: u64, fuel_expected: u64, policy: &Policy, step: Option<u64>) -> Option<(u64, u32)> {
+pub fn shards(units: u64, fuel_expected: u64, most: u64, policy: &Policy, step: Option<u64>) -> Option<(u64, u32)> {
     let least = units.div_ceil(SHARDS_MAX).max(1).next_power_of_two();
     if least > SHARD_UNITS_MAX {
         return None;
@@ -34,7 +35,7 @@ pub fn shards(units: u64, fuel_expected: u64, policy: &Policy, step: Option<u64>
         None => automatic(step.map_or(units, |step| units.min(4 * step)), fuel_expected, policy),
     };
     let longest = step.unwrap_or(SHARD_UNITS_MAX).clamp(least, SHARD_UNITS_MAX);
-    let shard_units = wanted.clamp(least, longest);
+    let shard_units = wanted.min(floor_power(most)).clamp(least, longest);
     u32::try_from(units.div_ceil(shard_units)).ok().map(|shards| (shard_units, shards))
 }
 
@@ -99,7 +100,7 @@ mod tests {
             ((100_000, 5_000, policy(0, 0, None)), (1024, 98)),
         ];
         for ((units, fuel, policy), expected) in cases {
-            assert_eq!(shards(units, fuel, &policy, None).unwrap(), expected, "{units} units");
+            assert_eq!(shards(units, fuel, u64::MAX, &policy, None).unwrap(), expected, "{units} units");
         }
     }
 
@@ -111,10 +112,12 @@ mod tests {
             agents in (0u64..1000, 0u64..1000),
             target in proptest::option::of(1u32..=100_000),
             stops: bool,
+            most in 1u64..100_000,
         ) {
             let step = stops.then(|| crate::converge::step(units));
-            let (shard_units, count) = shards(units, fuel, &policy(agents.0, agents.1, target), step).unwrap();
+            let (shard_units, count) = shards(units, fuel, most, &policy(agents.0, agents.1, target), step).unwrap();
             prop_assert!(step.is_none_or(|step| shard_units <= step));
+            prop_assert!(shard_units <= most.max(units.div_ceil(SHARDS_MAX).next_power_of_two()));
             prop_assert!(shard_units.is_power_of_two() && shard_units <= SHARD_UNITS_MAX);
             prop_assert!(u64::from(count) <= SHARDS_MAX);
             prop_assert_eq!(u64::from(count), units.div_ceil(shard_units));
@@ -123,6 +126,6 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_there_is_no_plan() {
-        assert!(shards(UNITS_PLANNED_MAX + 1, 1, &policy(0, 0, None), None).is_none());
+        assert!(shards(UNITS_PLANNED_MAX + 1, 1, u64::MAX, &policy(0, 0, None), None).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Split rules with their numbers filled in from the arguments.
 
-use forge_contract::limits::UNITS_MAX;
-use forge_contract::manifest::Split;
+use forge_contract::limits::{OUTPUT_BYTES_MAX, RESULT_BYTES_MAX, UNITS_MAX};
+use forge_contract::manifest::{PartKind, Split, Stage};
 use forge_contract::task::Cut;
 use forge_contract::{Failure, FailureCode};
 use serde_json::Value;
@@ -81,6 +81,30 @@ pub fn items(cut: &Cut, units: u64) -> u64 {
         Cut::Tiles { rows, columns, .. } => rows.saturating_mul(*columns),
         Cut::Elements { .. } | Cut::Segments { .. } | Cut::Once => units,
     }
+}
+
+/// How many units' fragments one report can carry: tiles do not fold into less, everything else is left to its kernel.
+///
+/// # Errors
+/// `request.arguments` where the tiles make a matrix larger than [`RESULT_BYTES_MAX`] together.
+pub fn units_reported_max(stage: &Stage, items: u64) -> Result<u64, Failure> {
+    let tiles = stage.parts.iter().filter(|part| part.kind == PartKind::Tile).count() as u64;
+    let Split::Tiles { rows, columns, tile_rows, tile_columns } = &stage.split else { return Ok(u64::MAX) };
+    if tiles == 0 {
+        return Ok(u64::MAX);
+    }
+    // What a unit may give bounds the size of its numbers, which the manifest does not say.
+    let cells = u64::from(*tile_rows).saturating_mul(u64::from(*tile_columns)).max(1);
+    let number = (stage.limits.output_bytes / cells).clamp(1, 8 * tiles);
+    let bytes = items.saturating_mul(number);
+    if bytes > RESULT_BYTES_MAX {
+        let rule = format!(
+            "with args.{columns} it gives a matrix of up to {bytes} bytes, at most {RESULT_BYTES_MAX} are taken from one job; \
+             cut the matrix into several jobs"
+        );
+        return Err(refused(rows, &rule));
+    }
+    Ok((OUTPUT_BYTES_MAX / stage.limits.output_bytes.max(1)).max(1))
 }
 
 /// The refusal of a stage with too many units.

@@ -112,6 +112,12 @@ impl AgentLink {
         &self.welcome
     }
 
+    /// The address of the hub that took this agent in.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
     /// What the hub wants next. Cancel-safe.
     pub async fn next(&mut self) -> AgentEvent {
         match self.events.recv().await {

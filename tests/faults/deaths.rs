@@ -1,0 +1,85 @@
+//! Agents that are killed and agents that freeze, at any time.
+
+use forge_tests::dice::Dice;
+use forge_tests::pool::Pool;
+
+use crate::jobs::{attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
+use crate::network::connected;
+
+const AGENTS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_killed_at_any_moment_and_started_again() {
+    let (kills, gap) = (8 * times(), 8);
+    let shards = kills * gap + 16;
+    let contract = contract(shards);
+    let expected = undisturbed(&contract).await;
+    let mut dice = Dice::new(0xdead);
+    let mut pool = Pool::start(AGENTS).await;
+    let job = pool.api.submit(&contract).await;
+    let mut done = 0;
+    for _ in 0..kills {
+        done += dice.below(2 * gap);
+        reached(&pool, &job, done).await;
+        let victim = usize::try_from(dice.below(AGENTS as u64)).unwrap();
+        pool.kill_agent(victim).await;
+        pool.restart_agent(victim);
+    }
+    assert_eq!(worth(&ended(&pool, &job).await), expected);
+    let attempts = attempts(&pool, &job).await;
+    nothing_counts_twice(&attempts, shards, false);
+    let lost = attempts.iter().filter(|attempt| attempt["code"] == "agent.lost").count();
+    println!("{kills} kills, {lost} shards lost with their agent, {} attempts of {shards} shards", attempts.len());
+    assert!(lost >= 1, "no kill met a shard under way");
+    // The keys stayed: whoever came back is who it was.
+    connected(&pool, AGENTS as u64).await;
+    let listed = pool.api.get("/api/v0/agents").await;
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), AGENTS, "{}", listed.text);
+    pool.stop().await;
+}
+
+/// A frozen agent knows nothing of the time that passed: it goes on and answers a lease that is long over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_agents_late_report_is_discarded() {
+    // Plenty: the lease runs out before its shard is one of the last, which get a second copy.
+    let shards = 96 * times();
+    let contract = contract(shards);
+    let expected = undisturbed(&contract).await;
+    let mut late = 0;
+    for round in 0..2 * times() {
+        let pool = Pool::start_with(2, &["--lease-ms", "700"]).await;
+        let job = pool.api.submit(&contract).await;
+        reached(&pool, &job, 2 + round % 5).await;
+        pool.freeze_agent(0);
+        // Its workers freeze with it: they finish nothing either.
+        let workers = forge_tests::process::descendants(pool.agent(0).id());
+        signal(&workers, rustix::process::Signal::STOP);
+        let state = ended(&pool, &job).await;
+        assert_eq!(worth(&state), expected);
+        signal(&workers, rustix::process::Signal::CONT);
+        pool.thaw_agent(0);
+        // It serves again; by then it has said whatever it had to say.
+        let again = pool.api.execute(&contract).await;
+        assert_eq!(worth(&again.body), expected);
+        let stored = pool.api.get(&format!("/api/v0/jobs/{job}")).await;
+        assert_eq!(stored.body["hub"], state["hub"], "a late report changed a job that was over");
+        let attempts = attempts(&pool, &job).await;
+        nothing_counts_twice(&attempts, shards, false);
+        // Its lease ran out, or a copy elsewhere was quicker and it was taken back.
+        let ends =
+            |end: &str| attempts.iter().filter(|attempt| attempt["code"] == end || attempt["status"] == end).count();
+        let (overdue, revoked) = (ends("agent.deadline"), ends("REVOKED"));
+        println!("round {round}: {overdue} leases ran out, {revoked} taken back, {} reports came late", ends("LATE"));
+        late += overdue + revoked;
+        pool.stop().await;
+    }
+    assert!(late >= 1, "no freeze met a shard under way");
+}
+
+fn signal(processes: &[u32], signal: rustix::process::Signal) {
+    for process in processes {
+        let pid = i32::try_from(*process).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+        // One that ended meanwhile needs no signal.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
