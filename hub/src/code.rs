@@ -21,6 +21,7 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestMethod => StatusCode::METHOD_NOT_ALLOWED,
         C::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         C::RequestIdempotency
+        | C::RequestState
         | C::RequestCancelled
         | C::RequestOffset
         | C::RequestInProgress
@@ -97,6 +98,7 @@ pub fn fix_of(code: FailureCode) -> &'static str {
         C::RequestSignature => "use the URL as it was given, or ask for another with POST /api/v0/blobs/{digest}/urls",
         C::RequestUrlExpired => "ask for another URL with POST /api/v0/blobs/{digest}/urls",
         C::AggregationDiskFull => "send it again once the hub's operator has made room",
+        C::RequestState => "ask again once it is in the state that `detail` names",
         C::RequestCancelled => "submit the contract again if the result is still wanted",
         C::RequestComponentFormat
         | C::RequestComponentInvalid

@@ -48,8 +48,68 @@ pub struct JobDocument {
     /// Why there is no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBlock>,
+    /// Which job this one repeats, and whether it gave the same; only a replay has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<RepeatBlock>,
     /// Where to look.
     pub links: Links,
+}
+
+/// Which job a replay repeats, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RepeatBlock {
+    /// The job repeated.
+    pub of: String,
+    /// `equal` or `different`; absent while it runs, and where it ended without a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// The first unit in which the two differ, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_difference: Option<DifferenceBlock>,
+}
+
+/// A unit in which two runs differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DifferenceBlock {
+    /// Index of the stage.
+    pub stage: u32,
+    /// Index of the unit in the stage.
+    pub unit: u64,
+    /// What the job repeated says; absent where it has no such unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<UnitBlock>,
+    /// What the replay found; absent where it has no such unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<UnitBlock>,
+}
+
+/// What a unit gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnitBlock {
+    /// Digest of its fragment.
+    pub digest: String,
+    /// Fuel it burned.
+    pub fuel: u64,
+}
+
+impl RepeatBlock {
+    /// The block of a replay's record.
+    #[must_use]
+    pub fn of(record: &forge_lifecycle::bundle::leaf::ReplayRecord) -> Self {
+        let unit =
+            |unit: forge_contract::report::UnitRecord| UnitBlock { digest: unit.digest.to_string(), fuel: unit.fuel };
+        let difference = record.first_difference.as_ref().map(|difference| DifferenceBlock {
+            stage: difference.stage,
+            unit: difference.unit,
+            recorded: difference.recorded.map(unit),
+            found: difference.found.map(unit),
+        });
+        Self {
+            of: record.of.to_string(),
+            verdict: record.verdict.map(|verdict| verdict.as_str().to_owned()),
+            first_difference: difference,
+        }
+    }
 }
 
 /// What was asked for.
@@ -267,6 +327,9 @@ pub struct Links {
     pub executions: String,
     /// Its artifacts.
     pub artifacts: String,
+    /// All of its evidence in one signed file.
+    #[serde(default)]
+    pub evidence: String,
 }
 
 impl Links {
@@ -278,6 +341,7 @@ impl Links {
             events: format!("{this}/events"),
             executions: format!("{this}/executions"),
             artifacts: format!("{this}/artifacts"),
+            evidence: format!("{this}/evidence"),
             this,
         }
     }
@@ -322,6 +386,7 @@ impl JobDocument {
             billing: None,
             warnings: Vec::new(),
             error: Some(ErrorBlock::of(failure)),
+            replay: None,
             links: Links::of(job),
         }
     }

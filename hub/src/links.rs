@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, LeaseId};
+use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
 
-use crate::coordinator::{Board, Coordinator, Fleet};
+use crate::coordinator::{Board, Coordinator, Fleet, Signed};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::blobs::Blobs;
@@ -127,9 +128,15 @@ impl Fleet for Wire {
 
 /// Carries events from the links to the coordinator until the endpoint is gone.
 pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<dyn Store>, metrics: Arc<Metrics>) {
-    let mut sessions: HashMap<u64, AgentId> = HashMap::new();
+    let mut sessions: HashMap<u64, (AgentId, AgentKey)> = HashMap::new();
     while let Some(event) = events.recv().await {
         note(&event, &mut sessions, &*store, &metrics);
+        if let LinkEvent::Report { session, report, signature } = &event
+            && let Some((_, key)) = sessions.get(session)
+        {
+            let signed = Signed { engine: report.engine, key: Key(*key), signature: Signature(signature.0) };
+            coordinator.board().sign(report.lease, signed);
+        }
         let Some(event) = translate(event, &*store).await else { continue };
         if coordinator.event(event).await.is_err() {
             return;
@@ -137,25 +144,25 @@ pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<
     }
 }
 
-fn note(event: &LinkEvent, sessions: &mut HashMap<u64, AgentId>, store: &dyn Store, metrics: &Metrics) {
+fn note(event: &LinkEvent, sessions: &mut HashMap<u64, (AgentId, AgentKey)>, store: &dyn Store, metrics: &Metrics) {
     let state = |agent: AgentId, state, capability| drop(store.submit(Write::AgentState { agent, state, capability }));
     match event {
-        LinkEvent::Joined { session, agent, capability, software, remote, .. } => {
+        LinkEvent::Joined { session, agent, key, capability, software, remote } => {
             tracing::info!(%agent, session, software, %remote, cores = capability.cores, cage = capability.cage, "agent joined");
-            sessions.insert(*session, *agent);
+            sessions.insert(*session, (*agent, *key));
             state(*agent, "connected", serde_json::to_string(capability).ok());
         }
         LinkEvent::Left { session, reason } => {
-            if let Some(agent) = sessions.remove(session) {
+            if let Some((agent, _)) = sessions.remove(session) {
                 tracing::info!(%agent, session, reason, "agent left");
                 // Where a newer session took this one's place, the agent is still here.
-                if !sessions.values().any(|other| *other == agent) {
+                if !sessions.values().any(|(other, _)| *other == agent) {
                     state(agent, "gone", None);
                 }
             }
         }
         LinkEvent::Draining { session } => {
-            if let Some(agent) = sessions.get(session) {
+            if let Some((agent, _)) = sessions.get(session) {
                 tracing::info!(%agent, session, "agent drains");
                 state(*agent, "draining", None);
             }
@@ -177,7 +184,7 @@ async fn translate(event: LinkEvent, store: &dyn Store) -> Option<Event> {
         LinkEvent::Left { session, .. } => Event::AgentLeft { session: SessionId(session) },
         LinkEvent::Draining { session } => Event::AgentDraining { session: SessionId(session) },
         LinkEvent::Progress { lease, units_done, .. } => Event::ShardProgress { lease, units_done },
-        LinkEvent::Report { session, report } => Event::ReportArrived { session: SessionId(session), report },
+        LinkEvent::Report { session, report, .. } => Event::ReportArrived { session: SessionId(session), report },
         LinkEvent::LeaseBroken { lease, code, detail, .. } => Event::LeaseBroken { lease, code, detail },
         LinkEvent::Heartbeat { .. } => return None,
     })

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use forge_contract::Digest;
+use forge_lifecycle::bundle::key::Key;
 use forge_protocol::identity::IdentityError;
 use forge_protocol::{EnrolToken, HubEndpoint, Identity, LinkError};
 use tokio::net::TcpListener;
@@ -165,8 +166,8 @@ impl Running {
 struct Keys(Identity);
 
 impl Notary for Keys {
-    fn key(&self) -> String {
-        self.0.hub_key().to_string()
+    fn key(&self) -> Key {
+        Key(self.0.public_key())
     }
 
     fn sign(&self, bytes: &[u8]) -> [u8; 64] {
@@ -225,6 +226,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
         decided,
+        registry: Arc::clone(&registry),
     };
     let coordinator = Coordinator::start(settings, around).await?;
     let shelves = (Arc::clone(&registry), Arc::clone(&store), Arc::clone(&blobs));

@@ -70,7 +70,7 @@ async fn the_same_contract_runs_twice_with_the_same_bits_however_many_agents() {
 }
 
 #[tokio::test]
-async fn evidence_is_complete_hashed_and_signed() {
+async fn artifacts_are_complete_and_addressed_by_content() {
     let (_folder, hub, _agents) = pool(2).await;
     let job = answer(hub.execute(&contract(3000))).await.body;
     let base = job["links"]["self"].as_str().unwrap().to_owned();
@@ -95,31 +95,15 @@ async fn evidence_is_complete_hashed_and_signed() {
         "result_json",
         "metrics_json",
         "fragment_count",
+        "component_wasm",
+        "evidence_json",
     ] {
         assert!(contents.contains_key(name), "{name} of {:?}", contents.keys());
     }
-    let manifest: Value = serde_json::from_slice(&contents["manifest_json"]).unwrap();
-    for entry in manifest["artifacts"].as_array().unwrap() {
-        let content = &contents[entry["name"].as_str().unwrap()];
-        assert_eq!(entry["digest"], Digest::of(content).to_string());
-    }
-    assert_eq!(manifest["result"], job["hub"]["replay"]["result_digest"]);
-    let signature: Value = serde_json::from_slice(&contents["manifest_signature_json"]).unwrap();
-    let key: forge_protocol::HubKey = hub.ready["hub_key"].as_str().unwrap().parse().unwrap();
-    let bytes: Vec<u8> = signature["signature"]
-        .as_str()
-        .unwrap()
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect();
-    let bytes: [u8; 64] = bytes.try_into().unwrap();
-    assert!(forge_protocol::identity::verify(&key.0, &contents["manifest_json"], &bytes));
-    assert!(!forge_protocol::identity::verify(&key.0, &contents["result_json"], &bytes));
-
-    let units: Vec<Vec<Value>> = serde_json::from_slice(&contents["units_json"]).unwrap();
-    assert_eq!((units.len(), units[0].len()), (1, 3000));
-    assert!(units[0].iter().all(|unit| unit["fuel"] == FUEL));
+    let shards: Vec<Value> = serde_json::from_slice(&contents["shards_json"]).unwrap();
+    let units: Vec<&Value> = shards.iter().flat_map(|shard| shard["units"].as_array().unwrap()).collect();
+    assert_eq!(units.len(), 3000);
+    assert!(units.iter().all(|unit| unit["fuel"] == FUEL));
 
     let executions: Vec<Value> = serde_json::from_slice(&contents["executions_json"]).unwrap();
     let listed = answer(hub.get(&format!("{base}/executions?limit=1000"))).await.body;
@@ -209,7 +193,7 @@ async fn retries_with_a_key_find_the_job_and_another_body_does_not() {
 async fn a_cancelled_job_is_a_record() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(folder.path(), &[]);
-    let _stuck = hub.agent(Script { answers_max: Some(1) }).await;
+    let _stuck = hub.agent(Script { answers_max: Some(1), ..Script::default() }).await;
     let mut asked = contract(10_000);
     asked["policy"]["shards"] = json!(16);
     let waiting = tokio::spawn(answer(hub.execute(&asked).header("idempotency-key", "c")));

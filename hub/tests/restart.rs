@@ -28,7 +28,13 @@ async fn a_killed_hub_goes_on_from_what_was_accepted() {
         let hub = Hub::start(&data, &[]);
         let key = Arc::new(Identity::generate().unwrap());
         let token = hub.token().await;
-        let agent = Agent::join(&hub.quic(), &token, Arc::clone(&key), Script { answers_max: Some(answers_max) }).await;
+        let agent = Agent::join(
+            &hub.quic(),
+            &token,
+            Arc::clone(&key),
+            Script { answers_max: Some(answers_max), ..Script::default() },
+        )
+        .await;
         let accepted =
             answer(hub.execute(&asked).header("prefer", "respond-async").header("idempotency-key", "k")).await;
         assert_eq!(accepted.status, 202);

@@ -1,6 +1,8 @@
 //! The whole system: a real hub and real agents as processes on loopback.
+#![allow(clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod agent_input;
 mod answers;
 mod bad_input;
 mod blobs;
@@ -13,8 +15,11 @@ mod evidence;
 mod gemm;
 mod idempotency;
 mod kernels;
+mod provider;
 mod quickstart;
 mod restart;
 mod same_bits;
 mod statistics;
+mod stranger;
 mod up;
+mod wire_input;

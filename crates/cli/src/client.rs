@@ -167,6 +167,33 @@ impl Client {
         }
     }
 
+    /// `GET` of a path below the hub's URL, its body as it comes.
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; each piece as a broken connection.
+    pub async fn open(
+        &self,
+        path: &str,
+    ) -> Result<impl futures_util::Stream<Item = Result<bytes::Bytes, ClientError>> + Unpin, ClientError> {
+        let response = self.refuse_errors(self.send(self.request(Method::GET, path)).await?).await?;
+        let client = self.clone();
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(|source| client.unreachable(source)))))
+    }
+
+    /// Asks for a job to be repeated and returns at once with the new job's identifier.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn replay(&self, job: &str) -> Result<String, ClientError> {
+        let request =
+            self.request(Method::POST, &format!("/api/v0/jobs/{job}/replay")).header("prefer", "respond-async");
+        let (status, answer) = self.answer(request).await?;
+        match answer.get("job_id").and_then(Value::as_str) {
+            Some(job) => Ok(job.to_owned()),
+            None => Err(self.unexpected(status, &answer.to_string())),
+        }
+    }
+
     /// A job's whole state.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub enum Outcome {
     Differs,
     /// `doctor` found something that keeps the pool from working.
     Unfit,
+    /// An evidence bundle does not hold.
+    Unsound,
 }
 
 /// Shown by `--help`.
@@ -27,7 +29,8 @@ pub const HELP: &str = "Exit codes:
   4  the job failed or was cancelled
   5  the hub cannot be reached
   6  two runs of one contract differ
-  7  doctor found something missing";
+  7  doctor found something missing
+  8  an evidence bundle does not hold";
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
@@ -36,6 +39,7 @@ impl From<Outcome> for ExitCode {
             Outcome::JobFailed => 4,
             Outcome::Differs => 6,
             Outcome::Unfit => 7,
+            Outcome::Unsound => 8,
         })
     }
 }

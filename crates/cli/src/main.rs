@@ -6,6 +6,7 @@ mod cancel;
 mod client;
 mod contract;
 mod doctor;
+mod evidence;
 mod exit;
 mod histogram;
 mod hub;
@@ -20,6 +21,7 @@ mod pool;
 mod private;
 mod progress;
 mod quickstart;
+mod replay;
 mod result;
 mod run;
 mod screen;
@@ -28,6 +30,7 @@ mod table;
 mod target;
 mod transfer;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -63,6 +66,9 @@ enum Command {
     Job(job::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
+    Evidence(evidence::Args),
+    Verify(verify::Args),
+    Replay(replay::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -108,6 +114,9 @@ impl Command {
             Self::Job(args) => job::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
+            Self::Evidence(args) => evidence::run(args).await,
+            Self::Verify(args) => verify::run(&args),
+            Self::Replay(args) => replay::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

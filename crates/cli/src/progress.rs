@@ -150,7 +150,8 @@ impl Progress {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    /// Shows a step.
+    pub fn step(&mut self, step: &Step) {
         if let Some(bar) = &self.bar {
             bar.set_length(step.units_total);
             bar.set_position(step.units_done);

@@ -110,6 +110,8 @@ codes! {
     RequestSignature = "request.signature", Request, Client;
     /// A signed URL is out of its time.
     RequestUrlExpired = "request.url_expired", Request, Client;
+    /// The thing is not in the state that the request needs.
+    RequestState = "request.state", Request, Client;
     /// The client cancelled the job.
     RequestCancelled = "request.cancelled", Request, Client;
     /// The bytes uploaded as a kernel are no WebAssembly component.

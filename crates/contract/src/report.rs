@@ -7,6 +7,8 @@ use crate::digest::Digest;
 use crate::failure::Failure;
 use crate::id::LeaseId;
 
+const STATEMENT: &str = "forgepool v1 report";
+
 /// The commitment to one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRecord {
@@ -36,15 +38,21 @@ impl Completed {
     /// What copies of a shard are compared by: the fragment's bytes, every unit's digest and fuel.
     #[must_use]
     pub fn result_digest(&self) -> Digest {
-        let mut w = Writer::with_capacity(40 + self.units.len() * 40);
-        w.digest(&Digest::of(&self.fragment));
-        w.u64(self.units.len() as u64);
-        for unit in &self.units {
-            w.digest(&unit.digest);
-            w.u64(unit.fuel);
-        }
-        Digest::tagged("forgepool v1 shard result", &w.into_bytes())
+        result_digest(&Digest::of(&self.fragment), &self.units)
     }
+}
+
+/// [`Completed::result_digest`] of a fragment known by its digest.
+#[must_use]
+pub fn result_digest(fragment: &Digest, units: &[UnitRecord]) -> Digest {
+    let mut w = Writer::with_capacity(40 + units.len() * 40);
+    w.digest(fragment);
+    w.u64(units.len() as u64);
+    for unit in units {
+        w.digest(&unit.digest);
+        w.u64(unit.fuel);
+    }
+    Digest::tagged("forgepool v1 shard result", &w.into_bytes())
 }
 
 /// How a shard ended.
@@ -88,25 +96,38 @@ impl Report {
     /// What the agent signs: lease, task, engine and outcome. Usage and log are not signed.
     #[must_use]
     pub fn statement(&self) -> Digest {
-        let mut w = Writer::new();
-        w.u64(self.lease.0);
-        w.digest(&self.task);
-        w.digest(&self.engine);
         match &self.outcome {
             Outcome::Completed(completed) => {
-                w.u8(0);
-                w.digest(&completed.result_digest());
+                statement_of(self.lease, &self.task, &self.engine, &completed.result_digest())
             }
             Outcome::Failed(failure) => {
+                let mut w = stated(self.lease, &self.task, &self.engine);
                 w.u8(1);
                 w.str(failure.code.as_str());
                 w.str(&failure.detail);
                 w.u8(u8::from(failure.unit.is_some()));
                 w.u64(failure.unit.unwrap_or(0));
+                Digest::tagged(STATEMENT, &w.into_bytes())
             }
         }
-        Digest::tagged("forgepool v1 report", &w.into_bytes())
     }
+}
+
+/// [`Report::statement`] of a shard that was computed, with this result.
+#[must_use]
+pub fn statement_of(lease: LeaseId, task: &Digest, engine: &Digest, result: &Digest) -> Digest {
+    let mut w = stated(lease, task, engine);
+    w.u8(0);
+    w.digest(result);
+    Digest::tagged(STATEMENT, &w.into_bytes())
+}
+
+fn stated(lease: LeaseId, task: &Digest, engine: &Digest) -> Writer {
+    let mut w = Writer::new();
+    w.u64(lease.0);
+    w.digest(task);
+    w.digest(engine);
+    w
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod job;
 pub mod pool;
 
 pub mod artifact;
+pub mod bundle;
 pub mod replay;
 
 /// Milliseconds on a clock that the caller owns. It never goes back within a process.

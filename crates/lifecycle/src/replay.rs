@@ -59,7 +59,7 @@ pub fn run(
         let mut watch = stage.stop.as_ref().map(|stop| Watch::new(stop, stage.units));
         let mut ended = None;
         for shard in 0..stage.shards {
-            let inputs = stage.inputs.iter().map(|input| input_ref(input, &done)).collect::<Result<_, _>>()?;
+            let inputs = inputs_of(stage, &done)?;
             let incomplete =
                 || Failure::new(FailureCode::AggregationIncomplete, format!("the plan has no shard {shard}"));
             let task = plan.task(job, index, shard, inputs).ok_or_else(incomplete)?;
@@ -107,6 +107,14 @@ fn looked_at(
     let Some(prefix) = fold.prefix(done).map_err(|e| reduce::fold_failure(&e))? else { return Ok(None) };
     let end = watch.look(&prefix).and_then(|stopped| Convergence::of(stage, stopped));
     Ok(end.map(|end| (prefix, end)))
+}
+
+/// What a stage's units read, by content, once the stages before it are done.
+///
+/// # Errors
+/// `request.not_found` for an input that is not there.
+pub fn inputs_of(stage: &StagePlan, done: &[StageFragment]) -> Result<Vec<InputRef>, Failure> {
+    stage.inputs.iter().map(|input| input_ref(input, done)).collect()
 }
 
 fn input_ref(input: &PlannedInput, done: &[StageFragment]) -> Result<InputRef, Failure> {

@@ -34,6 +34,9 @@ pub struct ProgressEvent {
     pub phase: String,
     /// Time since acceptance, milliseconds.
     pub elapsed_ms: u64,
+    /// The job it repeats; only a replay has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<String>,
     /// How far it is.
     #[serde(flatten)]
     pub progress: ProgressBlock,
@@ -130,6 +133,7 @@ impl Listener {
             status: status_word(stamped.snapshot.phase).into(),
             phase: status_word(stamped.snapshot.phase).to_lowercase(),
             elapsed_ms: crate::clock::unix_ms().saturating_sub(self.live.info.accepted_ms),
+            replay_of: self.live.info.replay_of.map(|of| of.to_string()),
             progress: progress_block(&stamped.snapshot),
         };
         Event::default().event("progress").id(stamped.id.to_string()).json_data(data).ok()

@@ -32,7 +32,7 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// What the headers ask for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wishes {
+pub(super) struct Wishes {
     /// `Prefer: respond-async`, and how long to wait before answering 202.
     later: Option<Duration>,
     /// `Idempotency-Key`.
@@ -40,7 +40,7 @@ struct Wishes {
 }
 
 impl Wishes {
-    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut wishes = Self::default();
         let (mut later, mut wait) = (false, Duration::ZERO);
         // RFC 7240: what is not understood is ignored.
@@ -104,6 +104,11 @@ pub async fn execute(
         Ok(info) => info,
         Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
     };
+    answer(app, info, wishes).await
+}
+
+/// Submits a job and answers as its caller wishes.
+pub(super) async fn answer(app: Arc<App>, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
     let submitted = tokio::spawn(submit(shared, info, wishes.key)).await;
@@ -135,6 +140,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         plan: Arc::new(plan),
         accepted_ms: crate::clock::unix_ms(),
         notices,
+        replay_of: None,
     })
 }
 
@@ -193,7 +199,18 @@ fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
         plan: serde_json::to_string(&*info.plan).map_err(unwritable)?,
         accepted_ms: info.accepted_ms,
         idempotency_key: key,
+        request_digest: request_digest(info),
+        replay_of: info.replay_of,
     })
+}
+
+/// What an idempotency key stands for: the contract, and of a replay also the job repeated.
+fn request_digest(info: &JobInfo) -> Digest {
+    let Some(of) = info.replay_of else { return info.envelope.digest() };
+    let mut w = forge_contract::canon::Writer::new();
+    w.str(&of.to_string());
+    w.digest(&info.envelope.digest());
+    Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
 async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Submitted, Problem> {

@@ -6,11 +6,13 @@ mod blobs;
 mod body;
 mod content;
 mod events;
+mod evidence;
 mod execute;
 mod jobs;
 mod kernels;
 mod operations;
 pub mod problem;
+mod replay;
 mod signed;
 mod trace;
 mod uploads;
@@ -124,6 +126,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::artifacts))
         .routes(routes!(jobs::artifact))
         .routes(routes!(events::events))
+        .routes(routes!(evidence::evidence))
+        .routes(routes!(replay::replay))
         .routes(routes!(kernels::list, kernels::upload))
         .routes(routes!(kernels::show_built_in))
         .routes(routes!(kernels::show, kernels::change))

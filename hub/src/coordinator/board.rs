@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use forge_contract::envelope::Envelope;
-use forge_contract::{Digest, FailureCode, JobId};
+use forge_contract::{Digest, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::Snapshot;
+use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_lifecycle::plan::{Plan, PlannedSource};
 use tokio::sync::watch;
 
@@ -30,6 +31,8 @@ pub struct JobInfo {
     pub accepted_ms: u64,
     /// What the client should know of the kernel it chose.
     pub notices: Vec<String>,
+    /// The job it repeats.
+    pub replay_of: Option<JobId>,
 }
 
 /// A job's end, durable before anybody sees it.
@@ -106,7 +109,22 @@ impl LiveJob {
 pub struct Board {
     live: Mutex<BTreeMap<JobId, Arc<LiveJob>>>,
     published: Mutex<Published>,
+    signed: Mutex<BTreeMap<LeaseId, Signed>>,
 }
+
+/// An agent's word for a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Engine profile the report names.
+    pub engine: Digest,
+    /// The agent's key.
+    pub key: Key,
+    /// Its signature of the report's statement, checked where it arrived.
+    pub signature: Signature,
+}
+
+/// Signatures kept between a report's arrival and its attempt's record; those of late answers are never asked for.
+const SIGNED_MAX: usize = 1 << 16;
 
 #[derive(Debug, Default)]
 struct Published {
@@ -117,6 +135,21 @@ struct Published {
 impl Board {
     fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveJob>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an agent's word until its attempt is recorded.
+    pub fn sign(&self, lease: LeaseId, word: Signed) {
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        signed.insert(lease, word);
+        if signed.len() > SIGNED_MAX {
+            signed.pop_first();
+        }
+    }
+
+    /// Takes the agent's word for the report of a lease.
+    #[must_use]
+    pub fn take_signed(&self, lease: LeaseId) -> Option<Signed> {
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease)
     }
 
     fn published(&self) -> MutexGuard<'_, Published> {
@@ -162,10 +195,13 @@ impl Board {
         self.live().values().cloned().collect()
     }
 
-    /// Whether a job in hand reads this object as an input.
+    /// Whether a job in hand reads this object as an input, or runs it: a replay's component may no longer be on offer.
     #[must_use]
     pub fn reads(&self, digest: &Digest) -> bool {
         let inputs = |job: &Arc<LiveJob>| {
+            if job.info.plan.component == *digest {
+                return true;
+            }
             let mut sources = job.info.plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source);
             sources.any(|source| matches!(source, PlannedSource::Content { digest: one, .. } if one == digest))
         };

@@ -1,19 +1,23 @@
-//! A job's evidence: every artifact, the manifest that hashes them, and the hub's signature over it.
+//! A job's evidence: every artifact, and the signed index that makes one bundle of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use forge_contract::envelope::ArtifactKind;
-use forge_contract::report::UnitRecord;
-use forge_lifecycle::action::JobOutcome;
-use forge_lifecycle::artifact::{Artifact, Evidence};
+use forge_contract::{Digest, canon};
+use forge_lifecycle::action::{Accepted, Completed, JobOutcome};
+use forge_lifecycle::admit;
+use forge_lifecycle::artifact::{Artifact, Entry};
+use forge_lifecycle::bundle::key::Key;
+use forge_lifecycle::bundle::leaf::{self, OutcomeRecord, ReplayRecord, ShardRecord};
+use forge_lifecycle::bundle::{Index, MEDIA_TYPE};
 use forge_lifecycle::ledger::Bill;
+use forge_lifecycle::plan::PlannedSource;
 use forge_lifecycle::reduce::files;
-use serde_json::json;
 
-use super::Surroundings;
 use super::board::JobInfo;
 use super::perform::Tally;
-use crate::document::JobDocument;
+use super::{Surroundings, restore};
+use crate::document::MetricsBlock;
 use crate::store::blobs::Blobs;
 use crate::store::{ArtifactRow, Page, StoreError, Write};
 
@@ -21,69 +25,112 @@ use crate::store::{ArtifactRow, Page, StoreError, Write};
 const OBJECT_INLINE_BYTES_MAX: usize = 128 << 10;
 const PAGE: u32 = 4096;
 const JSON: &str = "application/json";
+const BYTES: &str = "application/octet-stream";
+
+/// The artifact that is the index of the bundle: what is served before the leaves.
+pub const INDEX: &str = "evidence_json";
 
 /// Signs evidence with the hub's key.
 pub trait Notary: Send + Sync + 'static {
-    /// The hub's public key as text.
-    fn key(&self) -> String;
+    /// The hub's public key.
+    fn key(&self) -> Key;
     /// The Ed25519 signature of these bytes.
     fn sign(&self, bytes: &[u8]) -> [u8; 64];
 }
 
-/// Every artifact by name, and last the manifest and its signature.
+/// What a job's evidence is made of, beside what the coordinator knows of it.
+pub(super) struct Findings<'a> {
+    pub(super) outcome: &'a JobOutcome,
+    pub(super) record: &'a OutcomeRecord,
+    pub(super) metrics: &'a MetricsBlock,
+    pub(super) bill: &'a Bill,
+    /// What the ledger's line says.
+    pub(super) entry: &'a str,
+    pub(super) shards: &'a [ShardRecord],
+    pub(super) replay: Option<&'a ReplayRecord>,
+}
+
+/// Artifacts by name, the index last, and the entries of those whose bytes are stored already.
+pub(super) struct Gathered {
+    pub(super) made: Vec<Artifact>,
+    pub(super) stored: Vec<Entry>,
+}
+
+/// Every artifact of a job that ended.
 pub(super) async fn gather(
     around: &Surroundings,
     info: &JobInfo,
-    mut tally: Tally,
-    outcome: &JobOutcome,
-    document: &JobDocument,
-    bill: &Bill,
-) -> Result<Vec<Artifact>, StoreError> {
-    let wanted = &info.envelope.artifacts.include;
-    let mut all = vec![
-        Artifact::new("contract_json", JSON, info.envelope.canonical().as_bytes().to_vec()),
-        json_of("plan_json", &*info.plan)?,
-        json_of("verification_json", &outcome.summary().verification)?,
-        json_of("billing_json", bill)?,
+    tally: Tally,
+    found: Findings<'_>,
+) -> Result<Gathered, StoreError> {
+    let mut made = vec![
+        Artifact::new(leaf::CONTRACT, JSON, info.envelope.canonical().as_bytes().to_vec()),
+        Artifact::new(leaf::KERNEL, JSON, manifest(around, info).await?),
+        json_of(leaf::PLAN, &*info.plan)?,
+        json_of(leaf::SHARDS, &found.shards)?,
+        json_of(leaf::VERIFICATION, &found.outcome.summary().verification)?,
+        json_of(leaf::OUTCOME, found.record)?,
+        json_of(leaf::METRICS, found.metrics)?,
+        json_of(leaf::BILLING, found.bill)?,
+        Artifact::new(leaf::LEDGER, JSON, format!("[{}]", found.entry).into_bytes()),
+        Artifact::new(leaf::EXECUTIONS, JSON, executions(around, info, tally).await?),
     ];
-    if let JobOutcome::Completed(completed) = outcome {
-        if wanted.contains(&ArtifactKind::ResultJson) {
-            all.push(json_of("result_json", &completed.output)?);
-        }
+    if let JobOutcome::Completed(completed) = found.outcome {
+        made.push(json_of(leaf::OUTPUT, &completed.output)?);
         for stage in &completed.stage_fragments {
-            let name = format!("fragment_{}", stage.stage);
-            all.push(Artifact::new(name, "application/octet-stream", stage.bytes.clone()));
+            made.push(Artifact::new(format!("{}{}", leaf::FRAGMENT_PREFIX, stage.stage), BYTES, stage.bytes.clone()));
         }
         if let Some(convergence) = &completed.convergence {
-            all.push(json_of("convergence_json", convergence)?);
+            made.push(json_of(leaf::CONVERGENCE, convergence)?);
         }
         // Their tiles were found to fit when the job completed.
-        all.extend(files(&info.plan, &completed.stage_fragments).map_err(|_| StoreError::Corrupt { what: "tiles" })?);
-        if let Some(units) = tally.units.take() {
-            all.push(json_of("units_json", &by_stage(info, &units))?);
-        }
+        made.extend(files(&info.plan, &completed.stage_fragments).map_err(|_| StoreError::Corrupt { what: "tiles" })?);
     }
-    if wanted.contains(&ArtifactKind::MetricsJson)
-        && let Some(hub) = &document.hub
-    {
-        all.push(json_of("metrics_json", &hub.metrics)?);
+    if let Some(replay) = found.replay {
+        made.push(json_of(leaf::REPLAY, replay)?);
     }
-    if wanted.contains(&ArtifactKind::ExecutionsJson) {
-        all.push(Artifact::new("executions_json", JSON, executions(around, info, tally).await?));
+    made.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
+    let stored = stored(info);
+    let leaves = made.iter().map(|artifact| &artifact.entry).chain(&stored).cloned().collect();
+    let index = Index::seal(info.job, leaves, around.notary.key(), |root| around.notary.sign(root))
+        .map_err(|_| StoreError::Corrupt { what: "evidence index" })?;
+    made.push(Artifact::new(INDEX, MEDIA_TYPE, index.canonical().into_bytes()));
+    Ok(Gathered { made, stored })
+}
+
+/// What the hub keeps by content anyway: the component and the inputs.
+fn stored(info: &JobInfo) -> Vec<Entry> {
+    let (digest, bytes) = (info.plan.component, info.plan.component_bytes);
+    let mut entries =
+        vec![Entry { name: leaf::COMPONENT.into(), media_type: "application/wasm".into(), bytes, digest }];
+    let sources = info.plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source);
+    let inputs: BTreeMap<Digest, u64> = sources
+        .filter_map(|source| match source {
+            PlannedSource::Content { digest, bytes, .. } => bytes.map(|bytes| (*digest, bytes)),
+            PlannedSource::Stage { .. } => None,
+        })
+        .collect();
+    let input = |(digest, bytes)| {
+        let name = format!("{}{digest}", leaf::INPUT_PREFIX);
+        Entry { name, media_type: BYTES.into(), bytes, digest }
+    };
+    entries.extend(inputs.into_iter().map(input));
+    entries
+}
+
+/// The kernel's manifest as canonical JSON.
+async fn manifest(around: &Surroundings, info: &JobInfo) -> Result<Vec<u8>, StoreError> {
+    let unreadable = StoreError::Corrupt { what: "kernel manifest" };
+    let written = |manifest| canon::json(manifest).map(String::into_bytes);
+    if let Some(kernel) = around.registry.kernel(&info.plan.component) {
+        return written(&kernel.manifest).map_err(|_| unreadable);
     }
-    all.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
-    let evidence = evidence_of(info, outcome, &all);
-    let manifest = Artifact::new("manifest_json", JSON, evidence.canonical().into_bytes());
-    let signature = json!({
-        "algorithm": "Ed25519",
-        "signed": "manifest_json",
-        "digest": manifest.entry.digest.to_string(),
-        "public_key": around.notary.key(),
-        "signature": hex(&around.notary.sign(&manifest.content)),
-    });
-    all.push(manifest);
-    all.push(json_of("manifest_signature_json", &signature)?);
-    Ok(all)
+    // No longer on offer, and admitted once: parsing it again is safe.
+    let component = crate::links::read_object(&*around.store, &around.blobs, info.plan.component).await?;
+    let Some(admitted) = component.and_then(|component| admit::inspect(&component).ok()) else {
+        return Err(unreadable);
+    };
+    written(&admitted.manifest).map_err(|_| unreadable)
 }
 
 fn json_of<T: serde::Serialize>(name: &str, value: &T) -> Result<Artifact, StoreError> {
@@ -91,35 +138,70 @@ fn json_of<T: serde::Serialize>(name: &str, value: &T) -> Result<Artifact, Store
     Ok(Artifact::new(name, JSON, bytes))
 }
 
-/// What each unit gave, by stage and in unit order: what a replay is compared with to name the first difference.
-fn by_stage<'a>(info: &JobInfo, units: &'a super::perform::Units) -> Vec<Vec<&'a UnitRecord>> {
-    let stages = (0u32..).zip(&info.plan.stages);
-    let of_stage = |stage: u32| units.range((stage, 0)..=(stage, u32::MAX)).flat_map(|(_, records)| records).collect();
-    stages.map(|(stage, _)| of_stage(stage)).collect()
-}
-
-fn evidence_of(info: &JobInfo, outcome: &JobOutcome, all: &[Artifact]) -> Evidence {
-    Evidence {
-        format: 1,
-        job: info.job,
-        contract: info.envelope.digest(),
-        plan: info.plan.digest(),
-        replay_key: info.plan.replay_key,
-        result: match outcome {
-            JobOutcome::Completed(completed) => Some(completed.result_digest),
-            JobOutcome::Failed { .. } | JobOutcome::Cancelled { .. } => None,
-        },
-        artifacts: all.iter().map(|artifact| artifact.entry.clone()).collect(),
+/// An accepted shard as evidence has it.
+pub(super) fn shard_record(accepted: &Accepted, fragment: Digest, first_unit: u64) -> ShardRecord {
+    ShardRecord {
+        stage: accepted.stage,
+        shard: accepted.shard,
+        first_unit,
+        lease: accepted.lease,
+        agent: accepted.agent,
+        task: accepted.task,
+        engine: accepted.engine,
+        fragment,
+        result: accepted.result,
+        verdict: accepted.verdict.clone(),
+        units: accepted.units.clone(),
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// Every accepted shard in (stage, shard) order, from memory or, where there are many, from the store.
+pub(super) async fn shards(
+    around: &Surroundings,
+    info: &JobInfo,
+    tally: &mut Tally,
+    outcome: &JobOutcome,
+) -> Result<Vec<ShardRecord>, StoreError> {
+    let mut all = accepted_shards(around, info, tally).await?;
+    if let JobOutcome::Completed(Completed { convergence: Some(end), .. }) = outcome {
+        // What was accepted beyond the unit at which its stage ended counts for nothing.
+        let stage = info.plan.stages.iter().position(|stage| stage.name == end.stage);
+        all.retain(|shard| usize::try_from(shard.stage).ok() != stage || shard.first_unit < end.stopped_at.unit);
+    }
+    Ok(all)
+}
+
+async fn accepted_shards(
+    around: &Surroundings,
+    info: &JobInfo,
+    tally: &mut Tally,
+) -> Result<Vec<ShardRecord>, StoreError> {
+    let first_unit = |stage: u32, shard: u32| {
+        let plan = usize::try_from(stage).ok().and_then(|at| info.plan.stages.get(at));
+        plan.and_then(|plan| plan.shard_run(shard)).map_or(0, |(first, _)| first)
+    };
+    if let Some(shards) = tally.shards.take() {
+        let placed = |mut shard: ShardRecord| {
+            shard.first_unit = first_unit(shard.stage, shard.shard);
+            shard
+        };
+        return Ok(shards.into_values().map(placed).collect());
+    }
+    // Acceptances were queued before this barrier, so reading sees them all.
+    around.store.submit(Write::Barrier).await?;
+    let mut all = Vec::new();
+    loop {
+        let bodies = around.store.accepted_bodies(info.job, Page { offset: all.len() as u64, limit: PAGE }).await?;
+        let read = bodies.len();
+        for body in bodies {
+            let (fragment, accepted) =
+                restore::decode_body(&body).ok_or(StoreError::Corrupt { what: "accepted shard" })?;
+            all.push(shard_record(&accepted, fragment, first_unit(accepted.stage, accepted.shard)));
+        }
+        if read < PAGE as usize {
+            return Ok(all);
+        }
+    }
 }
 
 /// All executions as one JSON array, in (stage, shard, lease) order.
@@ -162,14 +244,12 @@ impl Array {
 }
 
 /// Large objects go to their files now; small ones go into the transaction.
-pub(super) async fn keep(
-    blobs: &Arc<Blobs>,
-    all: Vec<Artifact>,
-) -> Result<(Vec<ArtifactRow>, Vec<Vec<u8>>), StoreError> {
+pub(super) async fn keep(blobs: &Arc<Blobs>, all: Gathered) -> Result<(Vec<ArtifactRow>, Vec<Vec<u8>>), StoreError> {
     let (mut rows, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
-    for Artifact { entry, content } in all {
-        let forge_lifecycle::artifact::Entry { name, media_type, bytes, digest } = entry;
-        rows.push(ArtifactRow { name, media_type, digest, bytes });
+    let row = |Entry { name, media_type, bytes, digest }| ArtifactRow { name, media_type, digest, bytes };
+    rows.extend(all.stored.into_iter().map(row));
+    for Artifact { entry, content } in all.made {
+        rows.push(row(entry));
         if content.len() <= OBJECT_INLINE_BYTES_MAX { small.push(content) } else { large.push(content) }
     }
     if !large.is_empty() {

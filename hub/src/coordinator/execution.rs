@@ -6,6 +6,7 @@ use forge_lifecycle::plan::Plan;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::board::Signed;
 use crate::store::AttemptRow;
 
 /// One execution of one shard.
@@ -58,6 +59,15 @@ pub struct Execution {
     pub placed_failed_permille: u64,
     /// The agent's measured microseconds per million fuel when it was chosen; 0 is unknown.
     pub placed_us_per_megafuel: u64,
+    /// Engine profile it ran under, where it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// The agent's Ed25519 public key, where it answered; base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_key: Option<String>,
+    /// The agent's signature of its report: lease, task, engine and outcome; base64url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// What the kernel printed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log: String,
@@ -89,7 +99,7 @@ const fn reason_word(reason: Reason) -> &'static str {
 impl Execution {
     /// An attempt at a shard of this plan; `None` for the plan where the job is no longer in hand.
     #[must_use]
-    pub fn of(attempt: &Attempt, plan: Option<&Plan>) -> Self {
+    pub fn of(attempt: &Attempt, plan: Option<&Plan>, signed: Option<&Signed>) -> Self {
         let stage = plan.and_then(|plan| plan.stages.get(usize::try_from(attempt.stage).ok()?));
         let span = stage.map_or(0, |stage| stage.shard_units);
         let first_unit = span.saturating_mul(u64::from(attempt.shard));
@@ -119,6 +129,9 @@ impl Execution {
             placed_load_permille: load_permille,
             placed_failed_permille: failed_permille,
             placed_us_per_megafuel: us_per_megafuel,
+            engine: signed.map(|signed| signed.engine.to_string()),
+            agent_key: signed.map(|signed| signed.key.to_string()),
+            signature: signed.map(|signed| signed.signature.to_string()),
             log: attempt.log.clone(),
         }
     }
@@ -126,8 +139,8 @@ impl Execution {
 
 /// The row an attempt is stored as.
 #[must_use]
-pub fn row_of(attempt: &Attempt, plan: Option<&Plan>) -> AttemptRow {
-    let execution = Execution::of(attempt, plan);
+pub fn row_of(attempt: &Attempt, plan: Option<&Plan>, signed: Option<&Signed>) -> AttemptRow {
+    let execution = Execution::of(attempt, plan, signed);
     AttemptRow {
         job: attempt.job,
         stage: attempt.stage,

@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
+use forge_contract::envelope::ArtifactKind;
 use forge_contract::{Digest, Failure, FailureCode, canon};
 use forge_lifecycle::action::{Completed, JobOutcome, Summary};
 use forge_lifecycle::artifact::Entry;
+use forge_lifecycle::bundle::leaf::{self, OutcomeRecord};
 use forge_lifecycle::ledger::{Bill, Rates, bill};
 use forge_lifecycle::verify::VerificationReport;
 use serde_json::json;
 
 use super::board::{Ended, JobInfo, LiveJob};
+use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
-use super::{Surroundings, evidence};
+use super::{Surroundings, evidence, repeat};
 use crate::document::{
     ArtifactLink, BillingBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock,
-    ReplayBlock, VerificationBlock,
+    RepeatBlock, ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
 use crate::store::{FinishedJob, Phase, StoreError, Write};
+
+/// What wrote the evidence.
+const SOFTWARE: &str = concat!("forgepool ", env!("CARGO_PKG_VERSION"));
 
 /// Writes everything, then tells whoever waits.
 pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Tally, outcome: JobOutcome) {
@@ -49,15 +55,36 @@ async fn conclude(
     };
     let bill = bill_of(info, &outcome);
     let mut document = document(info, &tally, &outcome, &bill, finished_ms);
-    let all = if info.envelope.artifacts.persist {
-        evidence::gather(around, info, tally, &outcome, &document, &bill).await?
-    } else {
-        Vec::new()
+    let mut tally = tally;
+    let shards = evidence::shards(around, info, &mut tally, &outcome).await?;
+    let replay = match info.replay_of {
+        Some(of) => Some(repeat::compare(around, info, of, &outcome, &shards).await?),
+        None => None,
     };
-    document.artifacts = all.iter().map(|artifact| link(info, &artifact.entry)).collect();
+    if let Some(replay) = &replay {
+        document.replay = Some(RepeatBlock::of(replay));
+    }
+    let entry = entry(info, &document, &bill, finished_ms)?;
+    let record = record(info, &tally, &outcome, &document);
+    let all = if info.envelope.artifacts.persist {
+        let findings = Findings {
+            outcome: &outcome,
+            record: &record,
+            metrics: &metrics(info, &tally, outcome.summary(), finished_ms),
+            bill: &bill,
+            entry: &entry,
+            shards: &shards,
+            replay: replay.as_ref(),
+        };
+        evidence::gather(around, info, tally, findings).await?
+    } else {
+        Gathered { made: Vec::new(), stored: Vec::new() }
+    };
+    drop(shards);
+    let entries = all.stored.iter().chain(all.made.iter().map(|artifact| &artifact.entry));
+    document.artifacts = entries.filter(|entry| is_wanted(info, entry)).map(|entry| link(info, entry)).collect();
     let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
     let (artifacts, objects) = evidence::keep(&around.blobs, all).await?;
-    let entry = entry(info, &document, &bill, finished_ms)?;
     let finished =
         FinishedJob { job: info.job, phase, code, finished_ms, document: text.clone(), artifacts, objects, entry };
     around.store.submit(Write::Finish(Box::new(finished))).await?;
@@ -67,6 +94,43 @@ async fn conclude(
     let wall = std::time::Duration::from_millis(finished_ms.saturating_sub(info.accepted_ms));
     metrics.job_seconds.observe(wall.as_secs_f64());
     Ok(Ended { phase, code, document: Arc::new(document), text: text.into() })
+}
+
+/// Whether the contract asks for this artifact to be listed. The evidence holds it all the same.
+fn is_wanted(info: &JobInfo, entry: &Entry) -> bool {
+    let kind = match entry.name.as_str() {
+        leaf::OUTPUT => ArtifactKind::ResultJson,
+        leaf::METRICS => ArtifactKind::MetricsJson,
+        leaf::EXECUTIONS => ArtifactKind::ExecutionsJson,
+        _ => return true,
+    };
+    info.envelope.artifacts.include.contains(&kind)
+}
+
+fn record(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, document: &JobDocument) -> OutcomeRecord {
+    let failure = match outcome {
+        JobOutcome::Failed { failure, .. } => Some(failure),
+        JobOutcome::Completed(_) | JobOutcome::Cancelled { .. } => None,
+    };
+    let result = match outcome {
+        JobOutcome::Completed(completed) => Some(completed.result_digest),
+        JobOutcome::Failed { .. } | JobOutcome::Cancelled { .. } => None,
+    };
+    OutcomeRecord {
+        status: document.status.clone(),
+        code: failure.map(|failure| failure.code),
+        detail: failure.map(|failure| failure.detail.clone()),
+        unit: failure.and_then(|failure| failure.unit),
+        result,
+        replay_key: info.plan.replay_key,
+        plan: info.plan.digest(),
+        work: outcome.summary().work,
+        engines: tally.engines.iter().copied().collect(),
+        software: SOFTWARE.into(),
+        accepted_at_ms: info.accepted_ms,
+        finished_at_ms: document.finished_at_ms.unwrap_or_default(),
+        warnings: document.warnings.clone(),
+    }
 }
 
 /// Only a result is charged: what a failed or cancelled job burned is stated in its metrics.
@@ -134,6 +198,7 @@ pub fn waiting(info: &JobInfo, status: &str) -> JobDocument {
         billing: None,
         warnings: info.notices.clone(),
         error: None,
+        replay: info.replay_of.map(|of| RepeatBlock { of: of.to_string(), ..RepeatBlock::default() }),
         links: Links::of(info.job),
     }
 }

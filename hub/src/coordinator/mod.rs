@@ -6,6 +6,7 @@ mod evidence;
 pub mod execution;
 mod finish;
 mod perform;
+mod repeat;
 mod restore;
 
 use std::sync::Arc;
@@ -20,11 +21,12 @@ use forge_lifecycle::trial::{TrialId, TrialVerdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-pub use board::{Board, Ended, JobInfo, LiveJob, Stamped};
-pub use evidence::Notary;
+pub use board::{Board, Ended, JobInfo, LiveJob, Signed, Stamped};
+pub use evidence::{INDEX, Notary};
 pub use finish::{decimal, waiting};
 
 use crate::metrics::Metrics;
+use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
 use perform::Performer;
@@ -67,6 +69,8 @@ pub struct Surroundings {
     pub notary: Arc<dyn Notary>,
     /// Takes the verdicts on kernels.
     pub decided: mpsc::UnboundedSender<(TrialId, TrialVerdict)>,
+    /// Kernels, for what their manifests say.
+    pub registry: Arc<Registry>,
 }
 
 /// A handle to the coordinator.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use forge_contract::report::{UnitRecord, Usage};
+use forge_contract::report::Usage;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
+use forge_lifecycle::bundle::leaf::ShardRecord;
 use forge_lifecycle::event::Event;
 use forge_lifecycle::verify::Standing;
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::board::LiveJob;
 use super::execution::{Execution, SUPERSEDED, ending_word, row_of};
-use super::{Command, Surroundings, drain, finish, restore};
+use super::{Command, Surroundings, drain, evidence, finish, restore};
 use crate::metrics::Label;
 use crate::store::{AcceptedRow, Write};
 
@@ -23,11 +24,11 @@ const LINES_MAX: usize = 2048;
 /// Accepted shards until agents' records are written.
 const CLEAN_MAX: u64 = 512;
 
-/// Unit records kept in memory for a job's evidence.
+/// Unit records kept in memory for a job's evidence; beyond that they are read back from the store.
 const UNITS_MAX: u64 = 16_384;
 
-/// Unit records by (stage, shard), each in unit order.
-pub(super) type Units = BTreeMap<(u32, u32), Vec<UnitRecord>>;
+/// Accepted shards by (stage, shard).
+pub(super) type Shards = BTreeMap<(u32, u32), ShardRecord>;
 
 /// An attempt's place (stage, shard, lease) and its JSON.
 pub(super) type Line = ((u32, u32, u64), String);
@@ -39,9 +40,9 @@ pub(super) struct Tally {
     pub(super) attempts: u64,
     /// Each attempt's JSON; `None` once there are too many to keep.
     pub(super) lines: Option<Vec<Line>>,
-    /// Unit records by (stage, shard); `None` once there are too many to keep.
-    pub(super) units: Option<Units>,
-    /// How many.
+    /// Accepted shards; `None` once they have too many units to keep.
+    pub(super) shards: Option<Shards>,
+    /// How many units they have.
     units_kept: u64,
     /// Engine profiles of accepted shards.
     pub(super) engines: BTreeSet<Digest>,
@@ -52,15 +53,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn accepted(&mut self, accepted: &Accepted) {
+    fn accepted(&mut self, accepted: &Accepted, fragment: Digest) {
         self.engines.insert(accepted.engine);
         self.wall_us = self.wall_us.saturating_add(accepted.usage.wall_us);
         self.cpu_us = self.cpu_us.saturating_add(accepted.usage.cpu_us);
         self.units_kept = self.units_kept.saturating_add(accepted.units.len() as u64);
         if self.units_kept > UNITS_MAX {
-            self.units = None;
-        } else if let Some(units) = &mut self.units {
-            units.insert((accepted.stage, accepted.shard), accepted.units.clone());
+            self.shards = None;
+        } else if let Some(shards) = &mut self.shards {
+            shards.insert((accepted.stage, accepted.shard), evidence::shard_record(accepted, fragment, 0));
         }
     }
 
@@ -68,8 +69,8 @@ impl Tally {
     fn forget(&mut self, forgotten: &Forgotten) {
         let stage = forgotten.stage;
         let gone = |of: u32, shard: u32| of > stage || (of == stage && forgotten.shards.binary_search(&shard).is_ok());
-        if let Some(units) = &mut self.units {
-            units.retain(|(of, shard), _| !gone(*of, *shard));
+        if let Some(shards) = &mut self.shards {
+            shards.retain(|(of, shard), _| !gone(*of, *shard));
         }
     }
 
@@ -77,8 +78,8 @@ impl Tally {
     fn superseded(&mut self, stage: u32, shard: u32, usage: Usage) {
         self.wall_us = self.wall_us.saturating_sub(usage.wall_us);
         self.cpu_us = self.cpu_us.saturating_sub(usage.cpu_us);
-        if let Some(units) = &mut self.units {
-            units.retain(|(of, at), _| *of != stage || *at < shard);
+        if let Some(shards) = &mut self.shards {
+            shards.retain(|(of, at), _| *of != stage || *at < shard);
         }
         let lines = self.lines.iter_mut().flatten();
         for (_, line) in lines.filter(|((of, at, _), _)| *of == stage && *at >= shard) {
@@ -155,14 +156,16 @@ impl Performer {
     /// A job starts.
     pub(super) fn take(&mut self, job: &Arc<LiveJob>) {
         self.tallies
-            .insert(job.info.job, Tally { lines: Some(Vec::new()), units: Some(Units::new()), ..Tally::default() });
+            .insert(job.info.job, Tally { lines: Some(Vec::new()), shards: Some(Shards::new()), ..Tally::default() });
         self.around.metrics.jobs_accepted.inc();
     }
 
     /// A job of an earlier process goes on; its executions are in the store.
     pub(super) fn adopt(&mut self, restored: &restore::Restored) {
-        let mut tally = Tally { attempts: restored.attempts, units: Some(Units::new()), ..Tally::default() };
-        restored.accepted().iter().for_each(|accepted| tally.accepted(accepted));
+        let mut tally = Tally { attempts: restored.attempts, shards: Some(Shards::new()), ..Tally::default() };
+        for accepted in restored.accepted() {
+            tally.accepted(accepted, Digest::of(&accepted.fragment));
+        }
         self.tallies.insert(restored.job, tally);
     }
 
@@ -226,12 +229,13 @@ impl Performer {
         metrics.shards.inc();
         metrics.units.inc_by(accepted.units.len() as u64);
         metrics.fuel.inc_by(accepted.fuel());
-        if let Some(tally) = self.tallies.get_mut(&accepted.job) {
-            tally.accepted(&accepted);
-        }
         self.note_clean(&accepted);
         let fragment = std::mem::take(&mut accepted.fragment);
-        let Some(body) = restore::encode(&accepted) else {
+        let digest = Digest::of(&fragment);
+        if let Some(tally) = self.tallies.get_mut(&accepted.job) {
+            tally.accepted(&accepted, digest);
+        }
+        let Some(body) = restore::encode(&accepted, digest) else {
             tracing::error!(job = %accepted.job, "an acceptance could not be encoded; a restart would compute it again");
             return;
         };
@@ -257,7 +261,8 @@ impl Performer {
             let took = attempt.ended_at.saturating_sub(attempt.started_at);
             metrics.shard_seconds.observe(std::time::Duration::from_millis(took).as_secs_f64());
         }
-        let row = row_of(attempt, live.as_ref().map(|live| &*live.info.plan));
+        let signed = self.around.board.take_signed(attempt.lease);
+        let row = row_of(attempt, live.as_ref().map(|live| &*live.info.plan), signed.as_ref());
         if let Some(tally) = self.tallies.get_mut(&attempt.job) {
             tally.attempts += 1;
             if let Some(lines) = &mut tally.lines {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forge_contract::envelope::Envelope;
-use forge_contract::{Failure, FailureCode, JobId};
+use forge_contract::{Digest, Failure, FailureCode, JobId};
 use forge_lifecycle::action::Accepted;
 use forge_lifecycle::event::Event;
 use forge_lifecycle::plan::Plan;
@@ -14,7 +14,7 @@ use crate::document::JobDocument;
 use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
 
 /// First byte of a stored acceptance. Another format is not read: its shard is computed again, with the same bits.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// A job to go on with.
 pub(super) struct Restored {
@@ -32,14 +32,19 @@ impl Restored {
     }
 }
 
-/// An acceptance without its fragment, as bytes.
-pub(super) fn encode(accepted: &Accepted) -> Option<Vec<u8>> {
-    postcard::to_extend(accepted, vec![FORMAT]).ok()
+/// An acceptance without its fragment, and the fragment's digest, as bytes.
+pub(super) fn encode(accepted: &Accepted, fragment: Digest) -> Option<Vec<u8>> {
+    postcard::to_extend(&(fragment, accepted), vec![FORMAT]).ok()
+}
+
+/// What [`encode`] wrote.
+pub(super) fn decode_body(body: &[u8]) -> Option<(Digest, Accepted)> {
+    let (format, body) = body.split_first()?;
+    postcard::from_bytes(body).ok().filter(|_| *format == FORMAT)
 }
 
 fn decode(row: AcceptedRow) -> Option<Accepted> {
-    let (format, body) = row.body.split_first()?;
-    let accepted: Accepted = postcard::from_bytes(body).ok().filter(|_| *format == FORMAT)?;
+    let (_, accepted) = decode_body(&row.body)?;
     Some(Accepted { fragment: row.fragment, ..accepted })
 }
 
@@ -103,6 +108,7 @@ fn info(stored: &RestoredJob) -> Option<JobInfo> {
         plan: Arc::new(plan),
         accepted_ms: stored.accepted_ms,
         notices: Vec::new(),
+        replay_of: stored.replay_of,
     })
 }
 
@@ -111,7 +117,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use forge_contract::report::{UnitRecord, Usage};
-    use forge_contract::{AgentId, Digest, LeaseId};
+    use forge_contract::{AgentId, LeaseId};
     use forge_lifecycle::verify::Verdict;
 
     #[test]
@@ -131,11 +137,12 @@ mod tests {
             verdict: Verdict { agreed: vec![AgentId(Digest::of(b"b"))], ..Verdict::default() },
         };
         let row = |body| AcceptedRow { job: accepted.job, stage: 1, shard: 70_000, body, fragment: vec![7; 3] };
-        let body = encode(&accepted).unwrap();
+        let body = encode(&accepted, Digest::of(&[7; 3])).unwrap();
+        assert_eq!(decode_body(&body).unwrap().0, Digest::of(&[7; 3]));
         let back = decode(row(body.clone())).unwrap();
         assert_eq!(back, Accepted { fragment: vec![7; 3], ..accepted.clone() });
         let mut other = body;
-        other[0] = 2;
+        other[0] = 1;
         assert_eq!(decode(row(other)), None);
     }
 }

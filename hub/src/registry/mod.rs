@@ -233,6 +233,12 @@ impl Registry {
         self.read().values().find(|e| e.kernel.digest == *digest && e.is_visible_to(project)).cloned()
     }
 
+    /// The kernel of this component, whoever's it is.
+    #[must_use]
+    pub fn kernel(&self, component: &Digest) -> Option<Arc<Kernel>> {
+        self.read().values().find(|entry| entry.kernel.digest == *component).map(|entry| Arc::clone(&entry.kernel))
+    }
+
     /// Kernels a project may see, by name and version, after a label; refused ones only where they are asked for.
     #[must_use]
     pub fn list(&self, project: &str, state: Option<KernelState>, after: Option<&Key>, limit: usize) -> Vec<Entry> {

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KernelState, KeyRow,
-    LedgerLine, NewJob, NewKey, Page, Phase, RejectedRequest, RestoredJob, Standing,
+    LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
 
 /// Why the store could not do something.
@@ -232,6 +232,10 @@ pub trait Store: Send + Sync + 'static {
     async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError>;
     /// The accepted shards of a job in (stage, shard) order.
     async fn accepted(&self, job: JobId) -> Result<Vec<AcceptedRow>, StoreError>;
+    /// The bodies of accepted shards from row `offset`, in (stage, shard) order, without their fragments.
+    async fn accepted_bodies(&self, job: JobId, page: Page) -> Result<Vec<Vec<u8>>, StoreError>;
+    /// Contract and plan of a job of this project; `None` for a request that was refused.
+    async fn planned(&self, project: &str, job: JobId) -> Result<Option<PlannedRow>, StoreError>;
     /// Attempts of a job from row `offset`, in (stage, shard, lease) order.
     async fn attempts(&self, job: JobId, page: Page) -> Result<Vec<AttemptRow>, StoreError>;
     /// How many attempts of a job are recorded.

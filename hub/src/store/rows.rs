@@ -90,6 +90,10 @@ pub struct NewJob {
     pub accepted_ms: u64,
     /// The client's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// Digest of the whole request: the same key with another one is refused.
+    pub request_digest: Digest,
+    /// The job it repeats.
+    pub replay_of: Option<JobId>,
 }
 
 /// A request that was refused after its caller was known.
@@ -223,6 +227,17 @@ pub struct RestoredJob {
     pub plan: String,
     /// When it was accepted, ms since 1970.
     pub accepted_ms: u64,
+    /// The job it repeats.
+    pub replay_of: Option<JobId>,
+}
+
+/// What a job was to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRow {
+    /// The request as canonical JSON.
+    pub envelope: String,
+    /// The plan as JSON.
+    pub plan: String,
 }
 
 /// Content of a project.

@@ -47,6 +47,8 @@ fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob
         plan: "{}".into(),
         accepted_ms: 7,
         idempotency_key: key.map(Into::into),
+        request_digest: Digest::of(body.as_bytes()),
+        replay_of: (number == 3).then(|| job(1)),
     }
 }
 
@@ -117,6 +119,14 @@ async fn shards_survive_and_are_accepted_once(store: &dyn Store) {
     }
     assert_eq!(store.accepted(job(1)).await.unwrap(), [shard(0, vec![9]), shard(1, large)]);
     assert_eq!(store.accepted(job(3)).await.unwrap(), []);
+    let bodies = store.accepted_bodies(job(1), Page { offset: 1, limit: 9 }).await.unwrap();
+    assert_eq!(bodies, [vec![1, 2]]);
+    let planned = PlannedRow { envelope: "one".into(), plan: "{}".into() };
+    assert_eq!(store.planned("a", job(1)).await.unwrap(), Some(planned));
+    assert_eq!(store.planned("b", job(1)).await.unwrap(), None);
+    let unfinished = store.unfinished().await.unwrap();
+    let of = |number| unfinished.iter().find(|row| row.job == job(number)).unwrap().replay_of;
+    assert_eq!((of(1), of(3)), (None, Some(job(1))));
     let attempts = [attempt(1, 5, None), attempt(0, 6, Some(FailureCode::AgentLost)), attempt(0, 7, None)];
     for row in attempts.clone() {
         store.submit(Write::Attempt(Box::new(row))).await.unwrap();

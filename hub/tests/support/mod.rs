@@ -148,6 +148,8 @@ pub fn contract(units: u64) -> Value {
 pub struct Script {
     /// Stops answering after that many shards.
     pub answers_max: Option<u64>,
+    /// Says of this unit and those after it that they burned one more.
+    pub other_fuel_from: Option<u64>,
 }
 
 /// An agent without a sandbox: every unit of `noop@1` counts to one.
@@ -200,7 +202,7 @@ async fn serve(mut link: AgentLink, script: Script, answered: Arc<AtomicU64>) {
                     held.push(responder);
                     continue;
                 }
-                if responder.report(compute(lease, &task)).await.is_ok() {
+                if responder.report(compute(lease, &task, &script)).await.is_ok() {
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
             }
@@ -214,14 +216,15 @@ fn count(n: u64) -> Fragment {
     Fragment { parts: vec![Named { name: "work".into(), part: Part::Count(n) }] }
 }
 
-fn compute(lease: LeaseId, task: &Task) -> Report {
-    let one = UnitRecord { digest: count(1).digest(), fuel: FUEL };
-    let units = usize::try_from(task.unit_count).unwrap();
+fn compute(lease: LeaseId, task: &Task, script: &Script) -> Report {
+    let more = |unit| u64::from(script.other_fuel_from.is_some_and(|from| unit >= from));
+    let unit = |unit| UnitRecord { digest: count(1).digest(), fuel: FUEL + more(unit) };
+    let units = (task.first_unit..task.first_unit + task.unit_count).map(unit).collect();
     Report {
         lease,
         task: task.key_digest(),
         engine: Digest::of(b"script"),
-        outcome: Outcome::Completed(Completed { fragment: count(task.unit_count).encode(), units: vec![one; units] }),
+        outcome: Outcome::Completed(Completed { fragment: count(task.unit_count).encode(), units }),
         usage: Usage { wall_us: 10, cpu_us: 9, prepare_us: 1 },
         log: String::new(),
     }

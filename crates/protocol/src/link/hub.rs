@@ -16,7 +16,7 @@ use super::admission::Admission;
 use super::session::{self, HubSession};
 use super::{Content, Gate, LinkError, LinkSettings, code, tls};
 use crate::identity::{AgentKey, HubIdentity};
-use crate::message::Load;
+use crate::message::{Load, Signature};
 
 /// How long a stopping endpoint waits for its last packets.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -70,6 +70,8 @@ pub enum LinkEvent {
         session: u64,
         /// The answer.
         report: Report,
+        /// The agent's signature of [`Report::statement`], checked.
+        signature: Signature,
     },
     /// A lease ended without a report while its session goes on.
     LeaseBroken {

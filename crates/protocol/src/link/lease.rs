@@ -71,7 +71,7 @@ pub(super) async fn carry(hub: Arc<Hub>, session: Arc<HubSession>, lease: LeaseI
     session.forget(lease);
     let number = session.number;
     let delivery = match outcome {
-        Ok((report, permit)) => (LinkEvent::Report { session: number, report }, permit),
+        Ok((report, signature, permit)) => (LinkEvent::Report { session: number, report, signature }, permit),
         Err(Broken::Stream(StreamError::Lost(_)) | Broken::Stopping) => return,
         Err(Broken::Stream(StreamError::GivenUp { code: found })) if found == code::DECLINED => {
             let detail = "the agent gave the lease back".to_owned();
@@ -91,7 +91,7 @@ async fn converse(
     lease: LeaseId,
     task: &Task,
     deadline_ms: u64,
-) -> Result<(Report, Option<OwnedSemaphorePermit>), Broken> {
+) -> Result<(Report, Signature, Option<OwnedSemaphorePermit>), Broken> {
     let frame = frame::encode_as(Kind::Lease, &LeaseRef { lease, deadline_ms, task })?;
     let (send, recv) = session.connection.open_bi().await.map_err(StreamError::Lost)?;
     let mut stream = ShardStream { send, recv, sent: false, answered: false };
@@ -116,7 +116,7 @@ async fn converse(
         return Err(Broken::OtherTask);
     }
     let report = verified(session, report, signature, bytes).await?;
-    Ok((report, permit))
+    Ok((report, signature, permit))
 }
 
 /// Passes progress on until the report's head is there.

@@ -31,7 +31,7 @@ async fn a_report_comes_back_as_it_was_signed() {
         }
     }
     match hub.event().await {
-        LinkEvent::Report { session: of, report } => assert_eq!((of, report), (session, sent)),
+        LinkEvent::Report { session: of, report, .. } => assert_eq!((of, report), (session, sent)),
         other => panic!("{other:?}"),
     }
     soon(answering).await.unwrap().unwrap();

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
 use crate::store::{
     AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, JobRow, KernelRow, KernelState, KeyRow, LedgerLine,
-    Page, Phase, RestoredJob, Standing, Store, StoreError, Write,
+    Page, Phase, PlannedRow, RestoredJob, Standing, Store, StoreError, Write,
 };
 
 #[async_trait]
@@ -64,7 +64,7 @@ impl Store for Sqlite {
 
     async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms FROM jobs \
+            "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms, replay_of FROM jobs \
              WHERE finished_ms IS NULL ORDER BY id",
         );
         let rows = query.fetch_all(&self.readers).await?;
@@ -86,6 +86,25 @@ impl Store for Sqlite {
             given.push(AcceptedRow { job, stage, shard, body: row.try_get("body")?, fragment });
         }
         Ok(given)
+    }
+
+    async fn accepted_bodies(&self, job: JobId, page: Page) -> Result<Vec<Vec<u8>>, StoreError> {
+        let query = sqlx::query("SELECT body FROM accepted WHERE job = ? ORDER BY stage, shard LIMIT ? OFFSET ?");
+        let query = query.bind(job_bytes(job)).bind(i64::from(page.limit)).bind(int(page.offset));
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok(row.try_get("body")?)).collect()
+    }
+
+    async fn planned(&self, project: &str, job: JobId) -> Result<Option<PlannedRow>, StoreError> {
+        let query = sqlx::query("SELECT envelope, plan FROM jobs WHERE id = ? AND project = ? AND plan IS NOT NULL");
+        let row = query.bind(job_bytes(job)).bind(project).fetch_optional(&self.readers).await?;
+        let text = |row: &SqliteRow, column: &str, what: &'static str| -> Result<String, StoreError> {
+            String::from_utf8(row.try_get(column)?).map_err(|_| StoreError::Corrupt { what })
+        };
+        let planned = |row: SqliteRow| {
+            Ok(PlannedRow { envelope: text(&row, "envelope", "envelope")?, plan: text(&row, "plan", "plan")? })
+        };
+        row.map(planned).transpose()
     }
 
     async fn attempts(&self, job: JobId, page: Page) -> Result<Vec<AttemptRow>, StoreError> {
@@ -258,6 +277,7 @@ fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
         envelope: text("envelope", "envelope")?,
         plan: text("plan", "plan")?,
         accepted_ms: uint(row.try_get("accepted_ms")?),
+        replay_of: row.try_get::<Option<Vec<u8>>, _>("replay_of")?.as_deref().map(job_of).transpose()?,
     })
 }
 

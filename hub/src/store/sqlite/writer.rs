@@ -177,24 +177,25 @@ async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, Stor
     if let Some(key) = &job.idempotency_key {
         let query = sqlx::query("SELECT digest, job FROM idempotency WHERE project = ? AND key = ?");
         if let Some(row) = query.bind(&job.project).bind(key).fetch_optional(&mut *db).await? {
-            let same = digest_of(row.try_get("digest")?)? == job.envelope_digest;
+            let same = digest_of(row.try_get("digest")?)? == job.request_digest;
             let earlier = job_of(row.try_get("job")?)?;
             return Ok(if same { Written::Existing(earlier) } else { Written::Mismatch(earlier) });
         }
         let query =
             sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
-        let query = query.bind(&job.project).bind(key).bind(job.envelope_digest.as_bytes().as_slice());
+        let query = query.bind(&job.project).bind(key).bind(job.request_digest.as_bytes().as_slice());
         query.bind(job_bytes(job.job)).bind(int(job.accepted_ms)).execute(&mut *db).await?;
     }
     let query = sqlx::query(
-        "INSERT INTO jobs (id, project, client_job_id, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (id, project, client_job_id, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms, \
+         replay_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     let query =
         query.bind(job_bytes(job.job)).bind(&job.project).bind(&job.client_job_id).bind(&job.trace_id).bind(&job.op);
     let query =
         query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
-    query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms)).execute(db).await?;
+    let query = query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms));
+    query.bind(job.replay_of.map(job_bytes)).execute(db).await?;
     Ok(Written::Done)
 }
 
