@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use forge_contract::manifest::{Golden, Manifest, ManifestError};
 
 /// The manifest as its author writes it.
-const MANIFEST_FILE: &str = "kernel.toml";
+pub const MANIFEST_FILE: &str = "kernel.toml";
 /// Known answers by profile, recorded by the build: JSON, beside the manifest.
 pub const GOLDENS_FILE: &str = "goldens.json";
 

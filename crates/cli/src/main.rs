@@ -12,6 +12,7 @@ mod histogram;
 mod hub;
 mod job;
 mod jobs;
+mod kernel;
 mod kernels;
 mod logging;
 mod number;
@@ -69,6 +70,7 @@ enum Command {
     Evidence(evidence::Args),
     Verify(verify::Args),
     Replay(replay::Args),
+    Kernel(kernel::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -117,6 +119,7 @@ impl Command {
             Self::Evidence(args) => evidence::run(args).await,
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
+            Self::Kernel(args) => kernel::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,
