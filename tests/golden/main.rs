@@ -9,6 +9,7 @@
 
 mod corpus;
 mod dist;
+mod examples;
 mod generator;
 mod pins;
 mod products;

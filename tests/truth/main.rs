@@ -14,6 +14,7 @@ mod coverage;
 #[allow(dead_code, reason = "shared with the target golden, which uses all of it")]
 #[path = "../golden/dist.rs"]
 mod dist;
+mod examples;
 mod expected;
 mod fourier;
 mod model;

@@ -137,12 +137,12 @@ impl Words<'_> {
         // fuel: measured, rounded.
         let (language, source, what, profile, args, fuel) = match self.language {
             Language::Rust => {
-                ("Rust", "src/lib.rs", disc, "disc.v1", r#"{ "samples": 1000000, "radius": 2.0 }"#, "3_000_000")
+                ("Rust", "src/lib.rs", disc, "disc.v1", r#"{ "samples": 1000000, "radius": 2.0 }"#, "11_600_000")
             }
-            Language::C => ("C", "kernel.c", disc, "disc.v1", r#"{ "samples": 1000000, "radius": 2.0 }"#, "7_000_000"),
+            Language::C => ("C", "kernel.c", disc, "disc.v1", r#"{ "samples": 1000000, "radius": 2.0 }"#, "17_000_000"),
             Language::Wat => {
                 let what = "Counts the multiples of 3 or 5.";
-                ("WebAssembly text", "kernel.wat", what, "multiples.v1", r#"{ "limit": 1000000 }"#, "1_500_000")
+                ("WebAssembly text", "kernel.wat", what, "multiples.v1", r#"{ "limit": 1000000 }"#, "1_440_000")
             }
         };
         [

@@ -20,7 +20,7 @@ enum Command {
     Test(test::Args),
     /// Measure: the kernel against native and numpy, the platform against the kernel, units per second, latency.
     Bench(bench::Args),
-    /// Build the kernels in workloads/, record their goldens, write workloads/dist and workloads/pins.toml.
+    /// Build the kernels in workloads/ and examples/kernels/, write their dist/ and pins.toml.
     Kernels(kernels::Args),
 }
 

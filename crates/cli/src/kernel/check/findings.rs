@@ -156,7 +156,7 @@ impl Findings {
             text.push_str(&format!("  {} {} unit {}  {verdict}{answer}\n", ran.profile, ran.stage, ran.unit));
         }
         if let Some(recorded) = self.recorded {
-            text.push_str(&format!("\nrecorded {recorded} known answers in goldens.json and built again\n"));
+            text.push_str(&format!("\nknown answers in goldens.json: {recorded}; built again with them\n"));
         }
         for (what, lines) in [("error", &self.errors), ("warning", &self.warnings)] {
             lines.iter().for_each(|line| text.push_str(&format!("\n{what}: {line}\n")));
