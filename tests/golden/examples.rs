@@ -34,7 +34,10 @@ fn every_example_is_pinned_and_admitted_under_its_name() {
     for (pin, name) in pins.iter().zip(NAMES) {
         let (bytes, held) = (component(name), kernel(name));
         assert_eq!((pin.name.as_str(), pin.version), (format!("default/{name}").as_str(), 1));
-        assert_eq!((held.digest, held.bytes, held.manifest.label()), (pin.digest, pin.bytes, format!("{}@1", pin.name)));
+        assert_eq!(
+            (held.digest, held.bytes, held.manifest.label()),
+            (pin.digest, pin.bytes, format!("{}@1", pin.name))
+        );
         assert_eq!(Digest::of(&bytes), pin.digest);
         assert!(!forge_build::foreign_imports(&bytes).unwrap().iter().any(|_| true), "{name} imports something");
     }

@@ -4,6 +4,7 @@
 
 mod agent_input;
 mod answers;
+mod authors;
 mod bad_input;
 mod blobs;
 mod cancel;

@@ -138,5 +138,9 @@ fn grids_of_three_percolate_as_enumerated() {
     let p = 0.6_f64;
     let weight = |grid: u32| p.powi(grid.count_ones() as i32) * (1.0 - p).powi(9 - grid.count_ones() as i32);
     let truth: f64 = (0..512).filter(|grid| crossed(*grid)).map(weight).sum();
-    near(&output("percolation", "square.v1", &json!({"grids": 100_000, "size": 3, "open": p}), "three"), "spans", truth);
+    near(
+        &output("percolation", "square.v1", &json!({"grids": 100_000, "size": 3, "open": p}), "three"),
+        "spans",
+        truth,
+    );
 }
