@@ -45,7 +45,10 @@ pub enum ProjectError {
         source: ManifestError,
     },
     /// Goldens of a profile that does not exist.
-    #[error("{}: there is no profile `{profile}`", path.display())]
+    #[error(
+        "{}: there is no profile `{profile}`; remove it, then record again with `forgepool kernel check --record`",
+        path.display()
+    )]
     UnknownProfile {
         /// The file.
         path: PathBuf,

@@ -47,7 +47,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<Outcome> {
     let holding = holding::open(args.path.as_deref())?;
     // The hub would say the same, after the upload.
-    forge_lifecycle::admit::inspect(&holding.component)
+    forge_lifecycle::admit::inspect_upload(&holding.component)
         .with_context(|| format!("{}: `forgepool kernel check` tells more", shown(&holding.file)))?;
     let client = Client::new(args.target.resolve()?)?;
     let mut kernel = upload(&client, &holding).await?;
@@ -134,7 +134,7 @@ fn told(label: &Label, kernel: &Value, holding: &Holding) -> String {
     let contract = holding.project.as_ref().map(|folder| folder.join("contract.json")).filter(|path| path.is_file());
     let next = match (state(kernel), contract) {
         ("refused", _) => {
-            "forgepool kernel check        it runs here what the verifier ran; then raise the version and push again"
+            "forgepool kernel check        it runs here what the verifier ran; mend it and push again: a refused version is free"
                 .to_owned()
         }
         ("pending", _) => format!("forgepool kernel show {label}"),

@@ -48,6 +48,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         bail!("--record writes goldens.json into a project: give its folder instead of a file");
     }
     let mut findings = Findings::of(&holding);
+    if args.record {
+        forget(&mut holding)?;
+    }
     if let Some(kernel) = admitted(&holding, &mut findings) {
         let trials = judge(args, &kernel, &holding, &mut findings)?;
         if args.record && findings.errors.is_empty() {
@@ -58,6 +61,15 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     screen::print(&if args.json { screen::json(&findings.json()) } else { findings.render() })?;
     Ok(if findings.errors.is_empty() { Outcome::Done } else { Outcome::KernelUnfit })
+}
+
+/// Takes the old known answers out: those that are about to be replaced need not fit the manifest any more.
+fn forget(holding: &mut Holding) -> Result<()> {
+    let Some(folder) = &holding.project else { return Ok(()) };
+    let mut manifest = forge_build::Project::read(folder)?.manifest;
+    manifest.profiles.values_mut().for_each(|profile| profile.goldens.clear());
+    holding.component = forge_build::embed_manifest(&holding.component, &manifest)?;
+    Ok(())
 }
 
 /// What admission says; nothing where it refuses.
@@ -100,7 +112,7 @@ fn judge(args: &Args, kernel: &Kernel, holding: &Holding, findings: &mut Finding
         }
         if !chosen && profile.goldens.is_empty() {
             findings.warnings.push(format!(
-                "{name} has no known answers: the verifier cannot tell this kernel from another; record them with `forgepool kernel check --record`"
+                "{name} has no known answers, and without one the hub does not admit it; record them with `forgepool kernel check --record`"
             ));
         }
         if !chosen {
