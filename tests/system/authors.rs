@@ -93,10 +93,13 @@ async fn new_to_evidence(lang: &str, part: &str, truth: f64, within: f64) {
     pool.stop().await;
 }
 
-/// Every artifact of the job is there.
+/// The job's evidence, fetched, sound without a hub, and computed again here with the same bits.
 async fn evidence(pool: &Pool, here: &Path, job: &str) {
-    let artifacts = json(&forge(Some(pool), here, &["job", job, "--show", "artifacts"]).await);
-    assert!(!artifacts["items"].as_array().unwrap().is_empty(), "{artifacts:#}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job.evidence").to_string_lossy().into_owned();
+    good(&forge(Some(pool), here, &["evidence", job, "-o", &file]).await);
+    good(&forge(None, here, &["verify", &file]).await);
+    good(&forge(None, here, &["replay", &file, "--units", "0..1"]).await);
 }
 
 #[tokio::test]
@@ -241,23 +244,23 @@ async fn check_says_what_is_wrong_in_the_authors_words() {
 
     // Another answer than the known one.
     write(&changed("(i64.const 3)", "(i64.const 4)"));
-    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 8);
+    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 9);
     assert!(text.contains("is known") && text.contains("raise `version`"), "{text}");
     // A trap.
     write(&changed("(local.set $number", "unreachable (local.set $number"));
-    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 8);
+    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 9);
     assert!(text.contains("agent.trap") && text.contains("a trap is a panic"), "{text}");
     // No end.
     write(&changed("(block $done", "(loop $for_ever (br $for_ever)) (block $done"));
-    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 8);
+    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 9);
     assert!(text.contains("agent.fuel_exhausted") && text.contains("limits.fuel"), "{text}");
     // Another name than declared.
     write(&changed("\"multiples\"", "\"multiplos\""));
-    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 8);
+    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 9);
     assert!(text.contains("multiplos") && text.contains("kernel.toml declares"), "{text}");
     // More memory than any kernel has.
     write(&changed("(memory (export \"memory\") 2 2)", "(memory (export \"memory\") 2)"));
-    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 8);
+    let text = bad(&forge(None, here, &["kernel", "check", "first"]).await, 9);
     assert!(text.contains("no maximum"), "{text}");
     // A symbol that no linker found.
     write(&changed("(module\n", "(module (import \"env\" \"expf\" (func (param f32) (result f32)))\n"));
@@ -268,7 +271,7 @@ async fn check_says_what_is_wrong_in_the_authors_words() {
         (import "wasi:clocks/wall-clock@0.2.6" (instance))
         (import "wasi:random/random@0.2.6" (instance)))"#;
     std::fs::write(here.join("clock.wasm"), wat::parse_str(component).unwrap()).unwrap();
-    let text = bad(&forge(None, here, &["kernel", "check", "clock.wasm"]).await, 8);
+    let text = bad(&forge(None, here, &["kernel", "check", "clock.wasm"]).await, 9);
     assert!(text.contains("imports wasi:clocks/wall-clock@0.2.6: kernels have no clock"), "{text}");
     assert!(text.contains("SystemTime::now") && text.contains("imports wasi:random/random@0.2.6"), "{text}");
     // Figures far from what is measured.

@@ -22,7 +22,7 @@ use trial::{Engines, Trial};
 ///
 /// Each unit runs under Cranelift at two optimisation levels and under the Pulley interpreter; digests and fuel must be
 /// equal everywhere, and equal to the known answers. A profile without known answers is tried with its schema's
-/// `examples`, else with its defaults. Ends with code 8 where something is wrong; warnings alone end with 0.
+/// `examples`, else with its defaults. Ends with code 9 where something is wrong; warnings alone end with 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A component's file, or a project's folder, which is built first [default: the folder you stand in]
