@@ -7,7 +7,8 @@ use crate::steps::{Steps, has, root, say};
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also rebuild the kernels and compare their digests (needs the Wasm toolchain).
+    /// Also rebuild the kernels and compare their digests (needs the Wasm toolchain), and let faults last five times as
+    /// long.
     #[arg(long)]
     long: bool,
     /// Go on after a failed step.
@@ -47,6 +48,8 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run_with("tests", CARGO, &["test", "--locked", "--workspace"], &program)?;
     steps.run("tests of guests", CARGO, &["test", "--locked", "--manifest-path", GUESTS])?;
     if args.long {
+        let longer = [program[0], ("FORGEPOOL_FAULTS", "5")];
+        steps.run_with("faults, longer", CARGO, &["test", "--locked", "--workspace", "--test", "faults"], &longer)?;
         steps.run("kernels rebuild alike", CARGO, &["xtask", "kernels", "--check"])?;
     }
     steps.finish()
