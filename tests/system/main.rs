@@ -18,7 +18,6 @@ mod idempotency;
 mod kernels;
 mod provider;
 mod quickstart;
-mod replay;
 mod restart;
 mod same_bits;
 mod statistics;
