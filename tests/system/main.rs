@@ -5,6 +5,7 @@
 mod agent_input;
 mod answers;
 mod authors;
+mod bad_component;
 mod bad_input;
 mod blobs;
 mod cancel;
