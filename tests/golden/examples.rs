@@ -65,6 +65,7 @@ fn every_example_gives_its_known_answers_on_every_backend() {
 
 /// Where the pinned toolchain is, the source gives the pinned bytes, wherever it lies. Elsewhere it says so.
 #[test]
+#[allow(clippy::print_stderr, reason = "what is passed over is said")]
 fn sources_give_the_pinned_bytes() {
     for (pin, name) in pins().iter().zip(NAMES) {
         // Rust takes a minute and the network: `cargo xtask test --long` rebuilds it.

@@ -42,6 +42,7 @@ fn json(output: &Output) -> Value {
 }
 
 /// Whether a tool says its version: where it does not, its language is passed over, and the test says so.
+#[allow(clippy::print_stderr, reason = "what is passed over is said")]
 fn has(tool: &str, args: &[&str]) -> bool {
     let found = std::process::Command::new(tool).args(args).output().is_ok_and(|output| output.status.success());
     if !found {
@@ -50,6 +51,7 @@ fn has(tool: &str, args: &[&str]) -> bool {
     found
 }
 
+#[allow(clippy::print_stderr, reason = "what is passed over is said")]
 fn has_rust() -> bool {
     let sysroot = std::process::Command::new("rustc").args(["--print", "sysroot"]).output();
     let sysroot = sysroot.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();

@@ -19,6 +19,7 @@ mod idempotency;
 mod kernels;
 mod provider;
 mod quickstart;
+mod replay;
 mod restart;
 mod same_bits;
 mod statistics;
