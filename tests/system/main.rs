@@ -22,6 +22,7 @@ mod quickstart;
 mod replay;
 mod restart;
 mod same_bits;
+mod stages;
 mod statistics;
 mod stranger;
 mod up;

@@ -1,4 +1,4 @@
-//! Builds the kernels under `workloads/` and `examples/kernels/` into their `dist`, pinned in their `pins.toml`.
+//! Builds the kernels under `workloads/`, `examples/kernels/` and `tests/kernels/` into their `dist`, pinned in their `pins.toml`.
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub enum Group {
     Workloads,
     /// Those that show how to write one.
     Examples,
+    /// Those that only tests run.
+    Tests,
 }
 
 impl Group {
@@ -35,6 +37,7 @@ impl Group {
         Ok(root()?.join(match self {
             Self::Workloads => "workloads",
             Self::Examples => "examples/kernels",
+            Self::Tests => "tests/kernels",
         }))
     }
 }
@@ -59,7 +62,7 @@ struct Pin {
 
 /// Builds every kernel.
 pub fn run(args: &Args) -> Result<()> {
-    for group in [Group::Workloads, Group::Examples] {
+    for group in [Group::Workloads, Group::Examples, Group::Tests] {
         if args.only.is_none_or(|only| only == group) {
             run_group(group, args.check)?;
         }
