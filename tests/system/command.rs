@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::answers::digest;
 
-async fn forge(pool: &Pool, args: &[&str]) -> Output {
+pub async fn forge(pool: &Pool, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(forgepool());
     command
         .args(args.iter().map(OsString::from))
@@ -19,7 +19,7 @@ async fn forge(pool: &Pool, args: &[&str]) -> Output {
     forge_tests::within("end of the command", command.current_dir(root()).output()).await.expect("it starts")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -219,6 +219,26 @@ impl Client {
         Ok(self.answer(request.body(value.to_string())).await?.1)
     }
 
+    /// `GET` of content, handed over as it comes; what `take` answers to a piece it could not take, is the inner result.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn fetch(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<std::io::Result<()>, ClientError> {
+        let response = self.refuse_errors(self.send(self.request(Method::GET, path)).await?).await?;
+        let mut body = response.bytes_stream();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|cause| self.unreachable(cause))?;
+            if let Err(error) = take(&piece) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// A job's whole state.
     ///
     /// # Errors

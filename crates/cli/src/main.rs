@@ -1,6 +1,7 @@
 //! `forgepool`: run the whole pool, submit contracts, look at jobs.
 
 mod agent;
+mod artifact;
 mod blob;
 mod cancel;
 mod client;
@@ -65,6 +66,7 @@ enum Command {
     Plan(plan::Args),
     Jobs(jobs::Args),
     Job(job::Args),
+    Artifact(artifact::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
     Evidence(evidence::Args),
@@ -114,6 +116,7 @@ impl Command {
             Self::Plan(args) => plan::run(args).await,
             Self::Jobs(args) => jobs::run(args).await,
             Self::Job(args) => job::run(args).await,
+            Self::Artifact(args) => artifact::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
             Self::Evidence(args) => evidence::run(args).await,

@@ -14,6 +14,7 @@
 mod figures;
 mod kernel;
 mod platform;
+mod products;
 mod sessions;
 
 fn main() {
@@ -27,6 +28,7 @@ fn main() {
     let wanted = |group: &str| only.as_deref().is_none_or(|only| only == group);
     if wanted("kernel") {
         kernel::measure(&mut report, rounds);
+        products::measure(&mut report, rounds);
     }
     if wanted("platform") {
         platform::measure(&mut report, rounds, number("--iterations", 100_000_000));
