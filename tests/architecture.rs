@@ -21,6 +21,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("forge-agent", &["forge-contract", "forge-protocol", "forge-sandbox"]),
     ("forgepool", &["forge-contract", "forge-lifecycle", "forge-sandbox", "forge-build", "forge-hub", "forge-agent"]),
     ("forge-xtask", &["forge-contract", "forge-build", "forge-sandbox", "forge-lifecycle"]),
+    ("forge-fuzz", &["forge-contract", "forge-lifecycle", "forge-protocol"]),
+    ("forge-golden", &["forge-contract", "forge-lifecycle", "forge-sandbox"]),
     ("forge-tests", &["forge-contract", "forge-lifecycle", "forge-protocol", "forge-sandbox", "forge-build"]),
 ];
 

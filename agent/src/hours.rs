@@ -84,7 +84,8 @@ impl FromStr for Window {
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clock = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
-        write!(f, "{}-{}", clock(self.from), clock(self.to))?;
+        let to = if self.to == 0 { DAY_MINUTES } else { self.to };
+        write!(f, "{}-{}", clock(self.from), clock(to))?;
         match self.ahead {
             0 => Ok(()),
             ahead => write!(f, "{}{}", if ahead < 0 { '-' } else { '+' }, clock(ahead.unsigned_abs())),

@@ -1,14 +1,12 @@
 //! The committed kernels: read, admitted, compiled, planned.
-//!
-//! Shared with the test target `truth`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use forge_contract::JobId;
 use forge_contract::envelope::Envelope;
 use forge_contract::task::{InputRef, Task};
-use forge_contract::{Digest, JobId};
 use forge_lifecycle::admit;
 use forge_lifecycle::plan::{Kernel, Plan, plan};
 use forge_sandbox::Inputs;
@@ -20,7 +18,7 @@ use serde_json::{Value, json};
 pub const KERNELS: [&str; 3] = ["gemm@1", "mc@1", "noop@1"];
 
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 /// The bytes of a committed component.
@@ -87,25 +85,4 @@ pub fn give(task: &mut Task, reads: Vec<(InputRef, Vec<u8>)>) -> Inputs {
         task.inputs.push(reference);
     }
     inputs
-}
-
-/// The digest and size that `workloads/pins.toml` gives a kernel.
-pub fn pinned(label: &str) -> (Digest, u64) {
-    #[derive(serde::Deserialize)]
-    struct Pin {
-        name: String,
-        version: u32,
-        digest: Digest,
-        bytes: u64,
-    }
-    #[derive(serde::Deserialize)]
-    struct Pins {
-        kernel: Vec<Pin>,
-    }
-    let text = std::fs::read_to_string(repository().join("workloads/pins.toml")).unwrap();
-    let pins: Pins = toml::from_str(&text).unwrap();
-    let mut of_label = pins.kernel.iter().filter(|pin| format!("{}@{}", pin.name, pin.version) == label);
-    let pin = of_label.next().unwrap_or_else(|| panic!("{label} is not pinned"));
-    assert!(of_label.next().is_none(), "{label} is pinned twice");
-    (pin.digest, pin.bytes)
 }

@@ -4,12 +4,15 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test stops where it fails"
 )]
 
-mod corpus;
-mod dist;
+mod examples;
 mod generator;
+mod known;
 mod pins;
 mod products;
 mod quickstart;
+
+use forge_golden::{corpus, dist};

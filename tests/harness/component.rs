@@ -93,18 +93,26 @@ pub fn guessed(items: u64, unit: u64) -> Golden {
 /// # Panics
 /// A unit fails.
 #[must_use]
-pub fn recorded(component: &[u8], mut manifest: Value, units: &[(u64, u64)]) -> Value {
+pub fn recorded(component: &[u8], manifest: Value, units: &[(u64, u64)]) -> Value {
+    recorded_of(component, manifest, units.iter().map(|(items, unit)| guessed(*items, *unit)).collect())
+}
+
+/// The manifest with these goldens, their answers made true: each is run here.
+///
+/// # Panics
+/// A unit fails.
+#[must_use]
+pub fn recorded_of(component: &[u8], mut manifest: Value, mut goldens: Vec<Golden>) -> Value {
     let compiled = local::compile(component, Backend::CraneliftSpeed).unwrap_or_else(|error| panic!("{error}"));
     let parsed: Manifest = serde_json::from_value(manifest.clone()).expect("a manifest");
     let kernel = Kernel { digest: Digest::of(component), bytes: component.len() as u64, manifest: parsed };
-    let record = |(items, unit): &(u64, u64)| {
-        let mut golden = guessed(*items, *unit);
-        let task = golden_task(&kernel, "count.v1", &golden, JobId::from_bits(1)).unwrap_or_else(|e| panic!("{e}"));
-        let run = local::run_unit(&compiled, &task, *unit, &Inputs::none()).unwrap_or_else(|e| panic!("{e}"));
+    for golden in &mut goldens {
+        let task = golden_task(&kernel, "count.v1", golden, JobId::from_bits(1)).unwrap_or_else(|e| panic!("{e}"));
+        let mut inputs = Inputs::none();
+        golden.reads().into_iter().for_each(|(input, bytes)| inputs.add(&input, bytes.into()));
+        let run = local::run_unit(&compiled, &task, golden.unit, &inputs).unwrap_or_else(|e| panic!("{e}"));
         (golden.digest, golden.fuel) = (run.fragment.digest(), run.fuel);
-        golden
-    };
-    let goldens: Vec<Golden> = units.iter().map(record).collect();
+    }
     if let Some(place) = manifest.pointer_mut("/profiles/count.v1/goldens") {
         *place = json!(goldens);
     }

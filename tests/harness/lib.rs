@@ -10,6 +10,7 @@ pub mod binary;
 pub mod component;
 pub mod contract;
 pub mod dice;
+pub mod examples;
 pub mod npy;
 pub mod pool;
 pub mod process;

@@ -77,6 +77,14 @@ fn switch(targets: usize) -> String {
     format!("(func (param i32) (block (br_table {}(local.get 0))))", "0 ".repeat(targets))
 }
 
+/// Loops in loops around a change of every local: each loop's head must merge all of them.
+fn loops(depth: usize) -> String {
+    let change = |local| format!("local.get {local} i64.const 1 i64.add local.set {local} ");
+    let changes: String = (1..=999).map(change).collect();
+    let (open, close) = ("loop ".repeat(depth), "local.get 0 br_if 0 end ".repeat(depth));
+    format!("(func (param i32) (local {}) {open}{changes}{close})", "i64 ".repeat(999))
+}
+
 fn formats() -> Vec<Bad> {
     let mut cut = kernel(NAME, 1, "");
     cut.truncate(cut.len() / 2);
@@ -198,6 +206,17 @@ fn limits() -> Vec<Bad> {
             &["locals in all functions", "200000"],
         ),
         bad(
+            "23 loops around all locals",
+            within(&loops(14_000)),
+            "limit",
+            &[
+                "14000000 levels of nested blocks times locals in one function",
+                "at most 100000",
+                "nest less deeply",
+                "of core module 0",
+            ],
+        ),
+        bad(
             "parameters",
             module(&format!("(type (func (param {})))", "i32 ".repeat(101))),
             "limit",
@@ -272,6 +291,7 @@ async fn compile_bombs_within_the_limits_end_and_the_agent_lives() {
     let goldens = recorded(&honest(""), manifest(NAME, 1), &[(25, 0)]);
     let bombs = [
         ("one long function", long_function(120_000)),
+        ("loops around all locals", loops(99)),
         ("switches", switch(4_096).repeat(30)),
         ("tiny functions", "(func)".repeat(19_990)),
         ("locals", format!("(func (local {}))", "i64 ".repeat(1000)).repeat(199)),

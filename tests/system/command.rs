@@ -5,12 +5,13 @@ use std::process::Output;
 
 use forge_tests::binary::{forgepool, root};
 use forge_tests::contract::{changed, insurance, quickstart};
+use forge_tests::npy::Matrix;
 use forge_tests::pool::Pool;
 use serde_json::{Value, json};
 
 use crate::answers::digest;
 
-async fn forge(pool: &Pool, args: &[&str]) -> Output {
+pub async fn forge(pool: &Pool, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(forgepool());
     command
         .args(args.iter().map(OsString::from))
@@ -19,7 +20,7 @@ async fn forge(pool: &Pool, args: &[&str]) -> Output {
     forge_tests::within("end of the command", command.current_dir(root()).output()).await.expect("it starts")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -95,10 +96,21 @@ async fn exit_codes_tell_what_happened() {
 #[tokio::test]
 async fn every_example_runs() {
     let pool = Pool::start(2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let input = |name: &str, rows, columns| {
+        let file = folder.path().join(format!("{name}.npy"));
+        std::fs::write(&file, Matrix::<f64>::random(1, rows, columns).file()).unwrap();
+        format!("{name}={}", file.display())
+    };
+    let (a, b) = (input("a", 1024, 512), input("b", 512, 2048));
     for entry in std::fs::read_dir(root().join("examples")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "json") {
-            let run = forge(&pool, &["run", path.to_str().unwrap(), "--json"]).await;
+            let mut args = vec!["run", path.to_str().unwrap(), "--json"];
+            if path.ends_with("matrix-product.json") {
+                args.extend(["--input", &a, "--input", &b]);
+            }
+            let run = forge(&pool, &args).await;
             assert!(run.status.success(), "{}: {}", path.display(), text(&run.stderr));
             digest(&serde_json::from_slice(&run.stdout).unwrap());
         }

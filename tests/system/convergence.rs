@@ -49,9 +49,11 @@ async fn any_pool_ends_where_every_other_does() {
 /// Units, executions and the bill tell of the prefix; what ran beyond it is there, said to be superseded.
 async fn only_the_prefix_is_evidence(pool: &Pool, body: &Value, unit: u64) {
     let job = body["job_id"].as_str().unwrap();
-    let units = pool.api.get(&format!("/api/v0/jobs/{job}/artifacts/units_json")).await.body;
-    assert_eq!(units[0].as_array().unwrap().len() as u64, unit);
-    let fuel: u64 = units[0].as_array().unwrap().iter().map(|unit| unit["fuel"].as_u64().unwrap()).sum();
+    let shards = pool.api.get(&format!("/api/v0/jobs/{job}/artifacts/shards_json")).await.body;
+    let units: Vec<&Value> =
+        shards.as_array().unwrap().iter().flat_map(|shard| shard["units"].as_array().unwrap()).collect();
+    assert_eq!(units.len() as u64, unit);
+    let fuel: u64 = units.iter().map(|unit| unit["fuel"].as_u64().unwrap()).sum();
     assert_eq!(body["hub"]["metrics"]["fuel"].as_u64(), Some(fuel));
     let micro = body["billing"]["credits_micro"].as_u64().unwrap();
     assert_eq!(micro, (fuel * 1_000_000).div_ceil(3_000_000_000));

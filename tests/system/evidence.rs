@@ -14,17 +14,20 @@ async fn executions_and_artifacts_are_complete_and_immutable() {
     digest(&answer.body);
     let (job, shards) = (answer.job(), answer.body["hub"]["metrics"]["shards"].as_u64().unwrap());
     let executions = pool.api.get(&format!("/api/v0/jobs/{job}/executions")).await;
-    let attempts = executions.body["items"].as_array().unwrap();
-    assert_eq!(attempts.len() as u64, shards, "one attempt per shard, nothing verified twice: {}", executions.text);
+    let items = executions.body["items"].as_array().unwrap();
+    // A slow shard may have had a second copy, which was taken back.
+    let attempts: Vec<_> = items.iter().filter(|attempt| attempt["status"] == "REPORTED").collect();
+    assert_eq!(attempts.len() as u64, shards, "one answer per shard, nothing verified twice: {}", executions.text);
     for attempt in attempts {
-        for field in ["agent_id", "shard_id", "seed", "result_hash", "wall_us", "cpu_us", "fuel"] {
+        for field in ["agent_id", "shard_id", "seed", "result_hash", "wall_us", "cpu_us", "fuel", "engine", "signature"]
+        {
             assert!(!attempt[field].is_null(), "{field} is missing in {attempt:#}");
         }
     }
     let artifacts = pool.api.get(&format!("/api/v0/jobs/{job}/artifacts")).await;
     let listed = artifacts.body["items"].as_array().unwrap();
     let names: Vec<&str> = listed.iter().filter_map(|artifact| artifact["name"].as_str()).collect();
-    for name in ["result_json", "executions_json", "metrics_json"] {
+    for name in ["result_json", "executions_json", "metrics_json", "shards_json", "evidence_json"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     for artifact in listed {

@@ -13,6 +13,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::answers::{digest, output};
+use crate::command::{forge, text};
 
 /// C = alpha A B + beta C.
 struct Product<T> {
@@ -135,5 +136,28 @@ async fn inputs_are_content_of_the_project() {
     assert_eq!(refused.status, StatusCode::NOT_FOUND, "{}", refused.text);
     assert_eq!((refused.at("/code"), refused.at("/pointer")), (&json!("request.not_found"), &json!("/args/b")));
     assert!(refused.text.contains(&nowhere), "{}", refused.text);
+    pool.stop().await;
+}
+
+#[tokio::test]
+async fn the_command_line_fetches_the_matrix() {
+    let pool = Pool::start(1).await;
+    let product = Product::<f64>::new((30, 20, 10));
+    let answer = pool.api.execute(&product.contract(&pool).await).await;
+    let (bytes, _) = file::<f64>(&pool, &answer.body).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.npy");
+    let (job, path_text) = (answer.job(), path.to_string_lossy().into_owned());
+    let shown = text(&forge(&pool, &["job", &job]).await.stdout);
+    assert!(
+        shown.contains("c: 30 x 20 float64") && shown.contains(&format!("artifact {job} c_npy -o c.npy")),
+        "{shown}"
+    );
+    let fetched = forge(&pool, &["artifact", &job, "c_npy", "-o", &path_text]).await;
+    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    let missing = forge(&pool, &["artifact", &job, "d_npy", "-o", &path_text]).await;
+    assert!(!missing.status.success() && text(&missing.stderr).contains("c_npy"), "{}", text(&missing.stderr));
     pool.stop().await;
 }

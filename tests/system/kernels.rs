@@ -1,8 +1,9 @@
 //! A project's own kernels: uploaded, tried by verifiers, run, deprecated, yanked, and nobody else's.
 
 use forge_contract::Digest;
+use forge_contract::manifest::GoldenInput;
 use forge_tests::api::{Answer, Api};
-use forge_tests::component::{contract, guessed, honest, kernel, manifest, recorded, with_manifest};
+use forge_tests::component::{contract, guessed, honest, kernel, manifest, recorded, recorded_of, with_manifest};
 use forge_tests::pool::Pool;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -166,6 +167,30 @@ async fn without_a_verifier_it_stays_pending_over_a_restart() {
     pool.kill_hub().await;
     pool.restart_hub().await;
     assert_eq!(pool.api.get(path).await.body, decided, "what was decided stays");
+    pool.stop().await;
+}
+
+#[tokio::test]
+async fn goldens_bring_what_their_units_read() {
+    let pool = Pool::start(1).await;
+    let text = include_str!("../hostile/kernels/read.wat");
+    let (_, rest) = text.split_once(";;; imports\n").unwrap();
+    let (imports, rest) = rest.split_once(";;; arguments\n").unwrap();
+    let (arguments, core) = rest.split_once(";;; core\n").unwrap();
+    let bare = forge_tests::component::component(imports, arguments, core);
+    let mut manifest = manifest("default/reader", 1);
+    let profile = &mut manifest["profiles"]["count.v1"];
+    profile["args"]["properties"]["data"] = json!({"type": "string"});
+    profile["stages"][0]["inputs"] = json!([{"name": "data", "from": {"argument": "data"}}]);
+    profile["stages"][0]["parts"][0]["counts_items"] = json!(false);
+    let content = b"what a unit reads";
+    let mut golden = guessed(10, 0);
+    golden.args["data"] = json!(Digest::of(content));
+    golden.inputs = vec![GoldenInput::new("data", content)];
+    let component = with_manifest(bare.clone(), &recorded_of(&bare, manifest, vec![golden]));
+    assert_eq!(pool.api.upload(&component).await.status, 202);
+    let decided = pool.api.decided("default/reader/1").await;
+    assert_eq!(decided["state"], "admitted", "{decided:#}");
     pool.stop().await;
 }
 

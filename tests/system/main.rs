@@ -4,6 +4,8 @@
 
 mod agent_input;
 mod answers;
+mod authors;
+mod bad_component;
 mod bad_input;
 mod blobs;
 mod cancel;
@@ -17,8 +19,10 @@ mod idempotency;
 mod kernels;
 mod provider;
 mod quickstart;
+mod replay;
 mod restart;
 mod same_bits;
+mod stages;
 mod statistics;
 mod stranger;
 mod up;

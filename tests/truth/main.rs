@@ -11,9 +11,7 @@
 mod aggregate;
 mod cases;
 mod coverage;
-#[allow(dead_code, reason = "shared with the target golden, which uses all of it")]
-#[path = "../golden/dist.rs"]
-mod dist;
+mod examples;
 mod expected;
 mod fourier;
 mod model;
@@ -23,3 +21,5 @@ mod published;
 mod randomness;
 mod run;
 mod sample;
+
+use forge_golden::dist;

@@ -6,6 +6,7 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
+use crate::seal;
 use crate::sections::{is_component, push_custom, without_custom};
 
 /// The interface package's text: `wit/kernel.wit`.
@@ -39,13 +40,19 @@ pub enum ComponentError {
         /// What the validator says.
         reason: String,
     },
-    /// An import that does not exist for kernels.
-    #[error(
-        "the component imports `{name}`, which no kernel may have: clocks, entropy, files and sockets do not exist"
-    )]
-    ForeignImport {
-        /// The import.
+    /// Imports that do not exist for kernels.
+    #[error("{}", refusals(names))]
+    ForeignImports {
+        /// The imports.
+        names: Vec<String>,
+    },
+    /// An import of a core module that nothing here can satisfy.
+    #[error("the module imports `{name}`: {why}")]
+    ModuleImport {
+        /// Module and field.
         name: String,
+        /// What to do about it.
+        why: &'static str,
     },
     /// The interface is not exported.
     #[error("the component does not export `{name}`")]
@@ -61,40 +68,91 @@ pub enum ComponentError {
     },
 }
 
-/// Encodes a core module, whose own sections name its world, as a component.
+fn refusals(names: &[String]) -> String {
+    let lines: Vec<String> = names.iter().map(|name| format!("imports {name}: {}", crate::advice(name))).collect();
+    lines.join("\n")
+}
+
+/// Encodes a core module as a component. A module that does not name its world is taken to be of the world `kernel`:
+/// it exports the interface by its canonical names.
+///
+/// Imports of WASI preview 1 are sealed inside the component: a clock that stands still, an entropy source that traps,
+/// no argument, no environment, no file.
 ///
 /// **Determinism**: of the module's custom sections only the component types are read; none is kept.
 ///
 /// # Errors
-/// `World` where the module's imports and exports are not those of the kernel world.
+/// `ModuleImport` names an import that no kernel may have; `World` where imports and exports are not those of the world.
 pub fn component_from_core(core: &[u8]) -> Result<Vec<u8>, ComponentError> {
-    let core = without_custom(core, &|name| !name.starts_with("component-type"))?;
     let world = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
-    let component = ComponentEncoder::default()
-        .debug_names(false)
-        .module(&core)
-        .map_err(|e| world(&e))?
-        .encode()
-        .map_err(|e| world(&e))?;
+    let seals = check_module_imports(core)?;
+    let mut core = without_custom(core, &|name| !name.starts_with("component-type"))?;
+    if !names_world(&core)? {
+        embed_world(&mut core)?;
+    }
+    let mut encoder = ComponentEncoder::default().debug_names(false).module(&core).map_err(|e| world(&e))?;
+    if seals {
+        encoder = encoder.adapter(seal::PREVIEW1, &seal::module()?).map_err(|e| world(&e))?;
+    }
+    let component = encoder.encode().map_err(|e| world(&e))?;
     without_custom(&component, &|_| true)
+}
+
+/// Whether the module has a section that says which world it is of.
+fn names_world(core: &[u8]) -> Result<bool, ComponentError> {
+    Ok(without_custom(core, &|name| name.starts_with("component-type"))?.len() != core.len())
+}
+
+fn embed_world(core: &mut Vec<u8>) -> Result<(), ComponentError> {
+    let reason = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("kernel.wit", WIT).map_err(|e| reason(&e))?;
+    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| reason(&e))?;
+    wit_component::embed_component_metadata(core, &resolve, world, StringEncoding::UTF8).map_err(|e| reason(&e))
+}
+
+/// Whether the module imports WASI preview 1, which is sealed; refuses what has no place in a kernel, by name.
+fn check_module_imports(core: &[u8]) -> Result<bool, ComponentError> {
+    let invalid = |e: wasmparser::BinaryReaderError| ComponentError::Invalid { reason: e.to_string() };
+    let mut seals = false;
+    for payload in Parser::new(0).parse_all(core) {
+        let Payload::ImportSection(imports) = payload.map_err(invalid)? else { continue };
+        for import in imports.into_imports() {
+            let import = import.map_err(invalid)?;
+            let why = match import.module {
+                seal::PREVIEW1 => {
+                    seals = true;
+                    continue;
+                }
+                "env" => {
+                    "the linker found no definition of it; define it in the kernel (there is no libc), or link the library that has it"
+                }
+                "wbg" | "__wbindgen_placeholder__" | "__wbindgen_externref_xform__" => {
+                    "JavaScript does not exist here; turn off the feature of a dependency that uses wasm-bindgen (often `getrandom/js`, `uuid/js`, `chrono/wasmbind`)"
+                }
+                _ => continue,
+            };
+            return Err(ComponentError::ModuleImport { name: format!("{}::{}", import.module, import.name), why });
+        }
+    }
+    Ok(seals)
 }
 
 /// Reads WebAssembly text: a component, or a core module that exports the kernel interface by its canonical names.
 ///
 /// # Errors
-/// `Text` where it does not parse, `World` as [`component_from_core`].
+/// `Text` where it does not parse, else as [`component_from_core`].
 pub fn from_wat(text: &str) -> Result<Vec<u8>, ComponentError> {
-    let mut bytes = wat::parse_str(text).map_err(|e| ComponentError::Text { reason: e.to_string() })?;
-    if is_component(&bytes) {
-        return Ok(bytes);
-    }
-    let reason = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
-    let mut resolve = Resolve::default();
-    let package = resolve.push_str("kernel.wit", WIT).map_err(|e| reason(&e))?;
-    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| reason(&e))?;
-    wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8)
-        .map_err(|e| reason(&e))?;
-    component_from_core(&bytes)
+    let bytes = wat::parse_str(text).map_err(|e| ComponentError::Text { reason: e.to_string() })?;
+    from_binary(&bytes)
+}
+
+/// A component as it is, a core module made one.
+///
+/// # Errors
+/// As [`component_from_core`].
+pub fn from_binary(bytes: &[u8]) -> Result<Vec<u8>, ComponentError> {
+    if is_component(bytes) { without_custom(bytes, &|name| name != SECTION) } else { component_from_core(bytes) }
 }
 
 /// The component with this manifest, in canonical JSON, as its last section; one that is there is replaced.
@@ -118,34 +176,64 @@ pub fn embed_manifest(component: &[u8], manifest: &Manifest) -> Result<Vec<u8>, 
 /// # Errors
 /// The first rule broken, imports by name.
 pub fn check_interface(component: &[u8]) -> Result<(), ComponentError> {
-    let (package, version) = INTERFACE.split_once('@').unwrap_or((INTERFACE, ""));
-    let unit = format!("{package}/unit@{version}");
-    let inputs = format!("{package}/inputs@{version}");
     let invalid = |e: wasmparser::BinaryReaderError| ComponentError::Invalid { reason: e.to_string() };
     wasmparser::Validator::new().validate_all(component).map_err(invalid)?;
-    let mut depth = 0_usize;
-    let mut exported = false;
+    let names = foreign_imports(component)?;
+    if !names.is_empty() {
+        return Err(ComponentError::ForeignImports { names });
+    }
+    let unit = interface("unit");
+    let exported = outermost(component, |payload, names| {
+        if let Payload::ComponentExportSection(exports) = payload {
+            for export in exports.clone() {
+                names.push(export?.name.name.to_owned());
+            }
+        }
+        Ok(())
+    })?;
+    if exported.contains(&unit) { Ok(()) } else { Err(ComponentError::MissingExport { name: unit }) }
+}
+
+/// What a component imports that no kernel may have, by name, in its own order.
+///
+/// # Errors
+/// `Invalid` where the bytes are no component.
+pub fn foreign_imports(component: &[u8]) -> Result<Vec<String>, ComponentError> {
+    let inputs = interface("inputs");
+    let mut names = outermost(component, |payload, names| {
+        if let Payload::ComponentImportSection(imports) = payload {
+            for import in imports.clone() {
+                names.push(import?.name.name.to_owned());
+            }
+        }
+        Ok(())
+    })?;
+    names.retain(|name| *name != inputs && !is_harmless(name));
+    Ok(names)
+}
+
+/// An interface of the package, in its version.
+fn interface(name: &str) -> String {
+    let (package, version) = INTERFACE.split_once('@').unwrap_or((INTERFACE, ""));
+    format!("{package}/{name}@{version}")
+}
+
+/// Collects names from the sections of the outermost component.
+fn outermost(
+    component: &[u8],
+    collect: impl Fn(&Payload<'_>, &mut Vec<String>) -> wasmparser::Result<()>,
+) -> Result<Vec<String>, ComponentError> {
+    let invalid = |e: wasmparser::BinaryReaderError| ComponentError::Invalid { reason: e.to_string() };
+    let (mut depth, mut names) = (0_usize, Vec::new());
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(invalid)? {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(imports) if depth == 0 => {
-                for import in imports {
-                    let name = import.map_err(invalid)?.name.name.to_owned();
-                    if name != inputs && !is_harmless(&name) {
-                        return Err(ComponentError::ForeignImport { name });
-                    }
-                }
-            }
-            Payload::ComponentExportSection(exports) if depth == 0 => {
-                for export in exports {
-                    exported |= export.map_err(invalid)?.name.name == unit;
-                }
-            }
+            payload if depth == 0 => collect(&payload, &mut names).map_err(invalid)?,
             _ => {}
         }
     }
-    if exported { Ok(()) } else { Err(ComponentError::MissingExport { name: unit }) }
+    Ok(names)
 }
 
 /// The subset of WASI that the sandbox links: output into a bounded log, empty arguments and environment, exit.
@@ -212,11 +300,27 @@ mod tests {
     fn foreign_imports_are_refused_by_name() {
         let clock = "(component (import \"wasi:clocks/monotonic-clock@0.2.6\" (instance)))";
         match check_interface(&wat::parse_str(clock).unwrap()) {
-            Err(ComponentError::ForeignImport { name }) => assert_eq!(name, "wasi:clocks/monotonic-clock@0.2.6"),
+            Err(ComponentError::ForeignImports { names }) => assert_eq!(names, ["wasi:clocks/monotonic-clock@0.2.6"]),
             other => panic!("{other:?}"),
         }
         let log = "(component (import \"wasi:cli/stdout@0.2.6\" (instance)))";
         assert!(matches!(check_interface(&wat::parse_str(log).unwrap()), Err(ComponentError::MissingExport { .. })));
+    }
+
+    #[test]
+    fn wasi_of_the_first_preview_is_sealed_inside() {
+        let import = "(import \"wasi_snapshot_preview1\" \"clock_time_get\" (func (param i32 i64 i32) (result i32)))
+            (import \"wasi_snapshot_preview1\" \"random_get\" (func (param i32 i32) (result i32)))";
+        let component = from_wat(&CORE.replace("(module", &format!("(module {import}"))).unwrap();
+        check_interface(&component).unwrap();
+        assert_eq!(foreign_imports(&component).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_modules_own_missing_symbols_are_named() {
+        let undefined = CORE.replace("(module", "(module (import \"env\" \"sinf\" (func))");
+        let error = from_wat(&undefined).unwrap_err().to_string();
+        assert!(error.contains("`env::sinf`") && error.contains("no libc"), "{error}");
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! Turns a kernel project into a component with its manifest inside, the same bytes wherever it is built.
 //!
-//! [`build`] compiles a Rust project; [`component_from_core`] and [`from_wat`] start from what another toolchain made;
-//! [`embed_manifest`] and [`check_interface`] finish and check any of them.
+//! [`build`] compiles a project in Rust, C or WebAssembly text; [`component_from_core`] and [`from_wat`] start from what
+//! another toolchain made; [`embed_manifest`] and [`check_interface`] finish and check any of them. [`scaffold`] makes a
+//! new project.
 
+mod advice;
+mod clang;
 mod component;
 mod project;
+pub mod scaffold;
+mod seal;
 mod sections;
+mod source;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -13,8 +19,12 @@ use std::path::{Path, PathBuf};
 use forge_contract::Digest;
 use forge_contract::manifest::Manifest;
 
-pub use component::{ComponentError, check_interface, component_from_core, embed_manifest, from_wat};
-pub use project::{GOLDENS_FILE, Project, ProjectError};
+pub use advice::advice;
+pub use component::{
+    ComponentError, check_interface, component_from_core, embed_manifest, foreign_imports, from_binary, from_wat,
+};
+pub use project::{GOLDENS_FILE, MANIFEST_FILE, Project, ProjectError};
+pub use source::{Source, SourceError};
 pub use toolchain::{Toolchain, ToolchainError};
 
 /// A kernel, built.
@@ -36,6 +46,9 @@ pub enum BuildError {
     /// The project's files.
     #[error(transparent)]
     Project(#[from] ProjectError),
+    /// What it is written in.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The compiler.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
@@ -52,8 +65,8 @@ pub enum BuildError {
     },
 }
 
-/// Builds the kernel project in a folder: `kernel.toml`, [`GOLDENS_FILE`] where there is one, and a cargo package
-/// whose library is a `cdylib`.
+/// Builds the kernel project in a folder: `kernel.toml`, [`GOLDENS_FILE`] where there is one, and the source that
+/// [`Source::find`] sees.
 ///
 /// **Determinism**: with the same toolchain and lock file, the same bytes in any folder.
 ///
@@ -62,10 +75,24 @@ pub enum BuildError {
 /// that no kernel may have.
 pub fn build(folder: &Path) -> Result<Built, BuildError> {
     let project = Project::read(folder)?;
-    let toolchain = Toolchain::find(folder)?;
-    let path = toolchain.compile(folder, project.memory_bytes_max())?;
-    let core = std::fs::read(&path).map_err(|source| BuildError::Artifact { path, source })?;
-    finish(&component_from_core(&core)?, project.manifest, toolchain.line())
+    let memory = project.memory_bytes_max();
+    let read = |path: PathBuf| std::fs::read(&path).map_err(|source| BuildError::Artifact { path, source });
+    let (component, toolchain) = match Source::find(folder)? {
+        Source::Rust => {
+            let toolchain = Toolchain::find(folder)?;
+            (component_from_core(&read(toolchain.compile(folder, memory)?)?)?, toolchain.line())
+        }
+        Source::C(files) => {
+            let clang = clang::Clang::find()?;
+            (component_from_core(&read(clang.compile(folder, &files, memory)?)?)?, clang.line())
+        }
+        Source::Text(path) => {
+            let text = String::from_utf8_lossy(&read(path)?).into_owned();
+            (from_wat(&text)?, "WebAssembly text, wit-component 0.254".to_owned())
+        }
+        Source::Binary(path) => (from_binary(&read(path)?)?, "made elsewhere, wit-component 0.254".to_owned()),
+    };
+    finish(&component, project.manifest, toolchain)
 }
 
 /// Puts a manifest into a component and measures it.

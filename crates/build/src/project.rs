@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use forge_contract::manifest::{Golden, Manifest, ManifestError};
 
 /// The manifest as its author writes it.
-const MANIFEST_FILE: &str = "kernel.toml";
+pub const MANIFEST_FILE: &str = "kernel.toml";
 /// Known answers by profile, recorded by the build: JSON, beside the manifest.
 pub const GOLDENS_FILE: &str = "goldens.json";
 
@@ -45,7 +45,10 @@ pub enum ProjectError {
         source: ManifestError,
     },
     /// Goldens of a profile that does not exist.
-    #[error("{}: there is no profile `{profile}`", path.display())]
+    #[error(
+        "{}: there is no profile `{profile}`; remove it, then record again with `forgepool kernel check --record`",
+        path.display()
+    )]
     UnknownProfile {
         /// The file.
         path: PathBuf,

@@ -37,6 +37,26 @@ pub enum ToolchainError {
          `apt-get install rustc-web rust-web-src cargo-web lld-19`"
     )]
     Missing,
+    /// No C compiler for the target.
+    #[error(
+        "no clang that makes wasm32: on Debian or Ubuntu `apt-get install clang lld`, on macOS `brew install llvm lld`; \
+         clang and clang-11 to clang-24 are looked for in PATH"
+    )]
+    MissingClang,
+    /// No linker for it.
+    #[error(
+        "clang is there, its linker wasm-ld is not: on Debian or Ubuntu `apt-get install lld`, on macOS \
+         `brew install lld`; wasm-ld and wasm-ld-11 to wasm-ld-24 are looked for in PATH"
+    )]
+    MissingLinker,
+    /// The C compiler or its linker refuses the code; it has printed why.
+    #[error("the kernel does not build ({tool} ended with {status})")]
+    C {
+        /// The tool.
+        tool: String,
+        /// Exit status.
+        status: std::process::ExitStatus,
+    },
     /// A tool does not start.
     #[error("cannot run {tool}: {source}")]
     Start {
@@ -102,7 +122,7 @@ impl Toolchain {
             "--message-format",
             "json-render-diagnostics",
         ]);
-        if folder.ancestors().any(|f| f.join("Cargo.lock").is_file()) {
+        if self.workspace(folder).join("Cargo.lock").is_file() {
             command.arg("--locked");
         }
         if self.kind == Kind::Debian {
@@ -127,15 +147,29 @@ impl Toolchain {
         library(&output.stdout, folder).ok_or(ToolchainError::NoLibrary)
     }
 
+    /// The folder of the package's workspace: its own where it is in none.
+    fn workspace(&self, folder: &Path) -> PathBuf {
+        let cargo = if self.kind == Kind::Debian { DEBIAN_CARGO } else { "cargo" };
+        let asked = Command::new(cargo)
+            .args(["locate-project", "--workspace", "--message-format", "plain"])
+            .current_dir(folder)
+            .output();
+        let manifest = asked.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        let manifest = manifest.and_then(|bytes| String::from_utf8(bytes).ok()).map(|text| PathBuf::from(text.trim()));
+        manifest.as_deref().and_then(Path::parent).unwrap_or(folder).to_path_buf()
+    }
+
     /// No path of this machine and a memory that has a maximum.
     fn flags(&self, folder: &Path, memory_bytes_max: u64) -> Vec<String> {
         let pages = memory_bytes_max.div_ceil(PAGE_BYTES).max(1);
         let mut flags =
             vec!["-Ctarget-feature=+simd128".to_owned(), format!("-Clink-arg=--max-memory={}", pages * PAGE_BYTES)];
-        // The checkout: a kernel's dependencies by path may lie anywhere in it.
+        // The checkout: a kernel's dependencies by path may lie anywhere in it. It is known by git, or, where it was
+        // unpacked, by the interface.
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
-        let checkout = folder.ancestors().find(|f| f.join(".git").exists()).or_else(|| folder.ancestors().nth(2));
-        let sources = checkout.unwrap_or(&folder);
+        let is_checkout = |f: &&Path| f.join(".git").exists() || f.join("wit/kernel.wit").is_file();
+        let workspace = self.workspace(&folder);
+        let sources = folder.ancestors().find(is_checkout).unwrap_or(&workspace);
         let packages = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));

@@ -13,6 +13,8 @@ use crate::target::Target;
 const STREAM_ATTEMPTS_MAX: u32 = 5;
 /// Pause before an event stream is opened again, ms.
 const STREAM_PAUSE_MS: u64 = 200;
+/// Bytes of an upload handed to the connection at once.
+const UPLOAD_PIECE_BYTES: usize = 64 << 10;
 
 /// What a request to the hub came to, if not to an answer.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +194,49 @@ impl Client {
             Some(job) => Ok(job.to_owned()),
             None => Err(self.unexpected(status, &answer.to_string())),
         }
+    }
+
+    /// `POST` of bytes, streamed; an answer that comes before all is sent counts.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn upload(&self, path: &str, media_type: &str, bytes: bytes::Bytes) -> Result<Value, ClientError> {
+        let length = bytes.len();
+        let pieces = (0..length)
+            .step_by(UPLOAD_PIECE_BYTES)
+            .map(move |at| Ok::<_, std::convert::Infallible>(bytes.slice(at..length.min(at + UPLOAD_PIECE_BYTES))));
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+        let request = self.request(Method::POST, path).header("content-type", media_type).body(body);
+        Ok(self.answer(request).await?.1)
+    }
+
+    /// `PATCH` of a path below the hub's URL with JSON.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn change(&self, path: &str, value: &Value) -> Result<Value, ClientError> {
+        let request = self.request(Method::PATCH, path).header("content-type", "application/json");
+        Ok(self.answer(request.body(value.to_string())).await?.1)
+    }
+
+    /// `GET` of content, handed over as it comes; what `take` answers to a piece it could not take, is the inner result.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn fetch(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<std::io::Result<()>, ClientError> {
+        let response = self.refuse_errors(self.send(self.request(Method::GET, path)).await?).await?;
+        let mut body = response.bytes_stream();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|cause| self.unreachable(cause))?;
+            if let Err(error) = take(&piece) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// A job's whole state.

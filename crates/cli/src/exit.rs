@@ -18,6 +18,8 @@ pub enum Outcome {
     Unfit,
     /// An evidence bundle does not hold.
     Unsound,
+    /// A kernel breaks a rule: `kernel check` found it, or the hub refused it.
+    KernelUnfit,
 }
 
 /// Shown by `--help`.
@@ -30,7 +32,8 @@ pub const HELP: &str = "Exit codes:
   5  the hub cannot be reached
   6  two runs of one contract differ
   7  doctor found something missing
-  8  an evidence bundle does not hold";
+  8  an evidence bundle does not hold
+  9  a kernel breaks a rule: kernel check found it, or the hub refused it";
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
@@ -40,6 +43,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Differs => 6,
             Outcome::Unfit => 7,
             Outcome::Unsound => 8,
+            Outcome::KernelUnfit => 9,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! `forgepool`: run the whole pool, submit contracts, look at jobs.
 
 mod agent;
+mod artifact;
 mod blob;
 mod cancel;
 mod client;
@@ -12,6 +13,7 @@ mod histogram;
 mod hub;
 mod job;
 mod jobs;
+mod kernel;
 mod kernels;
 mod logging;
 mod number;
@@ -64,11 +66,13 @@ enum Command {
     Plan(plan::Args),
     Jobs(jobs::Args),
     Job(job::Args),
+    Artifact(artifact::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
     Evidence(evidence::Args),
     Verify(verify::Args),
     Replay(replay::Args),
+    Kernel(kernel::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -112,11 +116,13 @@ impl Command {
             Self::Plan(args) => plan::run(args).await,
             Self::Jobs(args) => jobs::run(args).await,
             Self::Job(args) => job::run(args).await,
+            Self::Artifact(args) => artifact::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
             Self::Evidence(args) => evidence::run(args).await,
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
+            Self::Kernel(args) => kernel::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

@@ -43,7 +43,7 @@ pub fn render(state: &Value) -> String {
     }
     if let Some(output) = output(state).and_then(Value::as_object) {
         for (name, value) in output {
-            text.push_str(&surface(name, value));
+            text.push_str(&surface(job(state), name, value));
         }
     }
     if let Some(end) = convergence(state) {
@@ -74,9 +74,12 @@ pub fn metric(state: &Value, name: &str) -> Option<u64> {
     state.get("hub")?.get("metrics")?.get(name)?.as_u64()
 }
 
+fn job(state: &Value) -> &str {
+    state.get("job_id").and_then(Value::as_str).unwrap_or("")
+}
+
 fn headline(state: &Value) -> String {
-    let job = state.get("job_id").and_then(Value::as_str).unwrap_or("");
-    let mut parts = vec![format!("job {job}  {}", status(state))];
+    let mut parts = vec![format!("job {}  {}", job(state), status(state))];
     let op = operation(state);
     if !op.is_empty() {
         parts.push(op);
@@ -102,8 +105,23 @@ fn failure(state: &Value) -> Option<String> {
     Some(format!("{}: {}\n", text("code"), text("detail")))
 }
 
-/// One named output: a distribution as table and histogram, anything else as it is.
-fn surface(name: &str, value: &Value) -> String {
+/// A matrix that lies in a file: its shape, and the command that fetches it.
+fn matrix(job: &str, name: &str, value: &Value) -> Option<String> {
+    let field = |name: &str| value.get(name)?.as_u64();
+    let (rows, columns, bytes) = (field("rows")?, field("columns")?, field("bytes")?);
+    let (artifact, dtype) = (value.get("artifact")?.as_str()?, value.get("dtype")?.as_str()?);
+    let (rows, columns) = (number::count(rows), number::count(columns));
+    let size = number::bytes(bytes);
+    Some(format!(
+        "\n{name}: {rows} x {columns} {dtype}, a .npy file of {size}\n  forgepool artifact {job} {artifact} -o {name}.npy\n"
+    ))
+}
+
+/// One named output: a distribution as table and histogram, a matrix as its file, anything else as it is.
+fn surface(job: &str, name: &str, value: &Value) -> String {
+    if let Some(matrix) = matrix(job, name, value) {
+        return matrix;
+    }
     let Some(distribution) = value.as_object().filter(|value| value.contains_key("mean")) else {
         return format!("\n{name}: {}\n", shortened(value));
     };

@@ -231,7 +231,7 @@ impl Manifest {
     /// `Unreadable`, or `Rule` with the first field that breaks one.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|e| ManifestError::Unreadable { reason: e.to_string() })?;
+            serde_json::from_slice(bytes).map_err(|e| ManifestError::Unreadable { reason: cut(e.to_string()) })?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -249,7 +249,7 @@ impl Manifest {
         rule("/interface".into(), self.interface == INTERFACE, "the only interface is forgepool:kernel@1.0.0")?;
         rule("/profiles".into(), !self.profiles.is_empty(), "a kernel has at least one profile")?;
         for (name, profile) in &self.profiles {
-            let at = format!("/profiles/{name}");
+            let at = cut(format!("/profiles/{name}"));
             rule(at.clone(), profile_name_is_valid(name), "a profile name is [a-z][a-z0-9.-]{0,62}")?;
             rule(format!("{at}/args"), profile.args.is_object(), "args is a JSON Schema object")?;
             rule(format!("{at}/stages"), (1..=16).contains(&profile.stages.len()), "a profile has 1 to 16 stages")?;
@@ -270,6 +270,12 @@ impl Manifest {
     pub fn label(&self) -> String {
         format!("{}@{}", self.name, self.version)
     }
+}
+
+/// Cuts what may quote the manifest at length, between characters.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(crate::limits::DETAIL_BYTES_MAX));
+    text
 }
 
 fn check_stage(at: &str, stage: &Stage, earlier: &[Stage]) -> Result<(), ManifestError> {
@@ -436,6 +442,14 @@ mod tests {
                 other => panic!("{expected}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_quotes_little() {
+        let mut json = sample();
+        json.as_object_mut().unwrap().insert("x".repeat(100_000), true.into());
+        let refused = Manifest::parse(json.to_string().as_bytes()).unwrap_err();
+        assert!(refused.to_string().len() < 2_000, "{} bytes", refused.to_string().len());
     }
 
     #[test]

@@ -66,11 +66,15 @@ impl Cache {
         }
     }
 
-    /// Keeps the code of a component. A reader sees all of it or none.
+    /// Keeps the code of a component, unless it alone exceeds the cache. A reader sees all of it or none.
     ///
     /// # Errors
     /// The file system's.
     pub fn put(&self, profile: &Digest, component: &Digest, code: &[u8]) -> io::Result<()> {
+        if (code.len() + HEADER_BYTES) as u64 > self.bytes_max {
+            // It would put out everything else, and then itself.
+            return self.remove(profile, component);
+        }
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("new-{}-{number}", std::process::id());
         let written = self.write(&temporary, profile, component, code);
@@ -127,6 +131,9 @@ impl Cache {
         file.write_all(MAGIC)?;
         file.write_all(seal(profile, component, code).as_bytes())?;
         file.write_all(code)?;
+        let file = file.into_std();
+        // By the clock that `get` uses: the file system's own is coarser, so that a new entry could look old.
+        let _ = file.set_modified(SystemTime::now());
         file.sync_all()
     }
 }
@@ -199,9 +206,10 @@ mod tests {
         cache.put(&profile, &component(3), &[3; 100]).unwrap();
         let kept: Vec<bool> = (0..4).map(|n| cache.get(&profile, &component(n)).unwrap().is_some()).collect();
         assert_eq!(kept, [true, false, true, true]);
-        // One that is larger than the whole cache stays out of it and takes the others with it.
+        // One that is larger than the whole cache stays out of it.
         cache.put(&profile, &component(9), &[9; 1000]).unwrap();
-        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+        assert!(cache.get(&profile, &component(9)).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod limiter;
 pub mod local;
 mod log;
 mod memory;
+pub mod module;
 mod trap;
 pub mod wasi;
 pub mod worker;

@@ -55,7 +55,7 @@ pub fn run_shard(
         .unwrap_or_else(ShardResult::failed)
 }
 
-fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
     let no_thread = |error: std::io::Error| Err(Failure::new(FailureCode::AgentWorkerLost, error.to_string()));
     with_ample_stack(work).unwrap_or_else(no_thread)
 }

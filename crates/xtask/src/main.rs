@@ -1,6 +1,8 @@
 //! `cargo xtask`: everything the project does to itself.
 
+mod aarch64;
 mod bench;
+mod fuzz;
 mod kernels;
 mod steps;
 mod test;
@@ -20,7 +22,9 @@ enum Command {
     Test(test::Args),
     /// Measure: the kernel against native and numpy, the platform against the kernel, units per second, latency.
     Bench(bench::Args),
-    /// Build the kernels in workloads/, record their goldens, write workloads/dist and workloads/pins.toml.
+    /// Run every decoder of foreign bytes under libFuzzer and print a table.
+    Fuzz(fuzz::Args),
+    /// Build the kernels in workloads/ and examples/kernels/, write their dist/ and pins.toml.
     Kernels(kernels::Args),
 }
 
@@ -28,6 +32,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Kernels(args) => kernels::run(&args),
     }
 }

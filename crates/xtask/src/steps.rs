@@ -13,6 +13,11 @@ pub fn root() -> Result<PathBuf> {
     Ok(root.to_path_buf())
 }
 
+/// Where cargo builds.
+pub fn target_dir() -> Result<PathBuf> {
+    Ok(std::env::var_os("CARGO_TARGET_DIR").map_or(root()?.join("target"), Into::into))
+}
+
 /// A run of steps; remembers what failed and how long each took.
 #[derive(Default)]
 pub struct Steps {

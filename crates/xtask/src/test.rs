@@ -2,12 +2,14 @@
 
 use anyhow::{Result, bail};
 
-use crate::steps::{Steps, has, root, say};
+use crate::aarch64;
+use crate::steps::{Steps, has, say, target_dir};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also rebuild the kernels and compare their digests (needs the Wasm toolchain).
+    /// Also: rebuild the kernels and compare their digests (needs the Wasm toolchain), faults five times as long, ten
+    /// times as many generated modules, 100,000 inputs per decoder under libFuzzer, the corpus on emulated aarch64.
     #[arg(long)]
     long: bool,
     /// Go on after a failed step.
@@ -22,6 +24,9 @@ const GUESTS: &str = "workloads/Cargo.toml";
 /// Runs every check; stops at the first that fails unless asked to go on.
 pub fn run(args: &Args) -> Result<()> {
     require()?;
+    if args.long {
+        aarch64::require()?;
+    }
     let mut steps = Steps::new(args.keep_going);
     steps.run("format", CARGO, &["fmt", "--all", "--check"])?;
     steps.run("format of guests", CARGO, &["fmt", "--manifest-path", GUESTS, "--all", "--check"])?;
@@ -47,15 +52,21 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run_with("tests", CARGO, &["test", "--locked", "--workspace"], &program)?;
     steps.run("tests of guests", CARGO, &["test", "--locked", "--manifest-path", GUESTS])?;
     if args.long {
+        let longer = [program[0], ("FORGEPOOL_FAULTS", "5")];
+        steps.run_with("faults, longer", CARGO, &["test", "--locked", "--workspace", "--test", "faults"], &longer)?;
         steps.run("kernels rebuild alike", CARGO, &["xtask", "kernels", "--check"])?;
+        let more = [("FORGEPOOL_GENERATED_MODULES", "20000")];
+        let differential = ["test", "--locked", "--workspace", "--test", "differential", "--", "--nocapture"];
+        steps.run_with("generated modules", CARGO, &differential, &more)?;
+        steps.run("decoders under libFuzzer", CARGO, &["xtask", "fuzz", "--inputs", "100000"])?;
+        aarch64::run(&mut steps)?;
     }
     steps.finish()
 }
 
 /// The program that system tests start, as the workspace build made it.
 fn program() -> Result<String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root()?.join("target"), Into::into);
-    Ok(target.join("debug/forgepool").to_string_lossy().into_owned())
+    Ok(target_dir()?.join("debug/forgepool").to_string_lossy().into_owned())
 }
 
 /// Says exactly what is missing before an hour of building finds out.

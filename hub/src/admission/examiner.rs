@@ -30,7 +30,7 @@ pub struct ParseLimits {
 }
 
 impl Default for ParseLimits {
-    /// 20 s and 1 GiB, where 16 MiB of code take below 1 s and 200 MiB; 60 s on a machine with other work.
+    /// 20 s of processor time and 1 GiB; 60 s on the clock, for a machine with other work.
     fn default() -> Self {
         Self { cpu_seconds: 20, memory_bytes: 1 << 30, wall: Duration::from_secs(60) }
     }

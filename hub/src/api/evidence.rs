@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use forge_contract::{Digest, FailureCode, JobId};
 use forge_lifecycle::bundle::{Index, MEDIA_TYPE, is_heavy};
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
+use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
 use super::App;
@@ -78,23 +79,38 @@ pub async fn evidence(
     Ok((sized, fixed, Body::from_stream(contents_of(app, job, head, leaves))).into_response())
 }
 
-/// The head, then each leaf, read when the one before it has gone.
+/// The head, then each leaf, opened when the one before it has gone and never in memory whole: whoever reads a bundle
+/// checks every digest anyway.
 fn contents_of(
     app: Arc<App>,
     job: JobId,
     head: Bytes,
     leaves: Vec<Digest>,
 ) -> impl stream::Stream<Item = Result<Bytes, StoreError>> {
-    let read = move |digest: Digest| {
+    let open = move |digest: Digest| {
         let app = Arc::clone(&app);
         async move {
-            let found = crate::links::read_object(&*app.store, &app.blobs, digest).await;
-            let found = found.and_then(|bytes| bytes.ok_or(StoreError::Corrupt { what: "leaf of evidence" }));
-            // The answer is under way: all that is left is to break it off, and to say so here.
-            found.inspect_err(|error| tracing::error!(%job, %digest, %error, "a leaf of evidence could not be read"))
+            opened(&app, digest).await.unwrap_or_else(|error| {
+                // The answer is under way: all that is left is to break it off, and to say so here.
+                tracing::error!(%job, %digest, %error, "a leaf of evidence could not be read");
+                stream::iter([Err(error)]).boxed()
+            })
         }
     };
-    stream::iter([Ok(head)]).chain(stream::iter(leaves).then(read))
+    stream::iter([Ok(head)]).chain(stream::iter(leaves).then(open).flatten())
+}
+
+async fn opened(app: &App, digest: Digest) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+    let gone = || StoreError::Corrupt { what: "leaf of evidence" };
+    let files = Arc::clone(&app.blobs);
+    let file =
+        tokio::task::spawn_blocking(move || files.open_file(&digest)).await.map_err(|_| StoreError::Closed)??;
+    if let Some((file, _)) = file {
+        let pieces = ReaderStream::new(tokio::fs::File::from_std(file));
+        return Ok(pieces.map(move |piece| piece.map_err(|_| gone())).boxed());
+    }
+    let bytes = app.store.object(&digest).await?.ok_or_else(gone)?;
+    Ok(stream::iter([Ok(Bytes::from(bytes))]).boxed())
 }
 
 /// The signed index of a job that is over.

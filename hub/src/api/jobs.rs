@@ -307,7 +307,7 @@ pub async fn executions(
     Ok(Json(ExecutionList { items, count, next }))
 }
 
-/// A job's evidence: contract, plan, executions, verification, output, metrics, and the signed manifest of them all.
+/// A job's evidence, leaf by leaf: contract, plan, executions, verification, output, metrics, and their signed index.
 #[utoipa::path(
     get, path = "/api/v0/jobs/{id}/artifacts", tag = "jobs", security(("bearer" = []), ("key" = [])),
     params(("id" = String, Path, description = "The hub's job id")),

@@ -138,19 +138,27 @@ impl Registry {
     /// The first kernel that is refused; a hub does not start with less than it was given.
     pub async fn load(sources: &[KernelSource], store: &dyn Store, blobs: &Arc<Blobs>) -> Result<Self, RegistryError> {
         let registry = Self { kernels: RwLock::default(), blobs: Arc::clone(blobs) };
+        let earlier = store.kernels().await?;
         for source in sources {
             for (kernel, component) in source::kernels(source)? {
-                registry.record(kernel, component, store).await?;
+                let known = earlier.iter().find(|row| row.digest == kernel.digest).map(|row| row.recorded_ms);
+                registry.record(kernel, component, known, store).await?;
             }
         }
-        registry.recall(store).await?;
+        registry.recall(earlier);
         Ok(registry)
     }
 
-    async fn record(&self, kernel: Arc<Kernel>, component: Bytes, store: &dyn Store) -> Result<(), RegistryError> {
+    async fn record(
+        &self,
+        kernel: Arc<Kernel>,
+        component: Bytes,
+        known: Option<u64>,
+        store: &dyn Store,
+    ) -> Result<(), RegistryError> {
         let (files, bytes) = (Arc::clone(&self.blobs), component.clone());
         tokio::task::spawn_blocking(move || files.put(&bytes)).await.map_err(|_| StoreError::Closed)??;
-        let (standing, recorded_ms) = (Standing::built_in(), crate::clock::unix_ms());
+        let (standing, recorded_ms) = (Standing::built_in(), known.unwrap_or_else(crate::clock::unix_ms));
         let entry = Entry { kernel, project: None, recorded_ms, standing, component: Some(component) };
         store.submit(Write::Kernel(Box::new(entry.row()?))).await?;
         let Kernel { digest, bytes, manifest } = &*entry.kernel;
@@ -160,8 +168,8 @@ impl Registry {
     }
 
     /// Kernels of earlier starts stay known: what was pinned can be replayed.
-    async fn recall(&self, store: &dyn Store) -> Result<(), RegistryError> {
-        for row in store.kernels().await? {
+    fn recall(&self, earlier: Vec<KernelRow>) {
+        for row in earlier {
             if self.read().contains_key(&(row.name.clone(), row.version)) {
                 continue;
             }
@@ -176,7 +184,6 @@ impl Registry {
             let (recorded_ms, standing) = (row.recorded_ms, row.standing);
             self.put(Entry { kernel, project, recorded_ms, standing, component: None });
         }
-        Ok(())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Key, Entry>> {

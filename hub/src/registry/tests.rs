@@ -69,7 +69,7 @@ fn a_project_sees_its_own_and_those_that_come_with_the_hub() {
     assert_eq!(labels("a", None, Some(&("a/k".into(), 1)), 9), ["mc@1"]);
     let foreign = registry.find("b", &op("a/k", 1)).unwrap_err();
     assert_eq!((foreign.code, foreign.pointer.as_deref()), (FailureCode::RequestUnknownOp, Some("/op/name")));
-    assert!(!foreign.detail.contains("a/k@1;") && foreign.detail.ends_with("there are: mc@1"), "{foreign}");
+    assert!(foreign.detail.ends_with("there are: mc@1"), "{foreign}");
     assert!(registry.of_component("b", &Digest::of(b"a/k1")).is_none());
     assert!(registry.of_component("a", &Digest::of(b"a/k1")).is_some());
     assert_eq!(registry.pending().len(), 1);

@@ -53,16 +53,16 @@ impl Sandboxed {
     }
 }
 
-/// Prints one JSON line with `ns_per_iteration`; `None` where the program is not there.
-fn peer(program: &str, args: &[&str]) -> Option<f64> {
+/// A field of the one JSON line that a program prints; `None` where the program is not there.
+pub fn peer(program: &str, args: &[&str], field: &str) -> Option<f64> {
     let output = Command::new(program).args(args).current_dir(root()).output().ok()?;
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    line.get("ns_per_iteration")?.as_f64()
+    line.get(field)?.as_f64()
 }
 
 /// Measures the three in turn, `rounds` times.
 pub fn measure(report: &mut Report, rounds: usize) {
-    let native = build_native();
+    let native = build_native("mc-native");
     let sandboxed = Sandboxed::load();
     let task = sandboxed.task(UNITS, 0, UNITS);
     sandboxed.run(&task);
@@ -71,11 +71,11 @@ pub fn measure(report: &mut Report, rounds: usize) {
         let sandbox_ns = sandboxed.run(&task) * 1e9 / (UNITS * UNIT) as f64;
         own.push(sandbox_ns);
         let units = UNITS.to_string();
-        if let Some(native_ns) = peer(&native, &["--units", &units, "--json"]) {
+        if let Some(native_ns) = peer(&native, &["--units", &units, "--json"], "ns_per_iteration") {
             to_native.push((native_ns, native_ns / sandbox_ns));
         }
         let script = "tests/benches/peers/insurance_numpy.py";
-        if let Some(numpy_ns) = peer("python3", &[script, "4194304"]) {
+        if let Some(numpy_ns) = peer("python3", &[script, "4194304"], "ns_per_iteration") {
             to_numpy.push((numpy_ns, numpy_ns / sandbox_ns));
         }
     }
@@ -110,11 +110,12 @@ pub fn measure(report: &mut Report, rounds: usize) {
     }
 }
 
-fn build_native() -> String {
-    let args = ["build", "--release", "--quiet", "--manifest-path", "workloads/Cargo.toml", "--bin", "mc-native"];
+/// Builds a kernel's native program; its path.
+pub fn build_native(program: &str) -> String {
+    let args = ["build", "--release", "--quiet", "--manifest-path", "workloads/Cargo.toml", "--bin", program];
     let built = Command::new("cargo").args(args).current_dir(root()).status();
     if !built.is_ok_and(|status| status.success()) {
-        println!("native: cargo build of workloads/mc failed");
+        println!("native: cargo build of {program} failed");
     }
-    root().join("workloads/target/release/mc-native").to_string_lossy().into_owned()
+    root().join("workloads/target/release").join(program).to_string_lossy().into_owned()
 }

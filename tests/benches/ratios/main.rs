@@ -1,6 +1,6 @@
 //! Every speed the project claims, each as a ratio measured in one run. Start it with `cargo xtask bench`.
 //!
-//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--only kernel|platform`, `--json FILE`.
+//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--only kernel|platform|sessions`, `--json FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +14,8 @@
 mod figures;
 mod kernel;
 mod platform;
+mod products;
+mod sessions;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -23,11 +25,16 @@ fn main() {
     let only = value("--only");
     let mut report = figures::Report::default();
     println!("{:<34} {:>10} {:<8} {:<16} how", "figure", "value", "unit", "target");
-    if only.as_deref() != Some("platform") {
+    let wanted = |group: &str| only.as_deref().is_none_or(|only| only == group);
+    if wanted("kernel") {
         kernel::measure(&mut report, rounds);
+        products::measure(&mut report, rounds);
     }
-    if only.as_deref() != Some("kernel") {
+    if wanted("platform") {
         platform::measure(&mut report, rounds, number("--iterations", 100_000_000));
+    }
+    if wanted("sessions") {
+        sessions::measure(&mut report);
     }
     if let Some(file) = value("--json") {
         std::fs::write(file, report.json().to_string()).unwrap();

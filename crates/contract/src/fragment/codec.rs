@@ -26,6 +26,8 @@ use crate::task::{Interval, Rectangle};
 const VERSION: u8 = 1;
 /// The number of the kind whose content is borrowed.
 const TILES: u8 = 7;
+/// Most parts of a fragment, as of a stage: a part takes far more memory than the few bytes that claim it.
+const PARTS_MAX: u64 = 64;
 
 impl Fragment {
     /// The canonical bytes.
@@ -97,7 +99,7 @@ pub fn view(bytes: &[u8]) -> Result<Vec<(&str, View<'_>)>, CanonError> {
 fn view_tiles<'a>(r: &mut Reader<'a>) -> Result<View<'a>, CanonError> {
     r.u8()?;
     let count = r.count(6)?;
-    Ok(View::Tiles((0..count).map(|_| view_tile(r)).collect::<Result<_, _>>()?))
+    Ok(View::Tiles(decode_list(count, r, view_tile)?))
 }
 
 fn read_parts<'a, T>(
@@ -107,7 +109,11 @@ fn read_parts<'a, T>(
     if r.u8()? != VERSION {
         return Err(CanonError::Invalid { what: "fragment version", at: 0 });
     }
-    let count = r.count(2)?;
+    let at = r.at();
+    let count = r.count(3)?;
+    if count as u64 > PARTS_MAX {
+        return Err(CanonError::TooMany { at, found: count as u64, max: PARTS_MAX });
+    }
     let mut parts = Vec::with_capacity(count);
     for _ in 0..count {
         parts.push((r.str()?, part(r)?));
@@ -246,7 +252,7 @@ fn decode_part(r: &mut Reader<'_>) -> Result<Part, CanonError> {
         6 => Part::MatrixSum(decode_matrix(r)?),
         TILES => {
             let count = r.count(6)?;
-            Part::Tiles((0..count).map(|_| decode_tile(r)).collect::<Result<_, _>>()?)
+            Part::Tiles(decode_list(count, r, decode_tile)?)
         }
         8 => Part::Rows(Rows {
             first: r.u64()?,
@@ -256,11 +262,24 @@ fn decode_part(r: &mut Reader<'_>) -> Result<Part, CanonError> {
         }),
         9 => {
             let count = r.count(3)?;
-            Part::Segments((0..count).map(|_| decode_segment(r)).collect::<Result<_, _>>()?)
+            Part::Segments(decode_list(count, r, decode_segment)?)
         }
         10 => Part::Bytes(r.bytes()?.to_vec()),
         _ => return Err(CanonError::Invalid { what: "part kind", at }),
     })
+}
+
+/// `count` items, their memory reserved once: a list that grows holds up to three times as much.
+fn decode_list<'a, T>(
+    count: usize,
+    r: &mut Reader<'a>,
+    item: impl Fn(&mut Reader<'a>) -> Result<T, CanonError>,
+) -> Result<Vec<T>, CanonError> {
+    let mut items = Vec::with_capacity(count);
+    for _ in 0..count {
+        items.push(item(r)?);
+    }
+    Ok(items)
 }
 
 fn decode_moments(r: &mut Reader<'_>) -> Result<Moments, CanonError> {
@@ -300,7 +319,8 @@ fn decode_matrix(r: &mut Reader<'_>) -> Result<Matrix, CanonError> {
     if cells > max {
         return Err(CanonError::TooMany { at, found: cells, max });
     }
-    let values = (0..cells).map(|_| r.f64()).collect::<Result<_, _>>()?;
+    let count = usize::try_from(cells).map_err(|_| CanonError::TooMany { at, found: cells, max })?;
+    let values = decode_list(count, r, |r| r.f64())?;
     Ok(Matrix { rows, columns, values })
 }
 

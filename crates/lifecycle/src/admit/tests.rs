@@ -155,6 +155,14 @@ fn what_is_too_heavy_is_not_even_validated() {
         limit(&format!("(func (param i32) block local.get 0 br_table {} end)", "0 ".repeat(4_098))).0,
         Limit::BranchTargets
     );
+    // Parameters are locals too; each function is weighed by itself.
+    let levels = |depth: usize| format!("{}{}", "block ".repeat(depth), "end ".repeat(depth));
+    let nested = |depth: usize| {
+        format!("(func (param {}) (local {}) {})", "i64 ".repeat(100), "i64 ".repeat(900), levels(depth))
+    };
+    assert_eq!(limit(&nested(101)), (Limit::Merges, Some(101_000)));
+    let fine = refusal(&component(&format!("(core module {})", nested(100).repeat(3))));
+    assert_eq!(fine, AdmitError::NoUnit);
     let modules = refusal(&component(&"(core module)".repeat(17)));
     assert_eq!(modules, AdmitError::Limit(LimitError { limit: Limit::Modules, found: Some(17), place: None }));
     let nested = format!("{}{}", "(component ".repeat(9), ")".repeat(9));

@@ -9,5 +9,4 @@ mod foreign;
 mod leases;
 mod pair;
 mod raw;
-mod scale;
 mod sessions;
