@@ -170,7 +170,7 @@ mod tests {
         let third = task(64 << 20);
         let waiting = memory.room(&third);
         tokio::pin!(waiting);
-        assert!(matches!(futures_poll(waiting.as_mut()).await, None));
+        assert!(futures_poll(waiting.as_mut()).await.is_none());
         drop(first);
         assert!(waiting.await.is_some());
         drop(second);

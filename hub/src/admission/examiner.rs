@@ -122,10 +122,10 @@ impl Examiner {
             use std::os::unix::process::ExitStatusExt as _;
             let signal = status.signal()?;
             // XCPU and KILL follow the processor's limit; ABRT and SEGV what cannot be allocated.
-            return Some(match signal {
+            Some(match signal {
                 24 | 9 => format!("{} s of processor time", self.limits.cpu_seconds),
                 _ => format!("{} bytes of memory", self.limits.memory_bytes),
-            });
+            })
         }
         #[cfg(not(unix))]
         {

@@ -212,7 +212,7 @@ fn compare(case: &Case, task: &Task, completed: &Completed) -> Option<Difference
     (task.first_unit..).zip(&completed.units).find_map(|(unit, found)| {
         let recorded = case.units.get(&(task.stage_index, unit)).copied();
         let same = recorded.as_ref() == Some(found);
-        (!same).then(|| Difference { stage: task.stage_index, unit, recorded, found: Some(*found) })
+        (!same).then_some(Difference { stage: task.stage_index, unit, recorded, found: Some(*found) })
     })
 }
 
