@@ -68,7 +68,7 @@ pub fn tile<T: Real, S: Source>(
     let mut bytes = Vec::with_capacity(at.rows as usize * at.columns as usize * size_of::<T>());
     if alpha == T::ZERO {
         let zeros = || core::iter::repeat_n(T::ZERO, at.rows as usize * at.columns as usize);
-        old.map_or_else(|| zeros().collect(), |old| old).iter().for_each(|value| value.write(&mut bytes));
+        old.unwrap_or_else(|| zeros().collect()).iter().for_each(|value| value.write(&mut bytes));
         return Ok(bytes);
     }
     let (a, b) = (matrix("a", (given.m, given.k))?, matrix("b", (given.k, given.n))?);
