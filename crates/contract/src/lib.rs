@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod failure;
 pub mod fragment;
 pub mod id;
+pub mod input;
 pub mod limits;
 pub mod manifest;
 pub mod report;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::canon::Writer;
 use crate::digest::Digest;
 use crate::id::JobId;
+pub use crate::input::InputRef;
 use crate::limits::UnitLimits;
 use crate::manifest::PartSpec;
 use crate::seed::StageKey;
@@ -148,17 +149,6 @@ impl Slice {
             Self::Element(_) | Self::Interval(_) | Self::Whole => 1,
         }
     }
-}
-
-/// An input of a stage, by content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputRef {
-    /// The name the kernel opens it by.
-    pub name: String,
-    /// Content address.
-    pub digest: Digest,
-    /// Size, bytes.
-    pub bytes: u64,
 }
 
 /// Everything an agent needs to run one shard, and nothing about who asked.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::task::InputRef;
+use crate::input::InputRef;
 
 /// Most bytes that the inputs of one golden may hold together, decoded: goldens travel inside the component.
 pub const GOLDEN_INPUT_BYTES_MAX: usize = 64 << 10;
