@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, LeaseId};
 use forge_lifecycle::bundle::key::{Key, Signature};
@@ -91,25 +90,6 @@ impl StoreContent {
             }
             None => Ok(self.store.object(&digest).await?.map(|bytes| ContentBody::Bytes(bytes.into()))),
         }
-    }
-}
-
-/// An object by content, from its file or the database; verified.
-///
-/// # Errors
-/// What the store says.
-pub async fn read_object(
-    store: &dyn Store,
-    blobs: &Arc<Blobs>,
-    digest: Digest,
-) -> Result<Option<Bytes>, crate::store::StoreError> {
-    let files = Arc::clone(blobs);
-    let read = tokio::task::spawn_blocking(move || files.get(&digest))
-        .await
-        .map_err(|_| crate::store::StoreError::Closed)??;
-    match read {
-        Some(bytes) => Ok(Some(bytes.into())),
-        None => Ok(store.object(&digest).await?.map(Bytes::from)),
     }
 }
 

@@ -15,8 +15,6 @@ use forge_contract::limits::SHARDS_MAX;
 use forge_contract::stop::StopRule;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::StagePlan;
-
 /// Steps before the first checkpoint, and from one doubling to the next one's first: a quarter of a doubling each.
 const STEPS: u64 = 4;
 
@@ -163,23 +161,6 @@ pub struct Convergence {
     pub measured: Measured,
     /// Checkpoints looked at, this one included.
     pub checkpoints: u64,
-}
-
-impl Convergence {
-    /// How a stage ended; `None` where it has no rule.
-    #[must_use]
-    pub fn of(stage: &StagePlan, stopped: Stopped) -> Option<Self> {
-        let stop = stage.stop.as_ref()?;
-        Some(Self {
-            stage: stage.name.clone(),
-            part: stop.part.clone(),
-            rule: stop.rule,
-            stopped_at: StoppedAt { unit: stopped.unit, items: stage.items_of(0, stopped.unit) },
-            reason: stopped.reason,
-            measured: stopped.measured,
-            checkpoints: stopped.checkpoints,
-        })
-    }
 }
 
 /// A stage's rule, checkpoint by checkpoint.

@@ -105,7 +105,7 @@ fn looked_at(
 ) -> Result<Option<(Fragment, Convergence)>, Failure> {
     let Some(watch) = watch.filter(|watch| watch.next() == done) else { return Ok(None) };
     let Some(prefix) = fold.prefix(done).map_err(|e| reduce::fold_failure(&e))? else { return Ok(None) };
-    let end = watch.look(&prefix).and_then(|stopped| Convergence::of(stage, stopped));
+    let end = watch.look(&prefix).and_then(|stopped| stage.convergence(stopped));
     Ok(end.map(|end| (prefix, end)))
 }
 

@@ -127,7 +127,7 @@ async fn index(app: &App, caller: &Caller, job: JobId) -> Result<Index, Problem>
             "the job left no evidence: its request was refused, or its contract says `artifacts.persist`: false";
         return Err(Problem::of(FailureCode::RequestNotFound, detail).about(job));
     };
-    let text = crate::links::read_object(&*app.store, &app.blobs, entry.digest).await?;
+    let text = crate::store::read_object(&*app.store, &app.blobs, entry.digest).await?;
     let index = text.and_then(|text| Index::read(&text).ok());
     index.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the evidence's index is unreadable").about(job))
 }

@@ -351,7 +351,7 @@ pub async fn artifact(
     if known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, header_of(&tag))]).into_response());
     }
-    let bytes = crate::links::read_object(&*app.store, &app.blobs, row.digest).await?;
+    let bytes = crate::store::read_object(&*app.store, &app.blobs, row.digest).await?;
     let bytes = bytes
         .ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the artifact's bytes are gone").about(job))?;
     let headers = [

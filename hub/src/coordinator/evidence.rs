@@ -126,7 +126,7 @@ async fn manifest(around: &Surroundings, info: &JobInfo) -> Result<Vec<u8>, Stor
         return written(&kernel.manifest).map_err(|_| unreadable);
     }
     // No longer on offer, and admitted once: parsing it again is safe.
-    let component = crate::links::read_object(&*around.store, &around.blobs, info.plan.component).await?;
+    let component = crate::store::read_object(&*around.store, &around.blobs, info.plan.component).await?;
     let Some(admitted) = component.and_then(|component| admit::inspect(&component).ok()) else {
         return Err(unreadable);
     };

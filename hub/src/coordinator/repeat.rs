@@ -37,7 +37,7 @@ pub(super) async fn compare(
 async fn recorded_shards(around: &Surroundings, of: JobId) -> Result<Option<Vec<ShardRecord>>, StoreError> {
     let rows = around.store.artifacts(of).await?;
     let Some(row) = rows.into_iter().find(|row| row.name == leaf::SHARDS) else { return Ok(None) };
-    let bytes = crate::links::read_object(&*around.store, &around.blobs, row.digest).await?;
+    let bytes = crate::store::read_object(&*around.store, &around.blobs, row.digest).await?;
     let unreadable = StoreError::Corrupt { what: "evidence of the job repeated" };
     let Some(bytes) = bytes else { return Err(unreadable) };
     serde_json::from_slice(&bytes).map(Some).map_err(|_| unreadable)

@@ -10,14 +10,17 @@ pub mod sqlite;
 pub mod suite;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::Forgotten;
 use forge_lifecycle::event::Membership;
 use tokio::sync::oneshot;
 
+use blobs::Blobs;
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KernelState, KeyRow,
     LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
@@ -262,4 +265,17 @@ pub trait Store: Send + Sync + 'static {
     async fn ready(&self) -> Result<(), StoreError>;
     /// Finishes what is queued and closes.
     async fn close(&self);
+}
+
+/// An object by content, from its file or the database; verified.
+///
+/// # Errors
+/// What the store says.
+pub async fn read_object(store: &dyn Store, blobs: &Arc<Blobs>, digest: Digest) -> Result<Option<Bytes>, StoreError> {
+    let files = Arc::clone(blobs);
+    let read = tokio::task::spawn_blocking(move || files.get(&digest)).await.map_err(|_| StoreError::Closed)??;
+    match read {
+        Some(bytes) => Ok(Some(bytes.into())),
+        None => Ok(store.object(&digest).await?.map(Bytes::from)),
+    }
 }

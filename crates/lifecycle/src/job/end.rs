@@ -7,7 +7,6 @@ use super::stage::StageRun;
 use super::{Effects, Job, inputs};
 use crate::Millis;
 use crate::action::{Action, Completed, JobOutcome, Phase, Record, StageFragment, Summary};
-use crate::converge::Convergence;
 use crate::plan::PlannedSource;
 use crate::reduce;
 
@@ -45,7 +44,7 @@ impl Job {
         let incomplete = |detail: &str| Failure::new(FailureCode::AggregationIncomplete, detail);
         let stage = self.stage().cloned().ok_or_else(|| incomplete("no stage is under way"))?;
         let stopped = self.run.waves.as_ref().and_then(super::waves::Waves::stopped);
-        let convergence = stopped.and_then(|stopped| Convergence::of(&stage, stopped));
+        let convergence = stopped.and_then(|stopped| stage.convergence(stopped));
         let root = match stopped {
             Some(stopped) => self.run.fold.prefix(stopped.unit).map_err(|e| reduce::fold_failure(&e))?,
             None => core::mem::replace(&mut self.run.fold, Fold::new(0)).finish(),

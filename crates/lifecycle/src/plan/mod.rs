@@ -16,7 +16,7 @@ use forge_contract::{Digest, Failure, FailureCode, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::converge;
+use crate::converge::{self, Convergence, Stopped, StoppedAt};
 use crate::ledger::{Rates, credits_micro};
 
 pub use crate::converge::PlannedStop;
@@ -148,6 +148,21 @@ pub enum PlannedSource {
 }
 
 impl StagePlan {
+    /// How the stage ended; `None` where it has no stop rule.
+    #[must_use]
+    pub fn convergence(&self, stopped: Stopped) -> Option<Convergence> {
+        let stop = self.stop.as_ref()?;
+        Some(Convergence {
+            stage: self.name.clone(),
+            part: stop.part.clone(),
+            rule: stop.rule,
+            stopped_at: StoppedAt { unit: stopped.unit, items: self.items_of(0, stopped.unit) },
+            reason: stopped.reason,
+            measured: stopped.measured,
+            checkpoints: stopped.checkpoints,
+        })
+    }
+
     /// First unit and number of units of a shard; `None` where there is no such shard.
     #[must_use]
     pub fn shard_run(&self, shard: u32) -> Option<(u64, u64)> {
