@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::field::{escape, name};
+use crate::canon;
 use crate::failure::{Failure, FailureCode};
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -138,14 +139,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
         if value > INTEGER_MAX {
-            return Err(self.trail.refuse(self.number_code(), inexact(&value)));
+            #[expect(clippy::cast_precision_loss, reason = "what is lost shows in the text")]
+            return self.large(value as f64, &value.to_string());
         }
         Ok(Value::Number(value.into()))
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
         if value.unsigned_abs() > INTEGER_MAX {
-            return Err(self.trail.refuse(self.number_code(), inexact(&value)));
+            #[expect(clippy::cast_precision_loss, reason = "what is lost shows in the text")]
+            return self.large(value as f64, &value.to_string());
         }
         Ok(Value::Number(value.into()))
     }
@@ -183,6 +186,17 @@ impl<'de> Visitor<'de> for Strict<'_> {
 }
 
 impl Strict<'_> {
+    /// A number beyond the exact integers: the double it spells, where it is spelt as canonical JSON spells that double
+    /// (1e18 is 1000000000000000000 there). Another spelling means an integer that would be rounded.
+    fn large<E: serde::de::Error>(&self, value: f64, text: &str) -> Result<Value, E> {
+        if canon::json(&value).is_ok_and(|spelt| spelt == text)
+            && let Some(number) = Number::from_f64(value)
+        {
+            return Ok(Value::Number(number));
+        }
+        Err(self.trail.refuse(self.number_code(), inexact(&text)))
+    }
+
     /// Whose rule a number breaks: an argument's or the envelope's.
     fn number_code(&self) -> FailureCode {
         let steps = self.trail.steps.borrow();

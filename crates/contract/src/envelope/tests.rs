@@ -305,10 +305,10 @@ fn json_is_read_strictly() {
         "args.x: the number at line 1, column 20 is beyond the range of a double",
     );
     raw(
-        r#"{"args": {"n": 9007199254740992}}"#,
+        r#"{"args": {"n": 9007199254740993}}"#,
         RequestArguments,
         Some("/args/n"),
-        "args.n: integers are exact from -9007199254740991 to 9007199254740991 only, found 9007199254740992",
+        "args.n: integers are exact from -9007199254740991 to 9007199254740991 only, found 9007199254740993",
     );
     raw(
         r#"{"policy": {"timeout_ms": 18446744073709551615}}"#,
@@ -373,5 +373,22 @@ proptest! {
             prop_assert!(failure.code.as_str().starts_with("request."));
             prop_assert!(!failure.detail.is_empty());
         }
+    }
+}
+
+#[test]
+fn what_is_accepted_is_accepted_again_in_its_canonical_form() {
+    for number in ["1e18", "1000000000000000000", "190071992547409930.0", "-3e17", "1e300", "9007199254740992", "0.1"] {
+        let mut contract = sample();
+        contract["args"] = serde_json::from_str(&format!("{{\"x\": {number}}}")).unwrap();
+        let text = contract.to_string();
+        let first = Envelope::parse(text.as_bytes()).unwrap();
+        let again = Envelope::parse(first.canonical().as_bytes()).unwrap();
+        assert_eq!((first.canonical(), first.digest()), (again.canonical(), again.digest()), "{number}");
+    }
+    for rounded in ["9007199254740993", "-9007199254740995", "1000000000000000001"] {
+        let text = sample().to_string().replacen("\"args\":{", &format!("\"args\":{{\"x\": {rounded},"), 1);
+        let failure = Envelope::parse(text.as_bytes()).unwrap_err();
+        assert!(failure.detail.ends_with(&format!("found {rounded}")), "{failure}");
     }
 }
