@@ -219,5 +219,5 @@ async fn the_interface_is_described_and_counted() {
     assert_eq!(answer(hub.http.get(hub.url("/readyz"))).await.status, 200);
     let kernels = answer(hub.get("/api/v0/kernels")).await.body;
     let names: Vec<&str> = kernels["items"].as_array().unwrap().iter().map(|k| k["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["mc", "noop"]);
+    assert_eq!(names, ["gemm", "mc", "noop"]);
 }
