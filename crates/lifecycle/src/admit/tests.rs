@@ -151,6 +151,8 @@ fn what_is_too_heavy_is_not_even_validated() {
     assert_eq!(limit(&format!("(func (local {}))", "i64 ".repeat(1001))), (Limit::Locals, Some(1001)));
     assert_eq!(limit(&format!("(func {})", "nop ".repeat(140_000))).0, Limit::BodyBytes);
     assert_eq!(limit(&"(func)".repeat(20_001)), (Limit::Functions, Some(20_001)));
+    let exports: String = (0..20_001).map(|name| format!("(export \"{name}\" (func 0))")).collect();
+    assert_eq!(limit(&format!("(func) {exports}")), (Limit::Exports, Some(20_001)));
     assert_eq!(
         limit(&format!("(func (param i32) block local.get 0 br_table {} end)", "0 ".repeat(4_098))).0,
         Limit::BranchTargets

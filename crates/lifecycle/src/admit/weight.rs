@@ -37,6 +37,8 @@ pub enum Limit {
     MemoryBytes,
     /// Elements of a table.
     TableElements,
+    /// Exports that one module says it has: the validator makes room for them before it reads the first.
+    Exports,
 }
 
 impl Limit {
@@ -58,6 +60,7 @@ impl Limit {
             Self::Merges => 100_000,
             Self::MemoryBytes => MEMORY_BYTES_MAX,
             Self::TableElements => 10_000,
+            Self::Exports => 20_000,
         }
     }
 
@@ -75,6 +78,7 @@ impl Limit {
             Self::Merges => ("levels of nested blocks times locals in one function", "nest less deeply"),
             Self::MemoryBytes => ("bytes of declared memory", "link with --max-memory of at most 536870912"),
             Self::TableElements => ("elements of a table", "declare a maximum"),
+            Self::Exports => ("exports of a core module", "export what the component needs alone"),
         }
     }
 }
@@ -186,6 +190,7 @@ impl Weight {
                     }
                 }
             }
+            Payload::ExportSection(exports) => at_most(Limit::Exports, exports.count().into())?,
             Payload::ImportSection(imports) => {
                 for import in imports.clone().into_imports() {
                     match import.map_err(|e| invalid(&e))?.ty {
