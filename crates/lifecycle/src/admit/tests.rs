@@ -198,3 +198,17 @@ fn features_that_are_off_are_invalid() {
         assert!(matches!(refused, AdmitError::Invalid { .. }), "{body}: {refused}");
     }
 }
+
+#[test]
+fn a_section_claims_no_more_than_its_bytes_could_hold() {
+    for (section, name) in
+        [(1u8, "types"), (2, "imports"), (3, "functions"), (6, "globals"), (7, "exports"), (9, "elements")]
+    {
+        // 541,357 items in four bytes.
+        let module = [&b"\0asm\x01\0\0\0"[..], &[section, 4, 0xad, 0x85, 0x21, 0]].concat();
+        let length = u8::try_from(module.len()).unwrap();
+        let component = [&b"\0asm\x0d\0\x01\0"[..], &[1, length], &module].concat();
+        let found = refusal(&component).to_string();
+        assert!(found.contains("a section of 4 bytes claims 541357 items"), "{name}: {found}");
+    }
+}

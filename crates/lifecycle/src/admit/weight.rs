@@ -5,7 +5,7 @@ use core::fmt;
 use std::collections::VecDeque;
 
 use forge_contract::limits::MEMORY_BYTES_MAX;
-use wasmparser::{FunctionBody, MemoryType, Operator, Payload, TypeRef};
+use wasmparser::{FunctionBody, MemoryType, Operator, Payload, SectionLimited, TypeRef};
 
 use super::{AdmitError, invalid};
 
@@ -136,6 +136,40 @@ fn declared(limit: Limit, maximum: Option<u64>) -> Result<(), LimitError> {
     at_most(limit, maximum.ok_or(LimitError { limit, found: None, place: None })?)
 }
 
+/// A section may not claim more items than it has bytes: the validator makes room for them before it reads the first.
+fn claims(payload: &Payload<'_>) -> Result<(), AdmitError> {
+    match payload {
+        Payload::TypeSection(section) => claim(section),
+        Payload::ImportSection(section) => claim(section),
+        Payload::FunctionSection(section) => claim(section),
+        Payload::TableSection(section) => claim(section),
+        Payload::MemorySection(section) => claim(section),
+        Payload::TagSection(section) => claim(section),
+        Payload::GlobalSection(section) => claim(section),
+        Payload::ExportSection(section) => claim(section),
+        Payload::ElementSection(section) => claim(section),
+        Payload::DataSection(section) => claim(section),
+        Payload::InstanceSection(section) => claim(section),
+        Payload::CoreTypeSection(section) => claim(section),
+        Payload::ComponentInstanceSection(section) => claim(section),
+        Payload::ComponentAliasSection(section) => claim(section),
+        Payload::ComponentTypeSection(section) => claim(section),
+        Payload::ComponentCanonicalSection(section) => claim(section),
+        Payload::ComponentImportSection(section) => claim(section),
+        Payload::ComponentExportSection(section) => claim(section),
+        _ => Ok(()),
+    }
+}
+
+fn claim<T>(section: &SectionLimited<'_, T>) -> Result<(), AdmitError> {
+    let (count, range) = (section.count(), section.range());
+    let bytes = range.end.saturating_sub(range.start);
+    if u64::from(count) <= bytes as u64 {
+        return Ok(());
+    }
+    Err(AdmitError::Invalid { reason: format!("a section of {bytes} bytes claims {count} items"), at: range.start })
+}
+
 /// Running sums over a component.
 #[derive(Debug, Default)]
 pub struct Weight {
@@ -153,6 +187,7 @@ pub struct Weight {
 impl Weight {
     /// Adds one payload at a depth of nesting.
     pub fn add(&mut self, payload: &Payload<'_>, depth: usize) -> Result<(), AdmitError> {
+        claims(payload)?;
         self.weigh(payload, depth).map_err(|error| match error {
             AdmitError::Limit(error) => {
                 AdmitError::Limit(LimitError { place: self.place(payload, error.limit), ..error })
