@@ -165,3 +165,17 @@ fn alone_a_spot_check_is_recorded_as_not_possible() {
     assert!(summary.warnings.iter().any(|w| w.contains("checks were not possible")), "{:?}", summary.warnings);
     assert_eq!(world.clean.get(&agent_id(0)), None, "what could not be checked earns no record");
 }
+
+#[test]
+fn a_check_that_nobody_will_make_keeps_nobody_waiting() {
+    let mut world = World::new(1, settings());
+    world.machine(Manner::Honest, 2, 20, 1_000);
+    // Every attempt of the only other agent fails: it cannot check anything.
+    world.machine(Manner::Breaks, 2, 20, 1_000);
+    let job = world.submit(1, planned("one.v1", 60, json!({"verify": "spotcheck", "shards": 20})));
+    world.run();
+    world.assert_completed(job, &reference(&planned("one.v1", 60, json!({}))));
+    let summary = world.finished[&job].summary();
+    assert!(summary.verification.unchecked > 10, "{:?}", summary.verification);
+    assert!(world.now < 60_000, "{} ms for twenty shards", world.now);
+}

@@ -355,6 +355,12 @@ impl Agents {
         })
     }
 
+    /// Whether this agent rests after failures.
+    pub fn rests(&self, agent: AgentId) -> bool {
+        let session = self.session_of(agent).and_then(|session| self.sessions.get(&session));
+        session.is_some_and(|agent| agent.rest_until > 0)
+    }
+
     /// What the checks know of an agent; nothing good where it never joined.
     pub fn trust(&self, agent: AgentId) -> Trust {
         let known = self.history.get(&agent).map_or(Membership::default(), |history| history.membership);

@@ -256,8 +256,12 @@ impl Job {
         }
         let spent = open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max;
         let (answered, disputed) = (!open.answers.is_empty(), open.disputed());
-        if spent && answered && !disputed && self.is_light() {
-            // What failed again and again is the check alone: the answer stands, unchecked.
+        // All that could check failed at it or will not: nobody waits for them, and the agent earns no record by it.
+        let nobody_else = !agents.any_trusted(&need, open.from, self.settings.audits.proven, |agent, owner| {
+            open.avoid.contains(agent) || open.has_owner(owner)
+        });
+        if (spent || nobody_else) && answered && !disputed && self.is_light() {
+            // What failed is the check alone: the answer stands, unchecked.
             if let Some(open) = self.run.open.get_mut(&grant.shard) {
                 open.unchecked = true;
             }

@@ -1,7 +1,7 @@
 //! What time brings to a job: its end, copies that found nobody, slow shards.
 
 use forge_contract::envelope::VerifyMode;
-use forge_contract::{Failure, FailureCode, LeaseId};
+use forge_contract::{AgentId, Failure, FailureCode, LeaseId};
 
 use super::{Effects, Job};
 use crate::Millis;
@@ -103,7 +103,7 @@ impl Job {
 
     /// A copy found no agent in its time: another is there and busy, or there is none.
     fn copy_is_overdue(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
-        let (need, proven) = (self.need(), self.settings.audits.proven);
+        let (need, proven, light) = (self.need(), self.settings.audits.proven, self.is_light());
         let Some(open) = self.run.open.get_mut(&shard) else { return };
         let again = now.saturating_add(self.settings.quorum_wait_ms.max(1));
         if open.wants_hedge_only() {
@@ -114,7 +114,10 @@ impl Job {
             return self.run.file(shard, again);
         }
         let asked = open.live.iter().any(|holder| holder.trust.is_of(open.from, proven));
-        if asked || agents.any_trusted(&need, open.from, proven, |_, owner| open.has_owner(owner)) {
+        // A check of a sample waits for who is busy, not for who rests because it fails.
+        let patient = open.disputed() || !light;
+        let there = |agent: &AgentId, owner| open.has_owner(owner) || (!patient && agents.rests(*agent));
+        if asked || agents.any_trusted(&need, open.from, proven, there) {
             return self.run.file(shard, again);
         }
         let weaker = match open.from {
