@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use forge_contract::envelope::VerifyMode;
 use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Capability, Digest, FailureCode, JobId, LeaseId};
@@ -336,7 +337,9 @@ impl World {
             Action::Record(Record::Accepted(accepted)) => {
                 let place = (accepted.job, accepted.stage, accepted.shard);
                 assert!(!self.finished.contains_key(&accepted.job), "accepted after the end");
-                if accepted.verdict.standing != Standing::Unchecked {
+                let sampled = self.jobs[&accepted.job].verify == VerifyMode::None;
+                let standing = accepted.verdict.standing;
+                if standing == Standing::Matched || (standing == Standing::Structural && !sampled) {
                     for agent in core::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
                         let index = (0..self.machines.len()).find(|index| agent_id(*index) == *agent).unwrap();
                         *self.clean.entry(*agent).or_insert(self.machines[index].clean) += 1;

@@ -8,7 +8,7 @@ use crate::answers::digest;
 
 /// A job of many shards that runs long enough for something to happen in its middle.
 fn long_job() -> Value {
-    changed(insurance(16_000_000), &[("/policy/shards", json!(64)), ("/policy/max_agents", json!(0))])
+    changed(insurance(80_000_000), &[("/policy/shards", json!(64)), ("/policy/max_agents", json!(0))])
 }
 
 /// What the same job gives when nothing happens.
@@ -43,7 +43,7 @@ async fn agents_that_are_killed_and_join_leave_the_bits_alone() {
     let executions = pool.api.get(&format!("/api/v0/jobs/{job}/executions")).await;
     let attempts = executions.body["items"].as_array().unwrap();
     let lost = attempts.iter().filter(|attempt| attempt["code"] == "agent.lost").count();
-    assert!(lost >= 1, "no shard was lost with its agent: the test met no shard in flight\n{}", executions.text);
+    assert!(lost >= 1, "none of {} attempts was lost with its agent: the test met no shard in flight", attempts.len());
     pool.stop().await;
 }
 

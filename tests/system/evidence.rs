@@ -17,7 +17,8 @@ async fn executions_and_artifacts_are_complete_and_immutable() {
     let items = executions.body["items"].as_array().unwrap();
     // A slow shard may have had a second copy, which was taken back.
     let attempts: Vec<_> = items.iter().filter(|attempt| attempt["status"] == "REPORTED").collect();
-    assert_eq!(attempts.len() as u64, shards, "one answer per shard, nothing verified twice: {}", executions.text);
+    let firsts = attempts.iter().filter(|attempt| attempt["reason"] == "first").count();
+    assert_eq!(firsts as u64, shards, "one first attempt per shard; a hedge or a sample may come on top");
     for attempt in attempts {
         for field in ["agent_id", "shard_id", "seed", "result_hash", "wall_us", "cpu_us", "fuel", "engine", "signature"]
         {

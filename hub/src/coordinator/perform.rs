@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use forge_contract::envelope::VerifyMode;
 use forge_contract::report::Usage;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
@@ -114,8 +115,12 @@ impl Performer {
     /// Counts an accepted shard for whoever stands behind it. Written now and then: a record that is a little short only
     /// means a few more audits.
     fn note_clean(&mut self, accepted: &Accepted) {
-        if accepted.verdict.standing == Standing::Unchecked {
-            return;
+        let live = self.around.board.job(accepted.job);
+        let sampled = live.is_some_and(|live| live.info.plan.verify == VerifyMode::None);
+        match accepted.verdict.standing {
+            Standing::Matched => {}
+            Standing::Structural if !sampled => {}
+            Standing::Structural | Standing::Unchecked => return,
         }
         for agent in std::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
             *self.clean.entry(*agent).or_default() += 1;

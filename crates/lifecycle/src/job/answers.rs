@@ -117,7 +117,6 @@ impl Job {
             }
             // A sample at the platform's cost keeps nobody waiting.
             Decision::More(_) if mode == VerifyMode::None && !open.disputed() && !askable.anyone => {
-                open.unchecked = true;
                 votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
             }
             decision => decision,
@@ -159,8 +158,11 @@ impl Job {
         let Some(chosen) = chosen else { return };
         let first = open.answers.get(chosen).map(|answer| answer.agent);
         let (agreed, refuted) = (others(true, first), others(false, None));
-        let unchecked = open.unchecked;
-        let clean = first.into_iter().chain(agreed.iter().copied()).filter(|_| !unchecked);
+        // A sample was not promised to anybody. What hardly anybody looks at earns no record either.
+        let sampled = self.plan.verify == VerifyMode::None;
+        let unchecked = open.unchecked && !sampled;
+        let earns = !agreed.is_empty() || !(unchecked || sampled);
+        let clean = first.into_iter().chain(agreed.iter().copied()).filter(|_| earns);
         fx.marks.extend(clean.map(|agent| (agent, Mark::Clean, FailureCode::VerificationMismatch)));
         let verdict = verdict(unchecked, agreed, refuted, open.failed);
         let answer = open.answers.swap_remove(chosen);
