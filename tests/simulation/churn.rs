@@ -57,10 +57,10 @@ fn policy(dice: &mut Dice) -> serde_json::Value {
 }
 
 #[test]
-fn twelve_hundred_worlds_give_one_answer() {
+fn two_thousand_worlds_give_one_answer() {
     let references = references();
     let (mut crashes, mut dispatched) = (0, 0);
-    for seed in 0..1_200 {
+    for seed in 0..2_000 {
         let mut world = crowd(seed);
         let mut expected = Vec::new();
         for number in 0..world.dice.from(1, 3) {
@@ -84,8 +84,8 @@ fn twelve_hundred_worlds_give_one_answer() {
         dispatched += world.dispatched;
     }
     // Guards the test itself: worlds must be eventful.
-    assert!(crashes > 480, "{crashes} crashes");
-    assert!(dispatched > 36_000, "{dispatched} leases");
+    assert!(crashes > 800, "{crashes} crashes");
+    assert!(dispatched > 60_000, "{dispatched} leases");
 }
 
 #[test]

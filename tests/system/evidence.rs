@@ -19,6 +19,9 @@ async fn executions_and_artifacts_are_complete_and_immutable() {
     let attempts: Vec<_> = items.iter().filter(|attempt| attempt["status"] == "REPORTED").collect();
     let firsts = attempts.iter().filter(|attempt| attempt["reason"] == "first").count();
     assert_eq!(firsts as u64, shards, "one first attempt per shard; a hedge or a sample may come on top");
+    let on_top =
+        attempts.iter().filter(|attempt| !["first", "check", "hedge"].contains(&attempt["reason"].as_str().unwrap()));
+    assert_eq!(on_top.count(), 0, "nothing was lost, so nothing was tried again: {}", executions.text);
     for attempt in attempts {
         for field in ["agent_id", "shard_id", "seed", "result_hash", "wall_us", "cpu_us", "fuel", "engine", "signature"]
         {
