@@ -179,3 +179,34 @@ fn a_check_that_nobody_will_make_keeps_nobody_waiting() {
     assert!(summary.verification.unchecked > 10, "{:?}", summary.verification);
     assert!(world.now < 60_000, "{} ms for twenty shards", world.now);
 }
+
+#[test]
+fn no_owner_is_asked_twice_about_one_shard() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, Settings { hedge: false, ..settings() });
+        // Four quick machines of one owner, and two of others.
+        for number in 0..6 {
+            let machine = world.machine(Manner::Honest, 2, if number < 4 { 10 } else { 60 }, 1_000);
+            world.machines[machine].owner = if number < 4 { 99 } else { number };
+        }
+        let job = world.submit(1, planned("one.v1", 120, json!({"verify": "quorum", "shards": 40})));
+        world.run();
+        world.assert_completed(job, &reference(&planned("one.v1", 120, json!({}))));
+        let owner = |agent: &forge_contract::AgentId| {
+            world
+                .machines
+                .iter()
+                .enumerate()
+                .find(|(index, _)| agent_id(*index) == *agent)
+                .map(|(_, m)| m.owner)
+                .unwrap()
+        };
+        for accepted in world.accepted.values() {
+            let mut owners: Vec<u64> = accepted.verdict.agreed.iter().chain([&accepted.agent]).map(owner).collect();
+            let answers = owners.len();
+            owners.sort_unstable();
+            owners.dedup();
+            assert!(owners.len() == answers && answers >= 2, "seed {seed}, shard {}: {owners:?}", accepted.shard);
+        }
+    }
+}
