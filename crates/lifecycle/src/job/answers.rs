@@ -2,7 +2,7 @@
 
 use forge_contract::envelope::VerifyMode;
 use forge_contract::failure::Blame;
-use forge_contract::report::{Completed, Outcome, Report};
+use forge_contract::report::{Completed, Outcome, Report, verdicts_unasked};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
 
 use super::stage::{Answer, Grant};
@@ -49,6 +49,7 @@ impl Job {
         let sound = match &report.outcome {
             Outcome::Failed(failure) => Err(failure_of_agent(failure)),
             Outcome::Completed(completed) => self.sound(&grant, &report, completed),
+            Outcome::Checked(_) => Err(verdicts_unasked()),
         };
         match (sound, report.outcome) {
             (Ok(fragment), Outcome::Completed(completed)) => {
@@ -75,7 +76,7 @@ impl Job {
                 self.report.malformed += u64::from(failure.code == FailureCode::VerificationStructure);
                 self.failed(now, &grant, failure, agents, fx);
             }
-            (Ok(_), Outcome::Failed(_)) => {}
+            (Ok(_), Outcome::Failed(_) | Outcome::Checked(_)) => {}
         }
         self.say(now, fx);
     }
