@@ -173,13 +173,7 @@ impl Pool {
         self.stray_reports
     }
 
-    fn begin(
-        &mut self,
-        now: Millis,
-        id: JobId,
-        (plan, project): (Arc<Plan>, Arc<str>),
-        actions: &mut Vec<Action>,
-    ) {
+    fn begin(&mut self, now: Millis, id: JobId, (plan, project): (Arc<Plan>, Arc<str>), actions: &mut Vec<Action>) {
         if self.jobs.contains_key(&id) {
             return;
         }
@@ -298,6 +292,10 @@ impl Pool {
                 late.result = Some(completed.result_digest());
             }
             Outcome::Failed(failure) => late.code = Some(failure.code),
+            Outcome::Checked(checked) => {
+                late.fuel = checked.fuel();
+                late.result = Some(checked.result_digest());
+            }
         }
         actions.push(Action::Record(Record::Attempt(late)));
     }

@@ -2,7 +2,7 @@
 
 use forge_contract::envelope::VerifyMode;
 use forge_contract::failure::Blame;
-use forge_contract::report::{Completed, Outcome, Report};
+use forge_contract::report::{Completed, Outcome, Report, verdicts_unasked};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
 
 use super::stage::{Answer, Grant};
@@ -53,6 +53,7 @@ impl Job {
         let sound = match &report.outcome {
             Outcome::Failed(failure) => Err(failure_of_agent(failure)),
             Outcome::Completed(completed) => self.sound(&grant, &report, completed),
+            Outcome::Checked(_) => Err(verdicts_unasked()),
         };
         match (sound, report.outcome) {
             (Ok(fragment), Outcome::Completed(completed)) => {
@@ -80,7 +81,7 @@ impl Job {
                 self.report.malformed += u64::from(failure.code == FailureCode::VerificationStructure);
                 self.failed(now, &grant, failure, agents, fx);
             }
-            (Ok(_), Outcome::Failed(_)) => {}
+            (Ok(_), Outcome::Failed(_) | Outcome::Checked(_)) => {}
         }
         self.say(now, fx);
     }
@@ -145,7 +146,7 @@ impl Job {
             Decision::Accept(result) => self.settle(now, shard, result, agents, fx),
             // What was wished for is still under way.
             Decision::Look(_) if open.is_looked_at() => {}
-            Decision::Look(look) => self.look_at(now, shard, look),
+            Decision::Look(look) => self.look_at(now, shard, look, fx),
             Decision::More(from) => {
                 let owners = u32::try_from(votes.len()).unwrap_or(u32::MAX);
                 (open.want, open.from) = (open.want.max(owners.saturating_add(1)), from);
@@ -224,7 +225,9 @@ impl Job {
             .run
             .open
             .iter()
-            .filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent) || open.findings.iter().any(|f| f.agent == agent))
+            .filter(|(_, open)| {
+                open.answers.iter().any(|a| a.agent == agent) || open.findings.iter().any(|f| f.agent == agent)
+            })
             .map(|(s, _)| *s)
             .collect();
         for shard in held {
@@ -279,10 +282,10 @@ impl Job {
                 let proven = self.settings.audits.proven;
                 let alone = !agents.any_trusted(&need, From::Anyone, proven, |_, other| other == owner);
                 let repeated = alike.count() >= 2 && alone;
-                open.condemned =
-                    others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
+                open.condemned = others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
                 // Strangers could agree to break a job: where a verifier can be asked, its word is waited for.
-                hopeless = open.condemned && (verifier || !agents.any_verifier(&need, |agent| open.avoid.contains(agent)));
+                hopeless =
+                    open.condemned && (verifier || !agents.any_verifier(&need, |agent| open.avoid.contains(agent)));
             }
             Broken::Lost => open.losses += 1,
             Broken::Machine | Broken::Agent => open.attempts += 1,

@@ -52,6 +52,8 @@ pub(crate) struct Finding {
     pub about: LeaseId,
     /// What the unit gave, where one ran again.
     pub unit: Option<(u64, UnitRecord)>,
+    /// What was looked at: digest of the answer.
+    pub result: Digest,
     pub looked: Looked,
 }
 
@@ -111,6 +113,7 @@ pub(crate) struct Shard {
     pub looks_failed: u32,
     /// Whether the kernel's own check may be asked.
     pub checkable: bool,
+    published: Vec<Digest>,
     /// Whether nobody could be had to run some units again.
     pub units_waived: bool,
     answered: bool,
@@ -141,6 +144,7 @@ impl Shard {
             findings: Vec::new(),
             looks_failed: 0,
             checkable,
+            published: Vec::new(),
             units_waived: false,
             answered: false,
             retrying: false,
@@ -170,6 +174,16 @@ impl Shard {
     /// The answer given under this lease.
     pub fn answer_of(&self, lease: LeaseId) -> Option<&Answer> {
         self.answers.iter().find(|answer| answer.lease == lease)
+    }
+
+    /// Notes that an answer's fragment is served to whoever checks it.
+    pub fn publish(&mut self, digest: Digest) {
+        self.published.push(digest);
+    }
+
+    /// Fragments served to whoever checks them.
+    pub fn published(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.published.iter().copied()
     }
 
     /// Whether cheap looks are wanted or under way: those at an answer that was dropped say nothing of this one.
@@ -436,6 +450,7 @@ impl StageRun {
         let open = self.open.get_mut(&shard)?;
         let reason = match open.wishes.front().map(|wish| wish.asked) {
             Some(Asked::Unit(_)) => Reason::Unit,
+            Some(Asked::Check(_)) => Reason::Proof,
             Some(Asked::Shard) | None if hedge_only => Reason::Hedge,
             Some(Asked::Shard) | None => Reason::Check,
         };
@@ -462,7 +477,7 @@ impl StageRun {
             Reason::First | Reason::Retry | Reason::Hedge | Reason::Check => None,
         };
         let task = match wish.map(|wish| wish.asked) {
-            Some(Asked::Unit(unit)) => Arc::new(Task { first_unit: unit, unit_count: 1, ..Task::clone(&open.task) }),
+            Some(asked @ (Asked::Unit(_) | Asked::Check(_))) => Arc::new(asked.task(&open.task)),
             Some(Asked::Shard) | None => Arc::clone(&open.task),
         };
         grant.asked = wish.map_or(Asked::Shard, |wish| wish.asked);

@@ -159,7 +159,10 @@ fn a_cheap_look_is_asked_for_where_the_coins_say_so() {
     // An audit is a whole copy, or seven times in eight the kernel's own check where it has one.
     assert_eq!(at(0, 0, many), Decision::More(From::Anyone));
     let checkable = Circumstances { checkable: true, ..many };
-    assert_eq!((at(0, 124_999, checkable), at(0, 125_000, checkable)), (Decision::More(From::Anyone), Decision::Look(Look::Check)));
+    assert_eq!(
+        (at(0, 124_999, checkable), at(0, 125_000, checkable)),
+        (Decision::More(From::Anyone), Decision::Look(Look::Check))
+    );
     assert_eq!(at(0, 999_999, Circumstances { looked: true, ..checkable }), accepted);
 }
 
@@ -229,8 +232,12 @@ fn the_catch_rate_of_looks_is_the_formula() {
             place[..4].copy_from_slice(&trial.to_le_bytes());
             drawn_units(&place, 0, 256, looks).iter().any(|unit| made_up[usize::try_from(*unit).unwrap()])
         });
-        let (found, expected) = (caught.count() as f64, f64::from(trials) * (1.0 - (1.0f64 - share).powi(looks as i32)));
-        assert!((found - expected).abs() <= 5.0 * expected.sqrt(), "p {share}, s {looks}: {found}, expected {expected}");
+        let (found, expected) =
+            (caught.count() as f64, f64::from(trials) * (1.0 - (1.0f64 - share).powi(looks as i32)));
+        assert!(
+            (found - expected).abs() <= 5.0 * expected.sqrt(),
+            "p {share}, s {looks}: {found}, expected {expected}"
+        );
     }
 }
 
@@ -258,13 +265,15 @@ fn stage(cut: Cut, kind: PartKind) -> StagePlan {
         inputs: vec![],
         fuel_expected: 1,
         stop: None,
+        checks: false,
     }
 }
 
 fn answer(part: Part, units: usize) -> Completed {
-    let fragment = Fragment { parts: vec![Named { name: "x".into(), part }] }.encode();
-    let unit = UnitRecord { digest: Digest::of(&fragment), fuel: 10 };
-    Completed { fragment, units: vec![unit; units] }
+    let fragment = Fragment { parts: vec![Named { name: "x".into(), part }] };
+    let digest = |unit| fragment.unit(unit).as_ref().unwrap_or(&fragment).digest();
+    let units = (0..units).map(|unit| UnitRecord { digest: digest(unit), fuel: 10 }).collect();
+    Completed { fragment: fragment.encode(), units }
 }
 
 #[test]
@@ -309,6 +318,37 @@ fn tiles_lie_where_the_plan_cut_them() {
     assert_eq!(check(vec![tile(0, 2), tile(0, 2)]), misplaced(1));
     assert_eq!(check(vec![tile(0, 2)]), misplaced(1));
     assert_eq!(check(vec![tile(0, 2), tile(2, 1), tile(2, 1)]), misplaced(3));
+}
+
+#[test]
+fn each_tile_of_a_shard_is_the_one_its_unit_commits_to() {
+    let stage = stage(Cut::Tiles { rows: 3, columns: 2, tile_rows: 2, tile_columns: 2 }, PartKind::Tile);
+    let tile = |row: u64, rows: u32, byte: u8| Tile {
+        at: Rectangle { row, column: 0, rows, columns: 2 },
+        number: Number::Float32,
+        values: vec![byte; rows as usize * 8],
+    };
+    let honest = answer(Part::Tiles(vec![tile(0, 2, 1), tile(2, 1, 1)]), 2);
+    assert!(structure(&stage, 0, &honest).is_ok());
+    // A fragment changed after its units were committed, and records of other units.
+    let changed = answer(Part::Tiles(vec![tile(0, 2, 1), tile(2, 1, 2)]), 2);
+    let moved = Completed { units: honest.units.clone(), ..changed };
+    assert_eq!(structure(&stage, 0, &moved), Err(AnswerFault::Commitment { unit: 1 }));
+    let mut swapped = honest;
+    swapped.units.reverse();
+    assert_eq!(structure(&stage, 0, &swapped), Err(AnswerFault::Commitment { unit: 0 }));
+}
+
+#[test]
+fn a_shard_has_one_tile_per_unit_however_it_is_cut() {
+    let stage = stage(Cut::Elements { count: 2 }, PartKind::Tile);
+    let tile =
+        Tile { at: Rectangle { row: 0, column: 0, rows: 1, columns: 1 }, number: Number::Int32, values: vec![0; 4] };
+    let check = |tiles| structure(&stage, 0, &answer(Part::Tiles(vec![tile.clone(); tiles]), 2)).err();
+    assert_eq!(check(2), None);
+    for pieces in [1, 3] {
+        assert_eq!(check(pieces), Some(AnswerFault::Misplaced { part: "x".into(), index: pieces }));
+    }
 }
 
 #[test]
