@@ -257,6 +257,8 @@ fn walk(component: &[u8]) -> Result<Walked<'_>, AdmitError> {
         let payload = payload.map_err(|e| invalid(&e))?;
         // Weighed first: what is too heavy is not even validated.
         weight.add(&payload, depth)?;
+        // Of the component itself: those inside it end too.
+        let last = depth == 0 && matches!(payload, Payload::End(_));
         match &payload {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(AdmitError::CoreModule),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -288,7 +290,7 @@ fn walk(component: &[u8]) -> Result<Walked<'_>, AdmitError> {
                 function.validate(&body).map_err(|e| invalid(&e))?;
                 allocations = function.into_allocations();
             }
-            ValidPayload::End(types) if unit && refused_import.is_none() => {
+            ValidPayload::End(types) if last && unit && refused_import.is_none() => {
                 shape::check(&types)?;
                 if checks {
                     shape::check_checks(&types)?;
