@@ -1,0 +1,133 @@
+//! Which cells the grid has.
+
+use forge_contract::envelope::VerifyMode;
+use forge_lifecycle::verify::AuditPolicy;
+
+use super::cell::Cell;
+use super::strategy::Strategy;
+
+/// How much of the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Seconds.
+    Small,
+    /// Minutes.
+    Full,
+}
+
+const STRATEGIES: [Strategy; 19] = [
+    Strategy::Random(1_000_000),
+    Strategy::Random(100_000),
+    Strategy::Random(10_000),
+    Strategy::Random(500),
+    Strategy::Strikes { clean: 100, lies: 1 },
+    Strategy::Strikes { clean: 1_000, lies: 1 },
+    Strategy::Strikes { clean: 4_000, lies: 1 },
+    Strategy::Strikes { clean: 20_000, lies: 1 },
+    Strategy::Strikes { clean: 100, lies: 5 },
+    Strategy::Strikes { clean: 1_000, lies: 10 },
+    Strategy::Sleeps(100),
+    Strategy::Sleeps(1_000),
+    Strategy::Sleeps(4_000),
+    Strategy::Careful,
+    Strategy::Gambles(0),
+    Strategy::Gambles(200),
+    Strategy::Gambles(1_000),
+    Strategy::Constant,
+    Strategy::Repeats,
+];
+
+/// A cell of the ordinary kind.
+pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize, size: Size) -> Cell {
+    let patience = strategy.patience();
+    // Patient ones need a small pool to get anywhere.
+    let strangers = if size == Size::Small {
+        40
+    } else if patience >= 4_000 {
+        20
+    } else {
+        100
+    };
+    // A verifier takes part in every shard of `full`.
+    let verifiers = if mode == VerifyMode::Full { verifiers * strangers / 40 } else { verifiers * strangers / 100 };
+    let mut cell = Cell {
+        instead: None,
+        strategy,
+        mode,
+        policy: AuditPolicy::default(),
+        bad,
+        strangers,
+        verifiers,
+        faulty: false,
+        churn: false,
+        start: 0,
+        leases: 1,
+        jobs: 1,
+        // Of shards that fail their job, a large one has always some.
+        job: if mode == VerifyMode::Full { 20 } else { 400 },
+        shards: match size {
+            Size::Small => (8_000).max(5 * patience * strangers as u64 / 2),
+            Size::Full => (300_000).max(8 * patience * strangers as u64),
+        },
+        seed: 1,
+    };
+    if strategy.is_alike() {
+        cell.policy.bad_checkers_ppm = (cell.bad_share() * 1e6).round() as u32;
+    }
+    cell
+}
+
+/// The grid of a mode.
+pub fn of(mode: VerifyMode, size: Size) -> Vec<Cell> {
+    let most = if size == Size::Small { 1_000 } else { u64::MAX };
+    let strategies = || STRATEGIES.into_iter().filter(move |strategy| strategy.patience() <= most);
+    let mut cells = Vec::new();
+    for verifiers in [10, 0] {
+        // Without one there is nobody to make the third copy.
+        if mode == VerifyMode::Full && verifiers == 0 {
+            continue;
+        }
+        for bad in [5, 20, 35] {
+            let cell = |strategy| ordinary(strategy, mode, bad, verifiers, size);
+            cells.extend(strategies().map(cell));
+            cells.push(Cell { faulty: true, ..cell(Strategy::Random(10_000)) });
+            cells.push(Cell { leases: 16, jobs: 8, job: 40, ..cell(Strategy::Sleeps(100)) });
+            cells.push(Cell { churn: true, ..cell(Strategy::Random(10_000)) });
+        }
+    }
+    for (seed, cell) in (1..).zip(&mut cells) {
+        cell.seed = seed;
+        if mode == VerifyMode::Full {
+            cell.job = 20;
+        }
+    }
+    cells
+}
+
+/// The same share of everybody's answers looked at, whatever the record.
+pub fn flat(share_ppm: u32) -> AuditPolicy {
+    AuditPolicy { error_ppm: u32::MAX, rate_min_ppm: share_ppm, probation: 0, ..AuditPolicy::default() }
+}
+
+/// An audit rate of one over the number of clean shards.
+pub fn one_over_n() -> AuditPolicy {
+    AuditPolicy { error_ppm: 1_000_000, bad_ppm: 1_000_000, rate_min_ppm: 0, probation: 0, ..AuditPolicy::default() }
+}
+
+/// What other systems do, by the same code.
+pub fn comparisons(size: Size) -> Vec<Cell> {
+    let with = |instead, policy, strategy| Cell {
+        // From the first clean shard on: before it every rate is one.
+        start: 1,
+        instead: Some(instead),
+        policy,
+        ..ordinary(strategy, VerifyMode::Spotcheck, 20, 10, size)
+    };
+    vec![
+        with("flat 5%", flat(50_000), Strategy::Random(1_000_000)),
+        with("flat 10%", flat(100_000), Strategy::Random(1_000_000)),
+        with("1/n", one_over_n(), Strategy::Random(100_000)),
+        with("1/n", one_over_n(), Strategy::Random(10_000)),
+        with("1/n", one_over_n(), Strategy::Sleeps(100)),
+    ]
+}

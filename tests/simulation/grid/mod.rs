@@ -1,0 +1,138 @@
+//! The grid of adversaries over the real pool: how many wrong answers are accepted, what checks cost, whom they harm.
+//!
+//! A module of the simulation, small, and a program of its own (`cargo xtask simulate`), at full size.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    missing_docs
+)]
+
+mod bound;
+mod cell;
+mod cells;
+mod chance;
+mod gate;
+mod kernel;
+mod prediction;
+mod strategy;
+mod table;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use forge_contract::envelope::VerifyMode;
+use forge_lifecycle::verify::AuditPolicy;
+
+use cell::Cell;
+use cells::Size;
+use strategy::Strategy;
+use table::Row;
+
+/// Runs cells on every core, prints the table.
+fn rows(cells: &[Cell]) -> Vec<Row> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some((at, cell)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, cells.get(at)?)))
+                {
+                    let tally = world::run(cell);
+                    done.lock().unwrap().push((at, Row { cell: *cell, tally }));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap();
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, row)| row).collect()
+}
+
+fn assert_hold(rows: &[Row]) {
+    println!("{}", table::plain(rows));
+    let failed = rows.iter().filter(|row| row.fails()).count();
+    assert_eq!(failed, 0, "{failed} gates do not hold");
+}
+
+#[test]
+fn under_spotcheck_errors_stay_below_their_bound() {
+    assert_hold(&rows(&cells::of(VerifyMode::Spotcheck, Size::Small)));
+}
+
+#[test]
+fn under_quorum_errors_stay_below_their_bound() {
+    assert_hold(&rows(&cells::of(VerifyMode::Quorum, Size::Small)));
+}
+
+#[test]
+fn full_accepts_nothing_wrong() {
+    assert_hold(&rows(&cells::of(VerifyMode::Full, Size::Small)));
+}
+
+#[test]
+fn none_samples_one_in_a_hundred() {
+    assert_hold(&rows(&cells::of(VerifyMode::None, Size::Small)));
+}
+
+/// The gates must be able to fail: policies that are too mild are found out by them.
+#[test]
+fn a_wrong_audit_formula_fails_the_gate() {
+    let honest = cells::ordinary(Strategy::Sleeps(100), VerifyMode::Spotcheck, 20, 10, Size::Small);
+    let times = |factor| AuditPolicy { error_ppm: factor * honest.policy.error_ppm, ..honest.policy };
+    let wrong = [
+        ("a hundred times the error", Cell { policy: times(100), ..honest }),
+        ("ten times the error", Cell { policy: times(10), shards: 40_000, ..honest }),
+        ("flat 5%", Cell { policy: cells::flat(50_000), start: 1, ..honest }),
+        ("no probation and 1/n", Cell { policy: cells::one_over_n(), ..honest }),
+    ];
+    assert_eq!(gate::broken(&honest, &world::run(&honest)), Vec::<&str>::new());
+    for (what, cell) in wrong {
+        let tally = world::run(&cell);
+        println!("{what}: {} of {} wrong", tally.delivered_wrong, tally.delivered);
+        assert!(
+            gate::broken(&cell, &tally).contains(&"error"),
+            "{what}: {} of {} wrong",
+            tally.delivered_wrong,
+            tally.delivered
+        );
+    }
+}
+
+/// What SECURITY says of a flat rate: at a fifth of bad agents about a fifth of all shards is wrong.
+#[test]
+fn other_policies_fare_worse() {
+    let rows = rows(&cells::comparisons(Size::Small));
+    println!("{}", table::plain(&rows));
+    // Neither system forgets what it accepted.
+    let rate = |row: usize| rows[row].tally.wrong as f64 / rows[row].tally.accepted as f64;
+    assert!((0.15..0.21).contains(&rate(0)) && (0.15..0.21).contains(&rate(1)), "{} {}", rate(0), rate(1));
+}
+
+/// `cargo xtask simulate`.
+#[test]
+#[ignore = "minutes: cargo xtask simulate"]
+fn full_size() {
+    let only = std::env::var("FORGEPOOL_GRID_MODE").ok();
+    let modes = [VerifyMode::Spotcheck, VerifyMode::Quorum, VerifyMode::Full, VerifyMode::None];
+    let wanted = modes.into_iter().filter(|mode| only.as_ref().is_none_or(|only| *only == mode.to_string()));
+    let mut cells: Vec<Cell> = wanted.flat_map(|mode| cells::of(mode, Size::Full)).collect();
+    if only.is_none_or(|only| only == "spotcheck") {
+        cells.extend(cells::comparisons(Size::Full));
+    }
+    let begun = std::time::Instant::now();
+    let rows = rows(&cells);
+    let attempts: u64 = rows.iter().map(|row| row.tally.executions).sum();
+    println!("{attempts} attempts in {:.0} s", begun.elapsed().as_secs_f64());
+    if let Ok(path) = std::env::var("FORGEPOOL_GRID_MARKDOWN") {
+        std::fs::write(&path, table::markdown(&rows)).unwrap();
+    }
+    assert_hold(&rows);
+}
