@@ -12,6 +12,9 @@ pub struct Args {
     /// Only one mode: spotcheck, quorum, full or none.
     #[arg(long)]
     mode: Option<String>,
+    /// So many times the shards.
+    #[arg(long, default_value_t = 1)]
+    times: u64,
     /// Also write the table to this file, as Markdown.
     #[arg(long)]
     markdown: Option<PathBuf>,
@@ -29,7 +32,7 @@ pub fn within(steps: &mut Steps, args: &Args) -> Result<()> {
     // Of the lifecycle's package, so that no engine is built for it.
     let words = ["test", "--locked", "--release", "--package", "forge-lifecycle", "--test", "grid"];
     let words: Vec<&str> = words.into_iter().chain(["--", "--ignored", "--nocapture", "full_size"]).collect();
-    let mut env = Vec::new();
+    let mut env = vec![("FORGEPOOL_GRID_TIMES", args.times.max(1).to_string())];
     if let Some(mode) = &args.mode {
         env.push(("FORGEPOOL_GRID_MODE", mode.clone()));
     }

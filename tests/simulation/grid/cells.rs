@@ -37,6 +37,11 @@ const STRATEGIES: [Strategy; 19] = [
     Strategy::Repeats,
 ];
 
+/// How many times the ordinary full size.
+fn times() -> u64 {
+    std::env::var("FORGEPOOL_GRID_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// A cell of the ordinary kind.
 pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize, size: Size) -> Cell {
     let patience = strategy.patience();
@@ -66,8 +71,8 @@ pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize
         // Of shards that fail their job, a large one has always some.
         job: if mode == VerifyMode::Full { 20 } else { 400 },
         shards: match size {
-            Size::Small => (8_000).max(5 * patience * strangers as u64 / 2),
-            Size::Full => (300_000).max(8 * patience * strangers as u64),
+            Size::Small => 4_000.max(5 * patience * strangers as u64 / 2),
+            Size::Full => times() * 60_000.max(4 * patience * strangers as u64),
         },
         seed: 1,
     };
@@ -79,8 +84,11 @@ pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize
 
 /// The grid of a mode.
 pub fn of(mode: VerifyMode, size: Size) -> Vec<Cell> {
-    let most = if size == Size::Small { 1_000 } else { u64::MAX };
-    let strategies = || STRATEGIES.into_iter().filter(move |strategy| strategy.patience() <= most);
+    let most = |bad| match size {
+        Size::Small if bad == 20 => 1_000,
+        Size::Small => 200,
+        Size::Full => u64::MAX,
+    };
     let mut cells = Vec::new();
     for verifiers in [10, 0] {
         // Without one there is nobody to make the third copy.
@@ -89,7 +97,7 @@ pub fn of(mode: VerifyMode, size: Size) -> Vec<Cell> {
         }
         for bad in [5, 20, 35] {
             let cell = |strategy| ordinary(strategy, mode, bad, verifiers, size);
-            cells.extend(strategies().map(cell));
+            cells.extend(STRATEGIES.into_iter().filter(|strategy| strategy.patience() <= most(bad)).map(cell));
             cells.push(Cell { faulty: true, ..cell(Strategy::Random(10_000)) });
             cells.push(Cell { leases: 16, jobs: 8, job: 40, ..cell(Strategy::Sleeps(100)) });
             cells.push(Cell { churn: true, ..cell(Strategy::Random(10_000)) });

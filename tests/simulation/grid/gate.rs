@@ -23,7 +23,7 @@ pub fn promise(cell: &Cell) -> Promise {
     match cell.mode {
         VerifyMode::None => Promise::Nothing,
         _ if cell.instead.is_some() => Promise::Nothing,
-        _ if cell.strategy.is_alike() && cell.verifiers == 0 => Promise::Nothing,
+        _ if cell.strategy.may_agree() && cell.verifiers == 0 => Promise::Nothing,
         _ => Promise::All,
     }
 }
@@ -40,7 +40,8 @@ pub fn broken(cell: &Cell, tally: &Tally) -> Vec<&'static str> {
     if tally.overhead() > OVERHEAD * tally.overhead_predicted() {
         broken.push("cost");
     }
-    if tally.delivered < cell.shards {
+    // Strangers among themselves may find no majority: then jobs fail, and that is all.
+    if tally.delivered < cell.shards && cell.verifiers > 0 && cell.mode != VerifyMode::Full {
         broken.push("stuck");
     }
     broken

@@ -116,6 +116,20 @@ fn other_policies_fare_worse() {
     assert!((0.15..0.21).contains(&rate(0)) && (0.15..0.21).contains(&rate(1)), "{} {}", rate(0), rate(1));
 }
 
+/// How the pool's own speed depends on how many are connected.
+#[test]
+#[ignore = "measures"]
+fn speed() {
+    for (strangers, verifiers) in [(10, 0), (100, 0), (100, 10), (400, 0), (400, 40)] {
+        let cell = cells::ordinary(Strategy::Random(500), VerifyMode::Spotcheck, 5, 0, Size::Small);
+        let cell = Cell { strangers, verifiers, shards: 100_000, ..cell };
+        let begun = std::time::Instant::now();
+        let tally = world::run(&cell);
+        let per_second = tally.executions as f64 / begun.elapsed().as_secs_f64();
+        println!("{strangers} strangers, {verifiers} verifiers: {per_second:.0} attempts a second");
+    }
+}
+
 /// `cargo xtask simulate`.
 #[test]
 #[ignore = "minutes: cargo xtask simulate"]

@@ -72,6 +72,11 @@ impl Strategy {
         matches!(self, Self::Careful | Self::Gambles(_) | Self::Constant)
     }
 
+    /// Whether two of them may give the same wrong answer, be it by chance.
+    pub fn may_agree(&self) -> bool {
+        self.is_alike() || *self == Self::Repeats
+    }
+
     /// What it says of a shard.
     pub fn says(&self, shard: u32, career: &mut Career, rumour: &mut Rumour, chance: &mut Chance) -> u64 {
         let true_value = truth(shard);

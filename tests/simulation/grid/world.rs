@@ -50,6 +50,8 @@ struct Identity {
     clean: u64,
     accepted: u64,
     career: Career,
+    /// Shards it has answered that are not settled.
+    unsettled: Vec<(JobId, u32)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +79,7 @@ struct Running {
     accepted: Vec<Option<Accepted>>,
     rumours: Vec<Rumour>,
     attempts: u64,
-    /// Attempts that are no check's and no first answer's: refuted answers, forgotten shards, leases of those taken out.
+    /// Attempts in vain: refuted answers, and answers and leases of those taken out or gone.
     lost: u64,
     forgotten: u64,
     begun_with: f64,
@@ -226,7 +228,7 @@ impl World {
         let nature = self.seats[seat].nature;
         self.seats[seat].identity = self.identities.len();
         let (clean, career) = (self.cell.start, Career::default());
-        self.identities.push(Identity { nature, seat, clean, accepted: 0, career });
+        self.identities.push(Identity { nature, seat, clean, accepted: 0, career, unsettled: Vec::new() });
         self.join(seat);
     }
 
@@ -290,6 +292,7 @@ impl World {
         let (_, job, shard) = place.live.swap_remove(at);
         let (Some(session), identity) = (place.session, place.identity) else { return };
         let value = self.says(identity, job, shard);
+        self.identities[identity].unsettled.push((job, shard));
         let completed = match value == kernel::truth(shard) {
             true => self.truths[shard as usize].clone(),
             false => kernel::answer(value),
@@ -398,8 +401,13 @@ impl World {
                 self.identities[identity_of(agent)].clean += 1;
             }
         }
+        let verdict = &accepted.verdict;
+        for agent in core::iter::once(&accepted.agent).chain(&verdict.agreed).chain(&verdict.refuted) {
+            let place = (accepted.job, accepted.shard);
+            self.identities[identity_of(agent)].unsettled.retain(|unsettled| *unsettled != place);
+        }
         let Some(running) = self.running.get_mut(&accepted.job) else { return };
-        running.lost += accepted.verdict.refuted.len() as u64;
+        running.lost += verdict.refuted.len() as u64;
         let shard = accepted.shard as usize;
         assert!(running.accepted[shard].replace(accepted).is_none(), "shard {shard} accepted twice");
     }
@@ -407,6 +415,11 @@ impl World {
     /// An identity is out; its seat gets a fresh one at once.
     fn taken_out(&mut self, identity: usize) {
         let Identity { nature, seat, .. } = self.identities[identity];
+        for (job, _) in core::mem::take(&mut self.identities[identity].unsettled) {
+            if let Some(running) = self.running.get_mut(&job) {
+                running.lost += 1;
+            }
+        }
         match nature {
             Nature::Honest | Nature::Verifier => self.tally.harmed += 1,
             Nature::Faulty => self.tally.faulty_out += 1,

@@ -51,15 +51,31 @@ impl AuditPolicy {
     /// The audit rate of an identity with this many clean shards, per million; never zero, never above a million.
     #[must_use]
     pub fn rate_ppm(&self, clean: u64) -> u32 {
+        self.wanted_ppm(clean).min(1_000_000)
+    }
+
+    /// The rate at which strangers would have to look, per million: above a million where their checks cannot do.
+    fn wanted_ppm(&self, clean: u64) -> u32 {
         let (error, bad) = (u64::from(self.error_ppm), u64::from(self.bad_ppm).max(1));
         let falling = if clean < self.probation {
             MILLION
         } else {
             MILLION.saturating_mul(bad) / bad.saturating_add(clean.saturating_mul(error))
         };
-        let honest = MILLION.saturating_sub(u64::from(self.bad_checkers_ppm)).max(1);
-        let rate = falling.max(u64::from(self.rate_min_ppm)).max(1).saturating_mul(MILLION) / honest;
-        u32::try_from(rate.min(MILLION)).unwrap_or(u32::MAX)
+        let rate = falling.max(u64::from(self.rate_min_ppm)).max(1).saturating_mul(MILLION) / self.honest_checkers();
+        u32::try_from(rate).unwrap_or(u32::MAX)
+    }
+
+    /// Checkers assumed to be honest, per million, at least one.
+    fn honest_checkers(&self) -> u64 {
+        MILLION.saturating_sub(u64::from(self.bad_checkers_ppm)).max(1)
+    }
+
+    /// Whether a check by a stranger is not enough even if every answer gets one: so young is the identity, and so many
+    /// checkers are assumed to be its accomplices.
+    #[must_use]
+    pub fn needs_verifier(&self, clean: u64) -> bool {
+        u64::from(self.wanted_ppm(clean)) > MILLION
     }
 
     /// The share of answers looked at again under a mode, per million.
@@ -151,7 +167,7 @@ pub fn decide(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: A
         return differing(mode, votes, askable.verifier, copies_max);
     }
     let wanted = match mode {
-        VerifyMode::None | VerifyMode::Spotcheck => single(policy, mode, votes),
+        VerifyMode::None | VerifyMode::Spotcheck => single(policy, mode, votes, askable),
         VerifyMode::Quorum => pair(policy, votes, askable),
         VerifyMode::Full => trio(votes),
     };
@@ -159,9 +175,14 @@ pub fn decide(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: A
 }
 
 /// One answer is enough unless its coin says otherwise.
-fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote]) -> Option<From> {
+///
+/// An accomplice that checks a fresh identity agrees with it, and a fresh one costs nothing: where strangers' checks
+/// cannot keep the bound, a verifier makes them, if there is one.
+fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: Askable) -> Option<From> {
     let [only] = votes else { return None };
-    (only.coin < policy.share_ppm(mode, only.clean)).then_some(From::Anyone)
+    let audited = only.coin < policy.share_ppm(mode, only.clean);
+    let verifier = mode == VerifyMode::Spotcheck && askable.verifier && policy.needs_verifier(only.clean);
+    audited.then_some(if verifier { From::Verifier } else { From::Anyone })
 }
 
 /// Two owners, one of them proven or a verifier; audited by a verifier at the rate of the less proven one.
