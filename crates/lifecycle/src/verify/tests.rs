@@ -105,6 +105,19 @@ fn each_mode_asks_for_its_owners() {
     );
 }
 
+#[test]
+fn where_accomplices_check_the_young_are_left_to_verifiers() {
+    let policy = AuditPolicy { bad_checkers_ppm: 200_000, ..POLICY };
+    let spot = |policy: &AuditPolicy, clean, askable| {
+        decide(policy, VerifyMode::Spotcheck, &[Vote { coin: 0, clean, ..vote(1, 1) }], askable, 5)
+    };
+    // A stranger's check finds four in five: enough from the record on where four in five are looked at.
+    assert_eq!(spot(&policy, 49, ALL), Decision::More(From::Verifier));
+    assert_eq!(spot(&policy, 50, ALL), Decision::More(From::Anyone));
+    assert_eq!(spot(&policy, 49, STRANGERS), Decision::More(From::Anyone), "nobody better is there");
+    assert_eq!(spot(&POLICY, 0, ALL), Decision::More(From::Anyone), "no accomplices are assumed");
+}
+
 /// The published rule, in floating point: `max(q_min, 1 / (1 + n eps / f)) / (1 - phi)`, and 1 in probation.
 #[test]
 fn the_audit_rate_falls_as_the_formula_says_and_never_to_zero() {
