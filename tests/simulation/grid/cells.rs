@@ -46,15 +46,16 @@ fn times() -> u64 {
 pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize, size: Size) -> Cell {
     let patience = strategy.patience();
     // Patient ones need a small pool to get anywhere.
-    let strangers = if size == Size::Small {
-        40
-    } else if patience >= 4_000 {
-        20
-    } else {
-        100
+    let strangers = match size {
+        _ if patience >= 1_000 => 20,
+        Size::Small => 40,
+        Size::Full => 100,
     };
-    // A verifier takes part in every shard of `full`.
-    let verifiers = if mode == VerifyMode::Full { verifiers * strangers / 40 } else { verifiers * strangers / 100 };
+    let verifiers = match mode {
+        // One takes part in every shard.
+        VerifyMode::Full => verifiers * strangers / 20,
+        _ => verifiers * strangers / 100,
+    };
     let mut cell = Cell {
         instead: None,
         strategy,
@@ -71,7 +72,7 @@ pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize
         // Of shards that fail their job, a large one has always some.
         job: if mode == VerifyMode::Full { 20 } else { 400 },
         shards: match size {
-            Size::Small => 4_000.max(5 * patience * strangers as u64 / 2),
+            Size::Small => 4_000.max(2 * patience * strangers as u64),
             Size::Full => times() * 60_000.max(4 * patience * strangers as u64),
         },
         seed: 1,
@@ -84,10 +85,12 @@ pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize
 
 /// The grid of a mode.
 pub fn of(mode: VerifyMode, size: Size) -> Vec<Cell> {
-    let most = |bad| match size {
-        Size::Small if bad == 20 => 1_000,
-        Size::Small => 200,
-        Size::Full => u64::MAX,
+    // What differs between patient and impatient ones is the audit rate; `full` and `none` have none that falls.
+    let most = |bad| match (size, mode) {
+        (_, VerifyMode::Full | VerifyMode::None) => 200,
+        (Size::Small, VerifyMode::Spotcheck) if bad == 20 => 1_000,
+        (Size::Small, _) => 200,
+        (Size::Full, _) => u64::MAX,
     };
     let mut cells = Vec::new();
     for verifiers in [10, 0] {

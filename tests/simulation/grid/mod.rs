@@ -35,22 +35,19 @@ use cells::Size;
 use strategy::Strategy;
 use table::Row;
 
-/// Runs cells on every core, prints the table.
+/// Runs cells on every core, in any order; the rows are in theirs.
 fn rows(cells: &[Cell]) -> Vec<Row> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                while let Some((at, cell)) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, cells.get(at)?)))
-                {
-                    let tally = world::run(cell);
-                    done.lock().unwrap().push((at, Row { cell: *cell, tally }));
-                }
-            });
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(cell) = cells.get(at) else { break };
+            let row = Row { cell: *cell, tally: world::run(cell) };
+            done.lock().unwrap().push((at, row));
         }
-    });
+    };
+    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
     let mut done = done.into_inner().unwrap();
     done.sort_by_key(|(at, _)| *at);
     done.into_iter().map(|(_, row)| row).collect()
@@ -114,6 +111,15 @@ fn other_policies_fare_worse() {
     // Neither system forgets what it accepted.
     let rate = |row: usize| rows[row].tally.wrong as f64 / rows[row].tally.accepted as f64;
     assert!((0.15..0.21).contains(&rate(0)) && (0.15..0.21).contains(&rate(1)), "{} {}", rate(0), rate(1));
+}
+
+/// Where verifiers are few, strangers make copies in their place and the verifier's comes on top.
+#[test]
+#[ignore = "open: a third copy goes to a stranger while a second one is under way; 3.27 attempts a shard"]
+fn full_with_few_verifiers_takes_three_attempts() {
+    let cell = cells::ordinary(Strategy::Random(500), VerifyMode::Full, 5, 10, Size::Small);
+    let tally = world::run(&Cell { verifiers: 10, ..cell });
+    assert!(tally.overhead() < 1.02 * tally.overhead_predicted(), "{:.3}", tally.overhead());
 }
 
 /// How the pool's own speed depends on how many are connected.

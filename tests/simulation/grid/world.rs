@@ -118,7 +118,7 @@ fn identity_of(agent: &AgentId) -> usize {
 pub fn run(cell: &Cell) -> Tally {
     let mut world = World::new(*cell);
     // Where most jobs fail there may never be enough.
-    let most = 8 * cell.shards / u64::from(cell.job) + 8;
+    let most = 2 * cell.shards / u64::from(cell.job) + 8;
     while world.tally.delivered < cell.shards && u64::try_from(world.jobs).unwrap() < most {
         while world.running.len() < cell.jobs {
             world.submit();
