@@ -4,7 +4,7 @@ use forge_contract::envelope::VerifyMode;
 
 use super::bound;
 use super::cell::{Cell, Tally};
-use super::gate::{Promise, broken, promise};
+use super::gate::{Promise, broken, is_open, promise};
 
 const HEAD: [&str; 16] = [
     "strategy",
@@ -47,9 +47,11 @@ impl Row {
         if cell.churn {
             strategy.push_str(", churn");
         }
-        let broken = broken(cell, tally).join("+");
-        let gate = match (promise(cell), broken.as_str()) {
+        let broken = broken(cell, tally);
+        let open = is_open(cell, &broken);
+        let gate = match (promise(cell), broken.join("+").as_str()) {
             (Promise::All, "") => "holds".to_owned(),
+            (Promise::All, broken) if open => format!("open: {broken}"),
             (Promise::All, broken) => format!("BREAKS {broken}"),
             (Promise::Nothing, "") => "-".to_owned(),
             (Promise::Nothing, broken) => format!("- ({broken})"),
@@ -80,7 +82,8 @@ impl Row {
 
     /// Whether something promised does not hold.
     pub fn fails(&self) -> bool {
-        promise(&self.cell) == Promise::All && !broken(&self.cell, &self.tally).is_empty()
+        let broken = broken(&self.cell, &self.tally);
+        promise(&self.cell) == Promise::All && !broken.is_empty() && !is_open(&self.cell, &broken)
     }
 }
 

@@ -177,12 +177,17 @@ pub fn decide(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: A
 /// One answer is enough unless its coin says otherwise.
 ///
 /// An accomplice that checks a fresh identity agrees with it, and a fresh one costs nothing: where strangers' checks
-/// cannot keep the bound, a verifier makes them, if there is one.
+/// cannot keep the bound, only a verifier's counts, if there is one.
 fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: Askable) -> Option<From> {
-    let [only] = votes else { return None };
-    let audited = only.coin < policy.share_ppm(mode, only.clean);
-    let verifier = mode == VerifyMode::Spotcheck && askable.verifier && policy.needs_verifier(only.clean);
-    audited.then_some(if verifier { From::Verifier } else { From::Anyone })
+    let first = votes.first()?;
+    if first.coin >= policy.share_ppm(mode, first.clean) {
+        return None;
+    }
+    let verified = votes.iter().any(|vote| vote.verifier);
+    if mode == VerifyMode::Spotcheck && askable.verifier && !verified && policy.needs_verifier(first.clean) {
+        return Some(From::Verifier);
+    }
+    (votes.len() < 2).then_some(From::Anyone)
 }
 
 /// Two owners, one of them proven or a verifier; audited by a verifier at the rate of the less proven one.

@@ -116,6 +116,10 @@ fn where_accomplices_check_the_young_are_left_to_verifiers() {
     assert_eq!(spot(&policy, 50, ALL), Decision::More(From::Anyone));
     assert_eq!(spot(&policy, 49, STRANGERS), Decision::More(From::Anyone), "nobody better is there");
     assert_eq!(spot(&POLICY, 0, ALL), Decision::More(From::Anyone), "no accomplices are assumed");
+    let agreed = [Vote { coin: 0, ..vote(1, 1) }, vote(1, 2)];
+    let with = |votes: &[Vote]| decide(&policy, VerifyMode::Spotcheck, votes, ALL, 5);
+    assert_eq!(with(&agreed), Decision::More(From::Verifier), "two strangers may be accomplices");
+    assert_eq!(with(&[agreed[0], verifier(1, 2)]), Decision::Accept(Digest::of(&[1])));
 }
 
 /// The published rule, in floating point: `max(q_min, 1 / (1 + n eps / f)) / (1 - phi)`, and 1 in probation.
