@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::cast_possible_truncation,
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::print_stdout,
     missing_docs
 )]

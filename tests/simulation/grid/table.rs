@@ -6,7 +6,8 @@ use super::bound;
 use super::cell::{Cell, Tally};
 use super::gate::{Promise, broken, is_open, promise};
 
-const HEAD: [&str; 16] = [
+const COLUMNS: usize = 17;
+const HEAD: [&str; COLUMNS] = [
     "strategy",
     "mode",
     "verifiers",
@@ -20,6 +21,7 @@ const HEAD: [&str; 16] = [
     "attempts",
     "predicted",
     "harmed",
+    "faulty out",
     "burned",
     "jobs failed",
     "gate",
@@ -32,7 +34,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn words(&self) -> [String; 16] {
+    fn words(&self) -> [String; COLUMNS] {
         let Self { cell, tally } = self;
         let mut strategy = cell.strategy.to_string();
         if let Some(other) = cell.instead {
@@ -74,6 +76,7 @@ impl Row {
             format!("{:.3}", tally.overhead()),
             format!("{:.3}", tally.overhead_predicted()),
             tally.harmed.to_string(),
+            tally.faulty_out.to_string(),
             tally.burned.to_string(),
             tally.jobs_failed.to_string(),
             gate,
@@ -93,7 +96,7 @@ fn scientific(rate: f64) -> String {
 
 /// Columns as wide as their widest word.
 pub fn plain(rows: &[Row]) -> String {
-    let mut lines: Vec<[String; 16]> = vec![HEAD.map(str::to_owned)];
+    let mut lines: Vec<[String; COLUMNS]> = vec![HEAD.map(str::to_owned)];
     lines.extend(rows.iter().map(Row::words));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
@@ -101,7 +104,7 @@ pub fn plain(rows: &[Row]) -> String {
     for line in &lines {
         let words = line.iter().zip(&widths).enumerate().map(|(column, (word, width))| match column {
             0 | 1 => format!("{word:<width$}"),
-            15 => word.clone(),
+            _ if column + 1 == COLUMNS => word.clone(),
             _ => format!("{word:>width$}"),
         });
         text.push_str(&words.collect::<Vec<_>>().join("  "));
