@@ -15,6 +15,9 @@ pub enum Size {
     Full,
 }
 
+/// Cells of one mode, with or without verifiers, and one share of bad agents.
+pub const GROUP: usize = STRATEGIES.len() + 3;
+
 const STRATEGIES: [Strategy; 19] = [
     Strategy::Random(1_000_000),
     Strategy::Random(100_000),
@@ -73,7 +76,7 @@ pub fn ordinary(strategy: Strategy, mode: VerifyMode, bad: u32, verifiers: usize
         job: if mode == VerifyMode::Full { 20 } else { 400 },
         shards: match size {
             Size::Small => 4_000.max(2 * patience * strangers as u64),
-            Size::Full => times() * 60_000.max(4 * patience * strangers as u64),
+            Size::Full => times() * 60_000.max(3 * patience * strangers as u64),
         },
         seed: 1,
     };
