@@ -148,6 +148,11 @@ impl Job {
             Decision::Look(_) if open.is_looked_at() => {}
             Decision::Look(look) => self.look_at(now, shard, look, fx),
             Decision::More(from) => {
+                // A second owner that is at work already makes the second answer: what is lacking then is a verifier's.
+                let enough = mode == VerifyMode::Full && from == From::Anyone && !open.disputed();
+                let strangers = open.trusts().filter(|trust| !trust.verifier).count();
+                let judged = open.trusts().any(|trust| trust.verifier);
+                let from = if enough && strangers >= 2 && !judged { From::Verifier } else { from };
                 let owners = u32::try_from(votes.len()).unwrap_or(u32::MAX);
                 (open.want, open.from) = (open.want.max(owners.saturating_add(1)), from);
                 let patient = open.disputed() || about.doubted || !self.is_light();

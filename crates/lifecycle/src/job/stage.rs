@@ -88,6 +88,8 @@ pub(crate) struct Shard {
     pub key: Digest,
     /// Owners asked for an answer.
     pub want: u32,
+    /// How many that were at first.
+    want_first: u32,
     /// Who may give the next one.
     pub from: From,
     pub live: Vec<Holder>,
@@ -129,6 +131,7 @@ impl Shard {
             task,
             key,
             want,
+            want_first: want,
             from: From::Anyone,
             live: Vec::new(),
             answers: Vec::new(),
@@ -554,7 +557,7 @@ impl StageRun {
         }
         if none {
             // Nobody has it: whoever takes it is the first again.
-            open.from = From::Anyone;
+            (open.from, open.want) = (From::Anyone, open.want_first);
             if !open.retrying {
                 open.retrying = true;
                 self.retries.push_back(shard);

@@ -127,6 +127,23 @@ fn each_mode_asks_for_its_owners() {
     );
 }
 
+#[test]
+fn where_accomplices_check_the_young_are_left_to_verifiers() {
+    let policy = AuditPolicy { bad_checkers_ppm: 200_000, ..POLICY };
+    let spot = |policy: &AuditPolicy, clean, askable| {
+        decide(policy, VerifyMode::Spotcheck, &[Vote { coins: coin(0), clean, ..vote(1, 1) }], about(askable), 5)
+    };
+    // A stranger's check finds four in five: enough from the record on where four in five are looked at.
+    assert_eq!(spot(&policy, 49, ALL), Decision::More(From::Verifier));
+    assert_eq!(spot(&policy, 50, ALL), Decision::More(From::Anyone));
+    assert_eq!(spot(&policy, 49, STRANGERS), Decision::More(From::Anyone), "nobody better is there");
+    assert_eq!(spot(&POLICY, 0, ALL), Decision::More(From::Anyone), "no accomplices are assumed");
+    let agreed = [Vote { coins: coin(0), ..vote(1, 1) }, vote(1, 2)];
+    let with = |votes: &[Vote]| decide(&policy, VerifyMode::Spotcheck, votes, about(ALL), 5);
+    assert_eq!(with(&agreed), Decision::More(From::Verifier), "two strangers may be accomplices");
+    assert_eq!(with(&[agreed[0], verifier(1, 2)]), Decision::Accept(Digest::of(&[1])));
+}
+
 /// The published rule, in floating point: `max(q_min, 1 / (1 + n eps / f)) / (1 - phi)`, and 1 in probation.
 #[test]
 fn the_audit_rate_falls_as_the_formula_says_and_never_to_zero() {
