@@ -177,7 +177,13 @@ fn honest_tiles_of_awkward_numbers_pass<T: Real>(huge: f64) {
     for change in changes {
         let unit = Unit::of(&Product::<T>::random((50, 40, 900), CHANGED).with(change), 0);
         (0..4).for_each(|challenge| unit.assert_sound(challenge));
-        let forged = unit.forged::<T>(|numbers| numbers[77] = T::nearest(numbers[77].double() * 1.25 + 1e-30));
+        let forged = unit.forged::<T>(|numbers| {
+            let sizes = numbers.iter().map(|number| number.double().abs()).filter(|size| size.is_finite());
+            let largest = sizes.fold(0.0, f64::max);
+            let value = numbers[77].double();
+            numbers[77] = T::nearest(if value.is_finite() { value + largest / 10.0 } else { 1.0 });
+        });
+        assert_ne!(forged, unit.honest);
         assert!((0..4).all(|challenge| !unit.is_sound(&forged, challenge)));
     }
 }

@@ -58,10 +58,11 @@ pub(crate) fn check_units(
     let found = Fragment::decode(found).map_err(|error| {
         Failure::new(FailureCode::AgentFetch, trap::cut(format!("what was found is no fragment: {error}")))
     })?;
+    let mut pieces = Pieces { found, whole: task.unit_count == 1 };
     let mut units = Vec::with_capacity(usize::try_from(task.unit_count).unwrap_or(0));
     for index in 0..task.unit_count {
         let unit = task.first_unit.saturating_add(index);
-        let piece = piece(task, &found, index).ok_or_else(|| {
+        let piece = pieces.take(index).and_then(lift::lowered).ok_or_else(|| {
             Failure::new(FailureCode::AgentProtocol, "what was found does not come apart into units").in_unit(unit)
         })?;
         let challenge = examination.challenge.of_unit(unit);
@@ -74,12 +75,20 @@ pub(crate) fn check_units(
     Ok(checked)
 }
 
-/// What was found for one unit: a shard of one unit is that unit's, whatever its parts are.
-fn piece(task: &Task, found: &Fragment, index: u64) -> Option<wit::Fragment> {
-    if task.unit_count == 1 {
-        return lift::lowered(found.clone());
+/// What was found, unit by unit.
+struct Pieces {
+    found: Fragment,
+    /// A shard of one unit is that unit's, whatever its parts are, and is not copied.
+    whole: bool,
+}
+
+impl Pieces {
+    fn take(&mut self, index: u64) -> Option<Fragment> {
+        if self.whole {
+            return Some(core::mem::replace(&mut self.found, Fragment { parts: Vec::new() }));
+        }
+        self.found.unit(usize::try_from(index).ok()?)
     }
-    lift::lowered(found.unit(usize::try_from(index).ok()?)?)
 }
 
 impl UnitRunner {

@@ -151,7 +151,7 @@ fn see<T: Probed, S: Source>(
         let c = matrix("c", (given.m, given.n))?;
         let across = at.column..at.column + u64::from(at.columns);
         c.rows(at.row..at.row + u64::from(at.rows), across, |row, bytes| {
-            old[row] = T::look(bytes, &random);
+            old[row] = T::look::<false>(bytes, &random);
             cells.iter_mut().filter(|cell| cell.row == row).for_each(|cell| cell.old = T::at(bytes, cell.column));
         })?;
     }
@@ -169,7 +169,7 @@ fn see<T: Probed, S: Source>(
     let terms = (given.k + u64::from(at.columns)) as f64;
     let steps = (u64::from(at.columns) + DEPTH + given.k.div_ceil(DEPTH)) as f64;
     let fits = |row: usize| {
-        let [first, second, squares] = T::look(&found[row * line..][..line], &random);
+        let [first, second, squares] = T::look::<false>(&found[row * line..][..line], &random);
         let ([p, q, products], [c, d, olds]) = (products[row], old[row]);
         let off = [first - (alpha * p + beta * c), second - (alpha * q + beta * d)];
         let sizes = terms * alpha * alpha * products + steps * (squares + beta * beta * olds);
@@ -211,11 +211,11 @@ fn products<T: Probed, S: Source>(
         let count = usize::try_from(steps.end - steps.start).unwrap_or(0);
         let mut probe = Probe::zero(count);
         b.rows(steps.clone(), at.column..at.column + u64::from(at.columns), |step, bytes| {
-            probe.set(step, T::look(bytes, random).map(T::nearest));
+            probe.set(step, T::look::<false>(bytes, random).map(T::nearest));
             cells.iter_mut().for_each(|cell| cell.steps[step] = T::at(bytes, cell.column));
         })?;
         a.rows(at.row..at.row + u64::from(at.rows), steps.clone(), |row, bytes| {
-            let sums = T::look(bytes, &probe);
+            let sums = T::look::<true>(bytes, &probe);
             products[row].iter_mut().zip(sums).for_each(|(product, sum)| *product += sum);
             for cell in cells.iter_mut().filter(|cell| cell.row == row) {
                 let depth = usize::try_from(DEPTH).unwrap_or(1);

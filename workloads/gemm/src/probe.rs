@@ -24,10 +24,10 @@ pub trait Probed: Real + Into<f64> {
     /// The number at a place of a row's bytes.
     fn at(row: &[u8], place: usize) -> Self;
 
-    /// Sums over a row: its numbers times the first vector, times the second, and their weighted squares.
+    /// Sums over a row: its numbers times the first vector, times the second, and their squares, weighted or as they are.
     ///
     /// **Shape**: `row` holds little-endian numbers, as many as the probe was made for.
-    fn look(row: &[u8], probe: &Probe<Self>) -> [f64; VECTORS];
+    fn look<const WEIGHTED: bool>(row: &[u8], probe: &Probe<Self>) -> [f64; VECTORS];
 }
 
 /// Two vectors and weights of squares, interleaved by groups of lanes and filled up with zeros to whole groups.
@@ -42,12 +42,12 @@ impl<T: Probed> Probe<T> {
         Self { lanes: vec![T::ZERO; length.div_ceil(T::LANES) * T::LANES * VECTORS] }
     }
 
-    /// Two random vectors; every square weighs 1.
+    /// Two random vectors; squares are not to be weighted.
     pub fn random(length: usize, generator: &mut Generator) -> Self {
-        let (mut probe, one) = (Self::zero(length), T::nearest(1.0));
+        let mut probe = Self::zero(length);
         for place in 0..length {
             let (first, second) = (T::random(generator), T::random(generator));
-            probe.set(place, [first, second, one]);
+            probe.set(place, [first, second, T::ZERO]);
         }
         probe
     }
@@ -75,16 +75,17 @@ macro_rules! probed {
                 Self::from_le_bytes(row.as_chunks::<$bytes>().0[place])
             }
 
-            fn look(row: &[u8], probe: &Probe<Self>) -> [f64; VECTORS] {
+            fn look<const WEIGHTED: bool>(row: &[u8], probe: &Probe<Self>) -> [f64; VECTORS] {
                 // Two sets take turns: each sum waits for the one before it.
                 let mut sums = [[$vector::splat(0.0); VECTORS]; 2];
                 let mut group = |turn: usize, bytes: &[u8; 16], lanes: &[[$real; $lanes]; VECTORS]| {
                     let value = $vector::read(bytes);
-                    let [first, second, weight] = lanes.each_ref().map($vector::load);
                     let sums = &mut sums[turn];
-                    sums[0] = sums[0].add(value.mul(first));
-                    sums[1] = sums[1].add(value.mul(second));
-                    sums[2] = sums[2].add(value.mul(value).mul(weight));
+                    sums[0] = sums[0].add(value.mul($vector::load(&lanes[0])));
+                    sums[1] = sums[1].add(value.mul($vector::load(&lanes[1])));
+                    let square = value.mul(value);
+                    let square = if WEIGHTED { square.mul($vector::load(&lanes[2])) } else { square };
+                    sums[2] = sums[2].add(square);
                 };
                 let (whole, tail) = row.as_chunks::<16>();
                 let (values, values_rest) = whole.as_chunks::<UNROLLED>();
@@ -154,13 +155,13 @@ mod tests {
                     *sum += value * weight;
                 }
             }
-            assert_eq!(f64::look(&bytes(&row), &probe), expected, "{length}");
+            assert_eq!(f64::look::<true>(&bytes(&row), &probe), expected, "{length}");
             let single: Vec<f32> = row.iter().map(|value| f32::nearest(*value % 16.0)).collect();
             let mut probe = Probe::<f32>::zero(length);
-            (0..length).for_each(|place| probe.set(place, [1.0, 2.0, 1.0]));
+            (0..length).for_each(|place| probe.set(place, [1.0, 2.0, 3.0]));
             let sum: f64 = single.iter().map(|value| f64::from(*value)).sum();
             let squares: f64 = single.iter().map(|value| f64::from(value * value)).sum();
-            assert_eq!(f32::look(&bytes(&single), &probe), [sum, 2.0 * sum, squares], "{length}");
+            assert_eq!(f32::look::<false>(&bytes(&single), &probe), [sum, 2.0 * sum, squares], "{length}");
         }
     }
 
