@@ -34,6 +34,8 @@ enum Part {
     Executions,
     /// Immutable artifacts with their digests
     Artifacts,
+    /// Whether the result is settled: what rests on whom, and what was checked again
+    Standing,
 }
 
 /// Runs the command.
@@ -46,6 +48,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
         let part = match part {
             Part::Executions => "executions",
             Part::Artifacts => "artifacts",
+            Part::Standing => "standing",
         };
         screen::print(&screen::json(&client.read(&format!("/api/v0/jobs/{}/{part}", args.job)).await?))?;
         return Ok(Outcome::Done);
