@@ -323,7 +323,9 @@ async fn who_is_readmitted_starts_anew_and_who_is_removed_stays_out() {
         assert!(matches!(refused, Err(LinkError::Refused(_))), "{refused:?}");
     }
     let nobody = AgentId(Digest::of(b"nobody"));
-    for (word, path) in [("GET", format!("/api/v0/agents/{nobody}")), ("POST", format!("/api/v0/agents/{nobody}/readmit"))] {
+    for (word, path) in
+        [("GET", format!("/api/v0/agents/{nobody}")), ("POST", format!("/api/v0/agents/{nobody}/readmit"))]
+    {
         let request = if word == "GET" { hub.get(&path) } else { hub.post(&path) };
         assert_eq!(answer(request).await.status, 404, "{word} {path}");
     }

@@ -135,7 +135,8 @@ fn one(agent: &Value) -> String {
         ("why", Align::Left),
     ]);
     for event in agent.get("events").and_then(Value::as_array).into_iter().flatten() {
-        let place = event.get("shard").and_then(Value::as_u64).map(|shard| format!("{}/{shard}", count(event, "stage")));
+        let place =
+            event.get("shard").and_then(Value::as_u64).map(|shard| format!("{}/{shard}", count(event, "stage")));
         events.row([
             number::instant(count(event, "at_ms")),
             text(event, "kind"),

@@ -247,10 +247,18 @@ mod tests {
     #[test]
     fn what_nobody_trusted_stands_behind_runs_again() {
         let (a, b, c) = (agent(1), agent(2), agent(3));
-        let shards =
-            [((1, 4), backed(a, &[], 1)), ((0, 9), backed(a, &[], 1)), ((0, 2), backed(a, &[b], 1)), ((0, 3), backed(c, &[], 1))];
+        let shards = [
+            ((1, 4), backed(a, &[], 1)),
+            ((0, 9), backed(a, &[], 1)),
+            ((0, 2), backed(a, &[b], 1)),
+            ((0, 3), backed(c, &[], 1)),
+        ];
         assert_eq!(tainted(shards, |agent| *agent == a), Some((0, vec![9])), "the later stage goes with the first");
-        assert_eq!(tainted(shards, |agent| *agent == a || *agent == b), Some((0, vec![2, 9])), "a clique is no backing");
+        assert_eq!(
+            tainted(shards, |agent| *agent == a || *agent == b),
+            Some((0, vec![2, 9])),
+            "a clique is no backing"
+        );
         assert_eq!(tainted(shards, |agent| *agent == b), None);
     }
 }

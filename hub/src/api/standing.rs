@@ -134,7 +134,9 @@ pub async fn show(
     let row = app.store.job(&caller.project, job).await?.ok_or_else(|| Problem::not_found("job"))?;
     if row.phase != Phase::Completed {
         let detail = match row.phase {
-            Phase::Running => "the job is not over yet: its result has a standing once `status` is COMPLETED".to_owned(),
+            Phase::Running => {
+                "the job is not over yet: its result has a standing once `status` is COMPLETED".to_owned()
+            }
             other => format!("the job is {} and has no result that could be settled", other.as_str()),
         };
         return Err(Problem::of(FailureCode::RequestState, detail).about(job));
@@ -199,7 +201,8 @@ fn share(stake: &StakeRow) -> AgentShare {
 
 fn item(row: &ErratumRow) -> ErratumItem {
     let links = row.run.map(Links::of);
-    let record_url = links.as_ref().filter(|_| row.record.is_some()).map(|links| format!("{}/erratum_json", links.artifacts));
+    let record_url =
+        links.as_ref().filter(|_| row.record.is_some()).map(|links| format!("{}/erratum_json", links.artifacts));
     ErratumItem {
         agent_id: row.agent.to_string(),
         reason: row.reason.clone(),

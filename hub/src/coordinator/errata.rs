@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::board::JobInfo;
 use super::{Command, Surroundings, repeat, restore};
 use crate::store::settlement::DoubtfulJob;
-use crate::store::{ErratumEnd, ErratumOf, NewErratum, NewJob, NewStake, Page, RestoredJob, StoreError, Write, Written};
+use crate::store::{
+    ErratumEnd, ErratumOf, NewErratum, NewJob, NewStake, Page, RestoredJob, StoreError, Write, Written,
+};
 
 const PAGE: u32 = 4096;
 

@@ -16,8 +16,8 @@ use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
 use super::{Surroundings, errata, evidence, repeat};
 use crate::document::{
-    ArtifactLink, BillingBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock,
-    RepeatBlock, ReplayBlock, VerificationBlock,
+    ArtifactLink, BillingBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock,
+    OpBlock, RepeatBlock, ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
 use crate::store::{FinishedJob, Phase, StoreError, Write};
@@ -94,8 +94,18 @@ async fn conclude(
     let (artifacts, objects) = evidence::keep(&around.blobs, all).await?;
     let settled = info.erratum.is_some() && erratum.is_some();
     let job = info.job;
-    let finished =
-        FinishedJob { job, phase, code, finished_ms, document: text.clone(), artifacts, objects, entry, stakes, erratum };
+    let finished = FinishedJob {
+        job,
+        phase,
+        code,
+        finished_ms,
+        document: text.clone(),
+        artifacts,
+        objects,
+        entry,
+        stakes,
+        erratum,
+    };
     around.store.submit(Write::Finish(Box::new(finished))).await?;
     if settled {
         // Further doubts about the same job may have waited for this one.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use forge_contract::envelope::VerifyMode;
-use forge_contract::report::Usage;
 use forge_contract::failure::Blame;
+use forge_contract::report::Usage;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
 use forge_lifecycle::bundle::leaf::ShardRecord;

@@ -221,12 +221,7 @@ pub fn introduction(enrol_secret: Option<[u8; 32]>) -> Introduction {
     Introduction { software: "script".into(), capability, enrol_secret }
 }
 
-async fn serve(
-    mut link: AgentLink,
-    script: Script,
-    answered: Arc<AtomicU64>,
-    told: watch::Sender<Option<Standing>>,
-) {
+async fn serve(mut link: AgentLink, script: Script, answered: Arc<AtomicU64>, told: watch::Sender<Option<Standing>>) {
     let mut held = Vec::new();
     loop {
         match link.next().await {

@@ -89,11 +89,8 @@ impl Erratum {
     #[must_use]
     pub fn seal(finding: Finding, key: Key, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Self {
         let root = finding.root();
-        let signature = Seal {
-            algorithm: ALGORITHM.into(),
-            public_key: key,
-            signature: Signature(sign(root.as_bytes())),
-        };
+        let signature =
+            Seal { algorithm: ALGORITHM.into(), public_key: key, signature: Signature(sign(root.as_bytes())) };
         Self { finding, root, signature }
     }
 
@@ -107,7 +104,9 @@ impl Erratum {
     #[must_use]
     pub fn is_signed(&self, verify: Verify<'_>) -> bool {
         let Seal { algorithm, public_key, signature } = &self.signature;
-        algorithm == ALGORITHM && self.root == self.finding.root() && verify(public_key, self.root.as_bytes(), signature)
+        algorithm == ALGORITHM
+            && self.root == self.finding.root()
+            && verify(public_key, self.root.as_bytes(), signature)
     }
 }
 

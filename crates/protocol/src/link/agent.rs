@@ -330,9 +330,9 @@ async fn listen(mut control: AgentControl, mut recv: RecvStream, events: mpsc::S
             Err(error) => return error,
         };
         let event = match kind {
-            Kind::Standing => frame::decode::<Standing>(&body).map(|standing| {
-                Some(AgentEvent::Standing(standing.printable()))
-            }),
+            Kind::Standing => {
+                frame::decode::<Standing>(&body).map(|standing| Some(AgentEvent::Standing(standing.printable())))
+            }
             // The only other message that is legal here is the drain, and only once.
             _ => frame::decode::<Drain>(&body).map(|_| control.drain().is_ok().then_some(AgentEvent::Drain)),
         };

@@ -174,7 +174,8 @@ impl Store for Sqlite {
     }
 
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError> {
-        let query = sqlx::query("SELECT public_key FROM agents WHERE id = ? AND removed_ms IS NULL").bind(agent.0.as_bytes().as_slice());
+        let query = sqlx::query("SELECT public_key FROM agents WHERE id = ? AND removed_ms IS NULL")
+            .bind(agent.0.as_bytes().as_slice());
         let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
         let key: &[u8] = row.try_get("public_key")?;
         key.try_into().map(Some).map_err(|_| StoreError::Corrupt { what: "agent key" })

@@ -80,9 +80,8 @@ async fn settle_agent(
         return Ok(0);
     }
     let micro = sum(&rows)?;
-    let query = sqlx::query(
-        "UPDATE agents SET held_micro = held_micro - ?1, payable_micro = payable_micro + ?1 WHERE id = ?2",
-    );
+    let query =
+        sqlx::query("UPDATE agents SET held_micro = held_micro - ?1, payable_micro = payable_micro + ?1 WHERE id = ?2");
     query.bind(int(micro)).bind(id(&agent)).execute(&mut *db).await?;
     let detail = format!("{} jobs settled, {micro} micro-credits", rows.len());
     note(db, &plain(agent, AgentEventKind::Payable, Some(detail))).await?;
@@ -214,7 +213,8 @@ pub(super) async fn stake(
             "INSERT INTO stakes (job, agent, shards_alone, fuel_alone, shards_confirmed, fuel_confirmed, credits_micro, \
              accepted, taken_ms, state, ended_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         );
-        let query = query.bind(job_bytes(job)).bind(id(agent)).bind(int(share.shards_alone)).bind(int(share.fuel_alone));
+        let query =
+            query.bind(job_bytes(job)).bind(id(agent)).bind(int(share.shards_alone)).bind(int(share.fuel_alone));
         let query = query.bind(int(share.shards_confirmed)).bind(int(share.fuel_confirmed)).bind(int(*credits_micro));
         let query = query.bind(row.try_get::<i64, _>("accepted")?).bind(int(taken_ms));
         query.bind(state.as_str()).bind(ended).execute(&mut *db).await?;
@@ -233,7 +233,8 @@ pub(super) async fn stake(
 /// Begins an erratum run: the job, what it takes over, and its doubts as running. False where no doubt waits any more.
 pub(super) async fn begin(db: &mut SqliteConnection, new: &NewErratum) -> Result<bool, StoreError> {
     let (run, of) = (job_bytes(new.run.job), job_bytes(new.of));
-    let query = sqlx::query("UPDATE errata SET state = 'running', run = ?, shards = ? WHERE job = ? AND state = 'pending'");
+    let query =
+        sqlx::query("UPDATE errata SET state = 'running', run = ?, shards = ? WHERE job = ? AND state = 'pending'");
     let shards = new.shards.len() as u64;
     let query = query.bind(run.as_slice()).bind(int(shards)).bind(of.as_slice());
     if query.execute(&mut *db).await?.rows_affected() == 0 {

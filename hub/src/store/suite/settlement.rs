@@ -41,13 +41,7 @@ async fn ended(store: &dyn Store, number: u128, finished_ms: u64, stakes: Vec<Ne
     finish(store, number, finished_ms, stakes, None).await;
 }
 
-async fn finish(
-    store: &dyn Store,
-    number: u128,
-    finished_ms: u64,
-    stakes: Vec<NewStake>,
-    erratum: Option<ErratumEnd>,
-) {
+async fn finish(store: &dyn Store, number: u128, finished_ms: u64, stakes: Vec<NewStake>, erratum: Option<ErratumEnd>) {
     let finished = FinishedJob { finished_ms, stakes, erratum, ..end(number, "document") };
     store.submit(Write::Finish(Box::new(finished))).await.unwrap();
 }
@@ -111,7 +105,8 @@ async fn who_is_out_settles_nothing(store: &dyn Store) {
     assert_eq!((states(store, 82).await, earnings(store, agent).await), (vec![(agent, StakeState::Held)], (5, 0, 0)));
     assert_eq!(store.errata(job(82)).await.unwrap(), []);
     let place = Some((0, 3));
-    let strike = AgentEvent { agent, kind: AgentEventKind::Strike, job: Some(job(82)), place, detail: Some("d".into()) };
+    let strike =
+        AgentEvent { agent, kind: AgentEventKind::Strike, job: Some(job(82)), place, detail: Some("d".into()) };
     store.submit(Write::AgentEvent(Box::new(strike.clone()))).await.unwrap();
     let record = store.agent_record(agent, 1).await.unwrap().unwrap();
     assert_eq!((record.strikes, &record.events[0].event), (1, &strike));
