@@ -247,10 +247,11 @@ mod tests {
     #[test]
     fn what_nobody_trusted_stands_behind_runs_again() {
         let (a, b, c) = (agent(1), agent(2), agent(3));
+        let agreed = [b];
         let shards = [
             ((1, 4), backed(a, &[], 1)),
             ((0, 9), backed(a, &[], 1)),
-            ((0, 2), backed(a, &[b], 1)),
+            ((0, 2), backed(a, &agreed, 1)),
             ((0, 3), backed(c, &[], 1)),
         ];
         assert_eq!(tainted(shards, |agent| *agent == a), Some((0, vec![9])), "the later stage goes with the first");

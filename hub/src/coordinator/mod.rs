@@ -170,7 +170,7 @@ impl Coordinator {
     /// Passes news of an agent on to whoever tells its owner.
     pub fn tell(&self, news: News) {
         // Nobody listens any more while the hub stops.
-        drop(self.news.send(news));
+        let _ = self.news.send(news);
     }
 
     /// The jobs in hand.

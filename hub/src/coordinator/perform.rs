@@ -144,7 +144,7 @@ impl Performer {
     /// An agent's standing moves with what was submitted before.
     fn moved(&self, agent: AgentId) {
         // Nobody listens any more while the hub stops.
-        drop(self.around.news.send(News::Moved(agent)));
+        let _ = self.around.news.send(News::Moved(agent));
     }
 
     /// Adds to an agent's history.
