@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use forge_contract::AgentId;
 use forge_lifecycle::verify::AuditPolicy;
-use forge_protocol::message::{STANDING_EVENTS_MAX, Standing};
+use forge_protocol::message::Standing;
 use tokio::sync::mpsc;
 
 use crate::clock::rfc3339;
 use crate::coordinator::{Coordinator, News};
 use crate::links::Wire;
-use crate::store::settlement::{AgentEventRow, AgentRecord};
+use crate::store::settlement::{AgentEventKind, AgentEventRow, AgentRecord};
 use crate::store::{Store, StoreError, Write};
 
 /// How long news gather before they are told.
-const GATHER: Duration = Duration::from_secs(2);
+const GATHER: Duration = Duration::from_secs(3);
+/// Events looked at for those worth telling.
+const EVENTS: u32 = 64;
 /// News taken at once.
 const NEWS_MAX: usize = 4096;
 
@@ -63,8 +65,7 @@ impl Teller {
         // What moved was submitted before it was news.
         self.store.submit(Write::Barrier).await?;
         for view in here {
-            let events = u32::try_from(STANDING_EVENTS_MAX).unwrap_or(u32::MAX);
-            if let Some(record) = self.store.agent_record(view.agent, events).await? {
+            if let Some(record) = self.store.agent_record(view.agent, EVENTS).await? {
                 self.wire.0.tell(view.session.0, standing(&record, view.clean, &self.audits));
             }
         }
@@ -77,6 +78,8 @@ fn standing(record: &AgentRecord, clean: u64, audits: &AuditPolicy) -> Standing 
     let AgentRecord { agent, earnings, events, .. } = record;
     let clean = clean.max(agent.clean);
     let counted = if agent.verifier { u64::MAX } else { clean };
+    // Pay settles with nearly every job: the sums say so, and it would push out what matters.
+    let events = events.iter().filter(|row| row.event.kind != AgentEventKind::Payable);
     let standing = Standing {
         clean,
         accepted: agent.accepted,
@@ -85,7 +88,7 @@ fn standing(record: &AgentRecord, clean: u64, audits: &AuditPolicy) -> Standing 
         held_micro: earnings.held_micro,
         payable_micro: earnings.payable_micro,
         forfeited_micro: earnings.forfeited_micro,
-        events: events.iter().map(sentence).collect(),
+        events: events.map(sentence).collect(),
     };
     standing.bounded()
 }
@@ -136,7 +139,8 @@ mod tests {
             place: Some((1, 7)),
             detail: Some("x".repeat(500)),
         };
-        let events = vec![AgentEventRow { seq: 1, at_ms: 0, event }];
+        let paid = AgentEvent { kind: AgentEventKind::Payable, ..event.clone() };
+        let events = vec![AgentEventRow { seq: 2, at_ms: 0, event: paid }, AgentEventRow { seq: 1, at_ms: 0, event }];
         let earnings = Earnings { held_micro: 1, payable_micro: 2, forfeited_micro: 3 };
         let record = AgentRecord { agent: row, earnings, strikes: 0, events };
         let told = standing(&record, 200, &AuditPolicy::default());
@@ -144,7 +148,7 @@ mod tests {
         assert_eq!(told.quarantined.as_deref(), Some("verification.mismatch"));
         assert_eq!((told.held_micro, told.payable_micro, told.forfeited_micro), (1, 2, 3));
         let expected = "1970-01-01T00:00:00.000Z refuted in job 00000000000000000000000005, stage 1, shard 7: xxx";
-        assert!(told.events[0].starts_with(expected), "{:?}", told.events);
+        assert!(told.events.len() == 1 && told.events[0].starts_with(expected), "{:?}", told.events);
         assert!(forge_protocol::frame::encode(&told).is_ok());
     }
 }

@@ -25,6 +25,8 @@ use crate::store::{
 };
 
 const PAGE: u32 = 4096;
+/// Erratum runs at one time: an agent may have been in thousands of jobs.
+const RUNS_MAX: usize = 16;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl Settler {
         let out = agents.filter(|row| row.quarantined.is_some() || row.removed_ms.is_some());
         let out: BTreeSet<AgentId> = out.map(|row| row.agent).collect();
         for job in doubtful {
-            if self.stopping.is_cancelled() {
+            if self.stopping.is_cancelled() || self.running() >= RUNS_MAX {
                 break;
             }
             let of = job.job;
@@ -94,6 +96,11 @@ impl Settler {
             }
         }
         Ok(swept)
+    }
+
+    /// Erratum runs under way. Each one's end looks for the next doubt.
+    fn running(&self) -> usize {
+        self.around.board.all().iter().filter(|live| live.info.erratum.is_some()).count()
     }
 
     /// Begins the erratum run of a job; false where nothing in it rests on anybody who is out.

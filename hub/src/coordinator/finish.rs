@@ -39,6 +39,10 @@ pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Ta
     tracing::info!(%job, trace_id = live.info.trace_id, status = ended.phase.as_str(), code = ended.code.map(FailureCode::as_str), "job ended");
     live.end(ended);
     around.board.remove(job);
+    if live.info.erratum.is_some() {
+        // Further doubts, about the same job or others, may have waited for this run.
+        around.doubts.notify_one();
+    }
 }
 
 async fn conclude(
@@ -92,7 +96,6 @@ async fn conclude(
     document.artifacts = entries.filter(|entry| is_wanted(info, entry)).map(|entry| link(info, entry)).collect();
     let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
     let (artifacts, objects) = evidence::keep(&around.blobs, all).await?;
-    let settled = info.erratum.is_some() && erratum.is_some();
     let job = info.job;
     let finished = FinishedJob {
         job,
@@ -107,10 +110,6 @@ async fn conclude(
         erratum,
     };
     around.store.submit(Write::Finish(Box::new(finished))).await?;
-    if settled {
-        // Further doubts about the same job may have waited for this one.
-        around.doubts.notify_one();
-    }
     let metrics = &around.metrics;
     metrics.jobs_ended.get_or_create(&Label { kind: phase.as_str() }).inc();
     metrics.credits_micro.inc_by(bill.credits_micro);

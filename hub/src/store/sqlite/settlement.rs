@@ -83,8 +83,10 @@ async fn settle_agent(
     let query =
         sqlx::query("UPDATE agents SET held_micro = held_micro - ?1, payable_micro = payable_micro + ?1 WHERE id = ?2");
     query.bind(int(micro)).bind(id(&agent)).execute(&mut *db).await?;
-    let detail = format!("{} jobs settled, {micro} micro-credits", rows.len());
-    note(db, &plain(agent, AgentEventKind::Payable, Some(detail))).await?;
+    if micro > 0 {
+        let detail = format!("{} jobs settled, {micro} micro-credits", rows.len());
+        note(db, &plain(agent, AgentEventKind::Payable, Some(detail))).await?;
+    }
     Ok(rows.len() as u64)
 }
 
