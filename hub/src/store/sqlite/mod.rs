@@ -138,7 +138,7 @@ mod tests {
         sqlx::raw_sql(
             "INSERT INTO projects VALUES ('a', 'a', 1); INSERT INTO jobs (id, project, trace_id, op, envelope_digest, plan, \
              phase, accepted_ms, finished_ms, document) VALUES (x'000003e9000000000000000000000001', 'a', 't', 'op', \
-             zeroblob(32), '{}', 'COMPLETED', 7, 9, 'answer');",
+             zeroblob(32), x'7b7d', 'COMPLETED', 7, 9, 'answer');",
         )
         .execute(&mut connection)
         .await
