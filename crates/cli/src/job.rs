@@ -32,6 +32,8 @@ pub struct Args {
 enum Part {
     /// Every attempt at every shard: agent, seed, digest, wall and processor time, fuel
     Executions,
+    /// Every accepted shard: whose answer, how it was checked, by whom, and what they found
+    Verification,
     /// Immutable artifacts with their digests
     Artifacts,
     /// Whether the result is settled: what rests on whom, and what was checked again
@@ -47,6 +49,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
     if let Some(part) = args.show {
         let part = match part {
             Part::Executions => "executions",
+            Part::Verification => "verification",
             Part::Artifacts => "artifacts",
             Part::Standing => "standing",
         };

@@ -24,6 +24,7 @@ pub mod reduce;
 pub mod settle;
 
 pub mod dispatch;
+mod turns;
 
 pub mod job;
 pub mod pool;

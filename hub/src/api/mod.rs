@@ -19,6 +19,7 @@ mod signed;
 mod standing;
 mod trace;
 mod uploads;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +130,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::executions))
+        .routes(routes!(verification::verification))
         .routes(routes!(jobs::artifacts))
         .routes(routes!(jobs::artifact))
         .routes(routes!(events::events))

@@ -27,6 +27,7 @@ pub use board::{Board, Ended, JobInfo, LiveJob, Signed, Stamped};
 pub use errata::Swept;
 pub use evidence::{INDEX, Notary};
 pub use finish::{decimal, waiting};
+pub use restore::accepted_of;
 
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -251,7 +252,8 @@ async fn run(
             None => break,
             Some(Command::Submit(job)) => {
                 performer.take(&job);
-                let event = Event::JobAccepted { job: job.info.job, plan: Arc::clone(&job.info.plan) };
+                let (plan, project) = (Arc::clone(&job.info.plan), Arc::clone(&job.info.project));
+                let event = Event::JobAccepted { job: job.info.job, plan, project };
                 pool.apply(now, event, &mut actions);
             }
             Some(Command::Adopt(job)) => {

@@ -120,8 +120,8 @@ impl Performer {
         let sampled = live.is_some_and(|live| live.info.plan.verify == VerifyMode::None);
         match accepted.verdict.standing {
             Standing::Matched => {}
-            Standing::Structural if !sampled => {}
-            Standing::Structural | Standing::Unchecked => return,
+            Standing::Structural | Standing::Sampled | Standing::Checked if !sampled => {}
+            Standing::Structural | Standing::Sampled | Standing::Checked | Standing::Unchecked => return,
         }
         for agent in std::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
             *self.clean.entry(*agent).or_default() += 1;
@@ -213,6 +213,7 @@ impl Performer {
                 }
                 Action::Revoke { lease, session } => self.around.fleet.revoke(session, lease),
                 Action::Publish { job, digest, bytes } => self.around.board.publish(job, digest, &bytes),
+                Action::Withdraw { job, digest } => self.around.board.withdraw(job, digest),
                 Action::Record(record) => self.record(record),
                 Action::Progress { job, snapshot } => {
                     if let Some(live) = self.around.board.job(job) {
