@@ -7,8 +7,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use forge_contract::duty::Duty;
 use forge_contract::fragment::{Fragment, Named, Number, Part, Tile};
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
 use forge_contract::task::{Cut, Slice, Task};
 use forge_contract::{AgentId, Capability, Digest, LeaseId};
 use forge_protocol::link::agent::Introduction;
@@ -261,19 +262,22 @@ fn compute(lease: LeaseId, task: &Task, script: &Script) -> Report {
     let lies = script.lies.load(Ordering::SeqCst);
     let more = |unit| u64::from(lies || script.other_fuel_from.is_some_and(|from| unit >= from));
     let unit = |unit| UnitRecord { digest: count(1).digest(), fuel: FUEL + more(unit) };
-    let completed = if matches!(task.cut, Cut::Tiles { .. }) {
+    let outcome = if matches!(task.duty, Duty::Check(_)) {
+        let sound = UnitVerdict { finding: Finding::Sound { error: 0.0 }, fuel: FUEL };
+        Outcome::Checked(Checked { units: (0..task.unit_count).map(|_| sound.clone()).collect() })
+    } else if matches!(task.cut, Cut::Tiles { .. }) {
         let fragment = tile(task, lies);
         let units = vec![UnitRecord { digest: fragment.digest(), fuel: TILE_FUEL }];
-        Completed { fragment: fragment.encode(), units }
+        Outcome::Completed(Completed { fragment: fragment.encode(), units })
     } else {
         let units = (task.first_unit..task.first_unit + task.unit_count).map(unit).collect();
-        Completed { fragment: count(task.unit_count).encode(), units }
+        Outcome::Completed(Completed { fragment: count(task.unit_count).encode(), units })
     };
     Report {
         lease,
         task: task.key_digest(),
         engine: Digest::of(b"script"),
-        outcome: Outcome::Completed(completed),
+        outcome,
         usage: Usage { wall_us: 10, cpu_us: 9, prepare_us: 1 },
         log: String::new(),
     }
