@@ -51,6 +51,9 @@ pub struct JobDocument {
     /// Which job this one repeats, and whether it gave the same; only a replay has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<RepeatBlock>,
+    /// Which finished job's doubtful shards this one runs again, and what came of it; only an erratum run has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erratum: Option<ErratumBlock>,
     /// Where to look.
     pub links: Links,
 }
@@ -66,6 +69,16 @@ pub struct RepeatBlock {
     /// The first unit in which the two differ, where one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_difference: Option<DifferenceBlock>,
+}
+
+/// Which finished job's doubtful shards an erratum run runs again, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErratumBlock {
+    /// The job.
+    pub of: String,
+    /// `upheld` or `corrected`; absent while it runs, and where it has to be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
 }
 
 /// A unit in which two runs differ.
@@ -370,6 +383,9 @@ pub struct Links {
     /// All of its evidence in one signed file.
     #[serde(default)]
     pub evidence: String,
+    /// Whether its result is settled, and errata of it.
+    #[serde(default)]
+    pub standing: String,
 }
 
 impl Links {
@@ -383,6 +399,7 @@ impl Links {
             verification: format!("{this}/verification"),
             artifacts: format!("{this}/artifacts"),
             evidence: format!("{this}/evidence"),
+            standing: format!("{this}/standing"),
             this,
         }
     }
@@ -428,6 +445,7 @@ impl JobDocument {
             warnings: Vec::new(),
             error: Some(ErrorBlock::of(failure)),
             replay: None,
+            erratum: None,
             links: Links::of(job),
         }
     }

@@ -36,6 +36,8 @@ enum Part {
     Verification,
     /// Immutable artifacts with their digests
     Artifacts,
+    /// Whether the result is settled: what rests on whom, and what was checked again
+    Standing,
 }
 
 /// Runs the command.
@@ -49,6 +51,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
             Part::Executions => "executions",
             Part::Verification => "verification",
             Part::Artifacts => "artifacts",
+            Part::Standing => "standing",
         };
         screen::print(&screen::json(&client.read(&format!("/api/v0/jobs/{}/{part}", args.job)).await?))?;
         return Ok(Outcome::Done);

@@ -116,6 +116,10 @@ pub(crate) struct Agents {
     by_agent: BTreeMap<AgentId, SessionId>,
     history: BTreeMap<AgentId, History>,
     quarantined: BTreeSet<AgentId>,
+    /// Readmitted after a quarantine: one shard at a time while on probation.
+    readmitted: BTreeSet<AgentId>,
+    /// Clean shards at which a probation is over.
+    probation: u64,
     free: BTreeSet<(Placement, SessionId)>,
     rests: BTreeSet<(Millis, SessionId)>,
     cores: u64,
@@ -129,6 +133,11 @@ pub(crate) struct Agents {
 impl Agents {
     pub fn new(quarantined: BTreeSet<AgentId>) -> Self {
         Self { quarantined, ..Self::default() }
+    }
+
+    /// The same, with agents that were quarantined once and are on probation until they have this many clean shards.
+    pub fn with_readmitted(self, readmitted: BTreeSet<AgentId>, probation: u64) -> Self {
+        Self { readmitted, probation, ..self }
     }
 
     /// The session an agent is connected by.
@@ -223,6 +232,26 @@ impl Agents {
             self.refile(session);
         }
         new
+    }
+
+    /// Lifts a quarantine. The agent keeps its measured rate and nothing else: no record, no strikes.
+    pub fn readmit(&mut self, agent: AgentId) {
+        if !self.quarantined.remove(&agent) {
+            return;
+        }
+        self.readmitted.insert(agent);
+        let history = self.history.entry(agent).or_default();
+        (history.strikes, history.recent, history.failures_in_row, history.membership.clean) = (0, 0, 0, 0);
+        if let Some(session) = self.session_of(agent) {
+            self.count();
+            self.refile(session);
+        }
+    }
+
+    /// Whether an agent that was readmitted has its probation still before it.
+    fn on_probation(&self, agent: AgentId) -> bool {
+        let clean = self.history.get(&agent).map_or(0, |history| history.membership.clean);
+        self.readmitted.contains(&agent) && clean < self.probation
     }
 
     pub fn hold(&mut self, session: SessionId) {
@@ -400,6 +429,9 @@ impl Agents {
     /// Whether an agent can take one more now: within its memory, and above its cores only where the work is plenty and
     /// it is not much slower than is usual.
     pub fn has_room(&self, agent: &Agent, need: &Need, plenty: bool) -> bool {
+        if agent.held > 0 && self.on_probation(agent.id) {
+            return false;
+        }
         let by_memory = agent.capability.memory_bytes.checked_div(need.memory_bytes).unwrap_or(u64::MAX).max(1);
         let running = u64::from(agent.capability.cores).min(by_memory);
         let ahead = u64::from(agent.capability.leases.saturating_sub(agent.capability.cores));
@@ -573,6 +605,33 @@ mod tests {
         agents.join(id(1), SessionId(9), capability(1, 1000), Membership::default());
         agents.mark(1_000_001, id(1), Mark::Answered { us_per_megafuel: 1 });
         assert_eq!(order(&agents), [0]);
+    }
+
+    #[test]
+    fn who_is_readmitted_starts_as_a_stranger_with_one_shard_at_a_time() {
+        let mut agents = pool(&[(4, 1000)]).with_readmitted(BTreeSet::new(), 2);
+        let room = |agents: &Agents| agents.has_room(agents.agent(SessionId(0)).unwrap(), &NEED, true);
+        for _ in 0..5 {
+            agents.mark(0, id(0), Mark::Clean);
+        }
+        agents.mark(0, id(0), Mark::Strike);
+        agents.mark(0, id(0), Mark::Strike);
+        assert!(agents.mark(0, id(0), Mark::Refuted) && agents.quarantine(id(0)));
+        agents.tick(1_000_000);
+        assert!(agents.none_free());
+        agents.readmit(id(0));
+        assert_eq!((order(&agents), agents.trust(id(0)).clean, agents.is_quarantined(id(0))), (vec![0], 0, false));
+        assert!(!agents.mark(0, id(0), Mark::Strike), "strikes begin anew");
+        assert!(room(&agents));
+        agents.hold(SessionId(0));
+        assert!(!room(&agents));
+        agents.mark(0, id(0), Mark::Clean);
+        assert!(!room(&agents));
+        agents.mark(0, id(0), Mark::Clean);
+        assert!(room(&agents), "the probation is over");
+        // Who was never out is not touched.
+        agents.readmit(id(0));
+        assert_eq!(agents.trust(id(0)).clean, 2);
     }
 
     #[test]

@@ -73,6 +73,16 @@ pub enum Event {
         /// The session.
         session: SessionId,
     },
+    /// The operator lifts an agent's quarantine, which is recorded: it starts again as a stranger, with little work.
+    AgentReadmitted {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The operator takes an agent out for good, which is recorded: what rests on it alone is forgotten.
+    AgentRemoved {
+        /// The agent.
+        agent: AgentId,
+    },
     /// An agent finishes what it has and takes no more.
     AgentDraining {
         /// The session.

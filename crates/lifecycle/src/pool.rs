@@ -76,7 +76,8 @@ impl Pool {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            agents: Agents::new(settings.quarantined.clone()),
+            agents: Agents::new(settings.quarantined.clone())
+                .with_readmitted(settings.readmitted.clone(), settings.audits.probation),
             next_lease: settings.first_lease,
             settings: Arc::new(settings),
             jobs: BTreeMap::new(),
@@ -108,6 +109,15 @@ impl Pool {
                 self.join(now, (agent, session), (capability, membership), actions)
             }
             Event::AgentLeft { session } => self.leave(now, session, actions),
+            Event::AgentReadmitted { agent } => {
+                self.agents.readmit(agent);
+                self.look_all(now);
+            }
+            Event::AgentRemoved { agent } => {
+                if self.agents.quarantine(agent) {
+                    self.expel(now, agent, actions);
+                }
+            }
             Event::AgentDraining { session } => {
                 self.agents.drain(session);
                 self.look_all(now);
@@ -391,6 +401,11 @@ impl Pool {
             return;
         }
         actions.push(Action::Record(Record::Quarantined { agent, job, code }));
+        self.expel(now, agent, actions);
+    }
+
+    /// Takes back what an agent that is out still runs, and forgets what rests on it.
+    fn expel(&mut self, now: Millis, agent: AgentId, actions: &mut Vec<Action>) {
         let held = self.agents.session_of(agent).and_then(|session| self.by_session.get(&session));
         for lease in held.cloned().unwrap_or_default() {
             self.withdraw(now, lease, actions);

@@ -15,6 +15,8 @@ pub struct Settings {
     pub hub_secret: [u8; 32],
     /// Agents refuted in earlier processes.
     pub quarantined: BTreeSet<AgentId>,
+    /// Agents readmitted after a quarantine: little work until their probation is over.
+    pub readmitted: BTreeSet<AgentId>,
     /// Failed attempts of a shard until the job fails.
     pub attempts_max: u32,
     /// Attempts of a shard lost with their agent or declined until the job fails.
@@ -55,6 +57,7 @@ impl Default for Settings {
             first_lease: 1,
             hub_secret: [0; 32],
             quarantined: BTreeSet::new(),
+            readmitted: BTreeSet::new(),
             attempts_max: 5,
             losses_max: 50,
             copies_max: 5,

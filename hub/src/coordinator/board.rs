@@ -12,7 +12,7 @@ use forge_lifecycle::plan::{Plan, PlannedSource};
 use tokio::sync::watch;
 
 use crate::document::JobDocument;
-use crate::store::Phase;
+use crate::store::{ErratumOf, Phase};
 
 /// What does not change about a job.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct JobInfo {
     pub notices: Vec<String>,
     /// The job it repeats.
     pub replay_of: Option<JobId>,
+    /// The job whose doubtful shards it runs again.
+    pub erratum: Option<ErratumOf>,
 }
 
 /// A job's end, durable before anybody sees it.
