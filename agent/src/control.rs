@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use forge_protocol::Standing;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -89,6 +90,9 @@ pub struct Status {
     pub cage: String,
     /// Where its key and cache are.
     pub data: PathBuf,
+    /// How it stands at the hub, as the hub last said.
+    #[serde(default)]
+    pub standing: Option<Standing>,
 }
 
 /// Why an agent cannot be asked.
@@ -131,11 +135,12 @@ pub(crate) struct Desk {
     cage: String,
     wish: watch::Sender<Wish>,
     seen: Mutex<Option<Seen>>,
+    standing: Mutex<Option<Standing>>,
 }
 
 impl Desk {
     pub fn new(config: Config, agent: String, cage: String) -> Self {
-        Self { config, agent, cage, wish: watch::Sender::default(), seen: Mutex::default() }
+        Self { config, agent, cage, wish: watch::Sender::default(), seen: Mutex::default(), standing: Mutex::default() }
     }
 
     /// Whether it is to take no more for now.
@@ -155,6 +160,11 @@ impl Desk {
 
     pub fn see(&self, session: Option<Seen>) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    }
+
+    /// Keeps the hub's last word on this agent.
+    pub fn stand(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
     }
 
     /// Does what is asked and tells how it is then.
@@ -204,6 +214,7 @@ impl Desk {
             labels: self.config.labels.clone(),
             cage: self.cage.clone(),
             data: self.config.data.clone(),
+            standing: self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }

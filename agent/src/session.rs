@@ -282,6 +282,12 @@ impl Agent {
                         let received = Received { lease, task, deadline, responder };
                         leases.spawn(lease::serve(self.shop.clone(), received, self.draining.subscribe()));
                     }
+                    AgentEvent::Standing(standing) => {
+                        if let Some(code) = &standing.quarantined {
+                            tracing::warn!(code, "the hub gives this agent no more work; docs/providers.md says what to look at");
+                        }
+                        self.desk.stand(standing);
+                    }
                     AgentEvent::Drain => tracing::info!("the hub gives no more leases"),
                     AgentEvent::Closed(_) if stopping => break Ended::Stopped,
                     AgentEvent::Closed(error) => break Ended::Lost(error),

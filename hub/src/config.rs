@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use forge_lifecycle::pool::Settings;
+use forge_lifecycle::settle::SettlePolicy;
 use forge_protocol::LinkSettings;
 
 use crate::admission::ParseLimits;
@@ -13,6 +14,9 @@ use crate::registry::KernelSource;
 
 /// Largest blob that can be uploaded where nothing else is configured.
 const BLOB_BYTES_MAX: u64 = 8 << 30;
+
+/// Between two looks at what is due to settle, where nothing else is configured, milliseconds.
+const SWEEP_MS: u64 = 60_000;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -63,6 +67,18 @@ pub struct HubArgs {
     /// Shortest time an agent has for a shard, milliseconds
     #[arg(long, default_value_t = 60_000, value_name = "MS")]
     pub lease_ms: u64,
+    /// Further accepted shards of an agent until what it did for a job counts for good
+    #[arg(long, default_value_t = SettlePolicy::default().shards, value_name = "N")]
+    pub settle_shards: u64,
+    /// Time after which it counts for good in any case, milliseconds; never while the agent is quarantined
+    #[arg(long, default_value_t = SettlePolicy::default().ms, value_name = "MS")]
+    pub settle_ms: u64,
+    /// The provider's share of what verified fuel costs, per million
+    #[arg(long, default_value_t = SettlePolicy::default().provider_ppm, value_name = "PPM", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub provider_share_ppm: u32,
+    /// Between two looks at what is due to settle and at finished jobs to be checked again, milliseconds
+    #[arg(long, default_value_t = SWEEP_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub settle_every_ms: u64,
     /// How log lines look
     #[arg(long, value_enum, default_value_t, env = "FORGEPOOL_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -112,6 +128,10 @@ pub struct Config {
     pub pool: Settings,
     /// The links' settings.
     pub link: LinkSettings,
+    /// When what agents did counts for good.
+    pub settle: SettlePolicy,
+    /// Between two looks at what is due.
+    pub settle_every: Duration,
 }
 
 impl Config {
@@ -131,6 +151,8 @@ impl Config {
             parse: ParseLimits::default(),
             pool: Settings::default(),
             link: LinkSettings::default(),
+            settle: SettlePolicy::default(),
+            settle_every: Duration::from_millis(SWEEP_MS),
         }
     }
 }
@@ -152,6 +174,12 @@ impl HubArgs {
             body_time: Duration::from_millis(self.body_ms),
             blob_bytes: self.blob_bytes,
             pool: Settings { no_agents_ms: self.no_agents_ms, lease_ms_min: self.lease_ms, ..Settings::default() },
+            settle: SettlePolicy {
+                shards: self.settle_shards,
+                ms: self.settle_ms,
+                provider_ppm: self.provider_share_ppm,
+            },
+            settle_every: Duration::from_millis(self.settle_every_ms),
             ..Config::local(data)
         })
     }

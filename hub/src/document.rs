@@ -51,6 +51,9 @@ pub struct JobDocument {
     /// Which job this one repeats, and whether it gave the same; only a replay has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<RepeatBlock>,
+    /// Which finished job's doubtful shards this one runs again, and what came of it; only an erratum run has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erratum: Option<ErratumBlock>,
     /// Where to look.
     pub links: Links,
 }
@@ -66,6 +69,16 @@ pub struct RepeatBlock {
     /// The first unit in which the two differ, where one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_difference: Option<DifferenceBlock>,
+}
+
+/// Which finished job's doubtful shards an erratum run runs again, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErratumBlock {
+    /// The job.
+    pub of: String,
+    /// `upheld` or `corrected`; absent while it runs, and where it has to be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
 }
 
 /// A unit in which two runs differ.
@@ -186,7 +199,7 @@ pub struct ReplayBlock {
 }
 
 /// What the checks found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerificationBlock {
     /// The policy's mode.
     pub mode: String,
@@ -204,8 +217,45 @@ pub struct VerificationBlock {
     pub unchecked: u64,
     /// Answers thrown away because they break a structural rule.
     pub malformed: u64,
+    /// Shards accepted from an agent that was refuted later, and computed again.
+    #[serde(default)]
+    pub forgotten: u64,
+    /// Shards some of whose units ran again elsewhere.
+    #[serde(default)]
+    pub sampled: u64,
+    /// Shards that the kernel's own check, run elsewhere, found sound.
+    #[serde(default)]
+    pub proved: u64,
     /// Agents outvoted.
     pub agents_refuted: Vec<String>,
+    /// What may still be wrong; absent where the mode promises nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<BoundBlock>,
+    /// Shards whose mean lies oddly far from that of the others. Advice alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outliers: Vec<OutlierBlock>,
+}
+
+/// What may still be wrong with a result, by the argument of docs/verification.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BoundBlock {
+    /// Expected share of wrong shards among those that rest on one owner alone, at most.
+    pub shard_error: f64,
+    /// Shards that rest on one owner alone.
+    pub shards_alone: u64,
+    /// Probability that any shard of the job is wrong, at most.
+    pub job_error: f64,
+}
+
+/// A shard whose mean stands out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OutlierBlock {
+    /// `<stage>/<shard>`.
+    pub shard_id: String,
+    /// Whose answer it is.
+    pub agent_id: String,
+    /// Distance from the mean of the others, standard errors.
+    pub z: f64,
 }
 
 /// How far a job is.
@@ -325,11 +375,17 @@ pub struct Links {
     pub events: String,
     /// Its executions.
     pub executions: String,
+    /// How each shard was checked.
+    #[serde(default)]
+    pub verification: String,
     /// Its artifacts.
     pub artifacts: String,
     /// All of its evidence in one signed file.
     #[serde(default)]
     pub evidence: String,
+    /// Whether its result is settled, and errata of it.
+    #[serde(default)]
+    pub standing: String,
 }
 
 impl Links {
@@ -340,8 +396,10 @@ impl Links {
         Self {
             events: format!("{this}/events"),
             executions: format!("{this}/executions"),
+            verification: format!("{this}/verification"),
             artifacts: format!("{this}/artifacts"),
             evidence: format!("{this}/evidence"),
+            standing: format!("{this}/standing"),
             this,
         }
     }
@@ -387,6 +445,7 @@ impl JobDocument {
             warnings: Vec::new(),
             error: Some(ErrorBlock::of(failure)),
             replay: None,
+            erratum: None,
             links: Links::of(job),
         }
     }

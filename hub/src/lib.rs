@@ -16,6 +16,7 @@ pub mod process;
 pub mod registry;
 mod server;
 pub mod signed;
+mod standing;
 mod start;
 pub mod store;
 pub mod upload;

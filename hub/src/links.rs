@@ -10,7 +10,7 @@ use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
 
-use crate::coordinator::{Board, Coordinator, Fleet, Signed};
+use crate::coordinator::{Board, Coordinator, Fleet, News, Signed};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::blobs::Blobs;
@@ -104,6 +104,10 @@ impl Fleet for Wire {
     fn revoke(&self, session: SessionId, lease: LeaseId) {
         self.0.revoke(session.0, lease);
     }
+
+    fn dismiss(&self, session: SessionId) {
+        self.0.close(session.0, "the operator removed this agent");
+    }
 }
 
 /// Carries events from the links to the coordinator until the endpoint is gone.
@@ -117,9 +121,16 @@ pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<
             let signed = Signed { engine: report.engine, key: Key(*key), signature: Signature(signature.0) };
             coordinator.board().sign(report.lease, signed);
         }
+        let joined = match &event {
+            LinkEvent::Joined { agent, .. } => Some(*agent),
+            _ => None,
+        };
         let Some(event) = translate(event, &*store).await else { continue };
         if coordinator.event(event).await.is_err() {
             return;
+        }
+        if let Some(agent) = joined {
+            coordinator.tell(News::Joined(agent));
         }
     }
 }
@@ -166,6 +177,9 @@ async fn translate(event: LinkEvent, store: &dyn Store) -> Option<Event> {
         LinkEvent::Progress { lease, units_done, .. } => Event::ShardProgress { lease, units_done },
         LinkEvent::Report { session, report, .. } => Event::ReportArrived { session: SessionId(session), report },
         LinkEvent::LeaseBroken { lease, code, detail, .. } => Event::LeaseBroken { lease, code, detail },
-        LinkEvent::Heartbeat { .. } => return None,
+        LinkEvent::Heartbeat { session, rtt, .. } => {
+            let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+            Event::AgentHeard { session: SessionId(session), rtt_us }
+        }
     })
 }

@@ -25,6 +25,7 @@ use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::signed::{UrlKey, UrlKeyError};
+use crate::standing::Teller;
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
 use crate::store::{NewKey, Store, StoreError, Write, Written};
@@ -102,6 +103,7 @@ pub struct Running {
     server: JoinHandle<()>,
     carrier: JoinHandle<()>,
     clerk: JoinHandle<()>,
+    teller: JoinHandle<()>,
     // Held for its lock.
     _lock: std::fs::File,
 }
@@ -154,6 +156,8 @@ impl Running {
         drop(self.carrier.await);
         self.clerk.abort();
         drop(self.clerk.await);
+        self.teller.abort();
+        drop(self.teller.await);
         if self.server.await.is_err() {
             tracing::error!("the HTTP server ended badly");
         }
@@ -218,6 +222,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let quic_addr = endpoint.local_addr()?;
     let wire = Arc::new(Wire(endpoint));
     let (decided, verdicts) = tokio::sync::mpsc::unbounded_channel();
+    let (news, told) = tokio::sync::mpsc::unbounded_channel();
     let around = Surroundings {
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -227,8 +232,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
         decided,
         registry: Arc::clone(&registry),
+        settle: config.settle,
+        doubts: Arc::default(),
+        news,
     };
-    let coordinator = Coordinator::start(settings, around).await?;
+    let audits = settings.audits;
+    let coordinator = Coordinator::start(settings, around, config.settle_every).await?;
+    let teller =
+        Teller { store: Arc::clone(&store), coordinator: coordinator.clone(), wire: Arc::clone(&wire), audits };
+    let teller = tokio::spawn(teller.attend(told));
     let shelves = (Arc::clone(&registry), Arc::clone(&store), Arc::clone(&blobs));
     let opened = Desk::open(shelves, coordinator.clone(), examiner, verdicts).await;
     let (desk, clerk) = opened.map_err(|_| StoreError::Closed)?;
@@ -245,6 +257,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokens: keys,
         uploads,
         url_key,
+        audits,
         body_time: config.body_time,
         blob_bytes: config.blob_bytes,
         quic_address: quic_addr.to_string(),
@@ -253,7 +266,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
-    Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, _lock: lock })
+    Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })
 }
 
 /// Uploads are parsed by this very program, unless told otherwise.
@@ -342,10 +355,12 @@ async fn pool_settings(
     let Written::FirstLease(first_lease) = store.submit(Write::ReserveLeases).await? else {
         return Err(StoreError::Corrupt { what: "lease mark" }.into());
     };
-    let quarantined: BTreeSet<_> =
-        store.agents().await?.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.agent).collect();
+    let agents = store.agents().await?;
+    let out = agents.iter().filter(|row| row.quarantined.is_some() || row.removed_ms.is_some());
+    let quarantined: BTreeSet<_> = out.map(|row| row.agent).collect();
+    let readmitted = agents.iter().filter(|row| row.readmitted_ms.is_some()).map(|row| row.agent).collect();
     // An Ed25519 signature is a function of key and message: a secret that needs no file of its own, never sent anywhere.
     let hub_secret =
         *Digest::tagged("forgepool v1 audit secret", &identity.sign(b"forgepool v1 audit secret")).as_bytes();
-    Ok(forge_lifecycle::pool::Settings { first_lease, quarantined, hub_secret, ..config.pool.clone() })
+    Ok(forge_lifecycle::pool::Settings { first_lease, quarantined, readmitted, hub_secret, ..config.pool.clone() })
 }

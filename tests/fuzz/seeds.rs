@@ -23,7 +23,7 @@ use forge_lifecycle::verify::VerificationReport;
 use forge_protocol::frame;
 use forge_protocol::message::{
     Drain, Fetch, Have, Heartbeat, Hello, Lease, Load, Missing, Progress, RefusalCode, Refused, ReportHead, Signature,
-    Welcome,
+    Standing, Welcome,
 };
 use forge_protocol::{EnrolToken, HubKey, REVISION};
 
@@ -218,6 +218,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         frame::encode(&Fetch { digest: Digest::of(b"d"), offset: 300 }).unwrap(),
         frame::encode(&Have { bytes: 300 }).unwrap(),
         frame::encode(&Missing).unwrap(),
+        frame::encode(&Standing { clean: 300, events: vec!["e".into()], ..Standing::default() }).unwrap(),
     ];
     let mut found = each.clone();
     found.push(each.concat());

@@ -14,7 +14,8 @@ use forge_lifecycle::plan::{self, Plan};
 use forge_lifecycle::{admit, bundle};
 use forge_protocol::frame::{self, HEADER_BYTES, Header};
 use forge_protocol::message::{
-    Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, Message, Missing, Progress, Refused, ReportHead, Welcome,
+    Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, Message, Missing, Progress, Refused, ReportHead, Standing,
+    Welcome,
 };
 use forge_protocol::session::{AgentControl, HubControl, ShardAnswer};
 use forge_protocol::{EnrolToken, HubKey};
@@ -177,6 +178,7 @@ pub fn wire(bytes: &[u8]) {
             Kind::Fetch => drop(message::<Fetch>(body)),
             Kind::Have => drop(message::<Have>(body)),
             Kind::Missing => drop(message::<Missing>(body)),
+            Kind::Standing => drop(message::<Standing>(body)),
         }
         assert!(hub.legal().len() + agent.legal().len() <= 4);
     }

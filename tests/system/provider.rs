@@ -51,6 +51,14 @@ async fn an_agent_is_paused_resumed_and_drained_from_another_terminal() {
     let status = say("status", &data).await;
     assert_eq!((&status["state"], &status["cores"]), (&json!("working"), &json!(1)), "{status:#}");
     assert_eq!(status["hub"], pool.quic().as_str());
+    // The hub's word on it comes soon after the welcome; this one enrolled as a verifier, which needs no probation.
+    let standing = until("word of the hub", || async {
+        let standing = say("status", &data).await["standing"].clone();
+        standing.is_object().then_some(standing)
+    })
+    .await;
+    assert_eq!((&standing["quarantined"], &standing["audit_ppm"]), (&json!(null), &json!(50_000)), "{standing:#}");
+    assert!(standing["events"][0].as_str().unwrap().ends_with(" enrolled"), "{standing:#}");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(data.join("control.sock")).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);

@@ -168,5 +168,28 @@ fn rendered(status: &Status) -> String {
     for (name, value) in rows {
         table.row([name.to_owned(), value]);
     }
-    table.render()
+    let mut shown = table.render();
+    if let Some(standing) = &status.standing {
+        let count = |value: u64| number::count(value);
+        let pay = |micro: u64| format!("{} micro-credits", number::count(micro));
+        let rows = [
+            ("clean shards", count(standing.clean)),
+            ("accepted shards", count(standing.accepted)),
+            ("audited", format!("{} of a million answers", count(standing.audit_ppm.into()))),
+            ("quarantined", standing.quarantined.clone().unwrap_or_else(|| "no".to_owned())),
+            ("held", pay(standing.held_micro)),
+            ("payable", pay(standing.payable_micro)),
+            ("forfeited", pay(standing.forfeited_micro)),
+        ];
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left)]);
+        for (name, value) in rows {
+            table.row([name.to_owned(), value]);
+        }
+        for (at, event) in standing.events.iter().enumerate() {
+            table.row([if at == 0 { "what happened" } else { "" }.to_owned(), event.clone()]);
+        }
+        shown.push_str("\nStanding at the hub\n");
+        shown.push_str(&table.render());
+    }
+    shown
 }

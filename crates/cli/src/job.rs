@@ -32,8 +32,12 @@ pub struct Args {
 enum Part {
     /// Every attempt at every shard: agent, seed, digest, wall and processor time, fuel
     Executions,
+    /// Every accepted shard: whose answer, how it was checked, by whom, and what they found
+    Verification,
     /// Immutable artifacts with their digests
     Artifacts,
+    /// Whether the result is settled: what rests on whom, and what was checked again
+    Standing,
 }
 
 /// Runs the command.
@@ -45,7 +49,9 @@ pub async fn run(args: Args) -> Result<Outcome> {
     if let Some(part) = args.show {
         let part = match part {
             Part::Executions => "executions",
+            Part::Verification => "verification",
             Part::Artifacts => "artifacts",
+            Part::Standing => "standing",
         };
         screen::print(&screen::json(&client.read(&format!("/api/v0/jobs/{}/{part}", args.job)).await?))?;
         return Ok(Outcome::Done);

@@ -1,6 +1,7 @@
 //! `forgepool`: run the whole pool, submit contracts, look at jobs.
 
 mod agent;
+mod agents;
 mod artifact;
 mod blob;
 mod cancel;
@@ -76,6 +77,7 @@ enum Command {
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
+    Agents(agents::Args),
 }
 
 fn main() -> ExitCode {
@@ -126,6 +128,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,
+            Self::Agents(args) => agents::run(args).await,
         }
     }
 

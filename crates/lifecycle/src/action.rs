@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use forge_contract::duty::{Duty, Examination};
 use forge_contract::report::{UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
@@ -44,6 +45,13 @@ pub enum Action {
         digest: Digest,
         /// Canonical bytes of a stage's folded fragment.
         bytes: Arc<[u8]>,
+    },
+    /// Serve these bytes no more: nobody looks at them any longer.
+    Withdraw {
+        /// The job they belong to.
+        job: JobId,
+        /// Content address.
+        digest: Digest,
     },
     /// Make durable, in this order.
     Record(Record),
@@ -170,6 +178,23 @@ pub enum Reason {
     Hedge,
     /// To compare.
     Check,
+    /// One unit again, to compare with what the answer commits to.
+    Unit,
+    /// The kernel's own check of an answer.
+    Proof,
+}
+
+/// What a lease asked its agent for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// The whole shard.
+    #[default]
+    Shard,
+    /// One unit of it, by its index in the stage.
+    Unit(u64),
+    /// The kernel's own check of what another agent found for it.
+    Check(Examination),
 }
 
 /// How an attempt ended.
@@ -184,6 +209,18 @@ pub enum Ending {
     Revoked,
     /// It answered after its lease had ended; the answer was discarded.
     Late,
+}
+
+impl Asked {
+    /// What an agent is told, of the task of the whole shard.
+    #[must_use]
+    pub fn task(self, shard: &Task) -> Task {
+        match self {
+            Self::Shard => shard.clone(),
+            Self::Unit(unit) => Task { first_unit: unit, unit_count: 1, ..shard.clone() },
+            Self::Check(examination) => Task { duty: Duty::Check(examination), ..shard.clone() },
+        }
+    }
 }
 
 /// An attempt that ended.
@@ -201,6 +238,8 @@ pub struct Attempt {
     pub agent: AgentId,
     /// Why it ran.
     pub reason: Reason,
+    /// What it was asked for.
+    pub asked: Asked,
     /// How it ended.
     pub ending: Ending,
     /// The failure's code, where it failed.
@@ -232,8 +271,12 @@ pub struct Placement {
     pub load_permille: u64,
     /// Failed or refuted attempts among the last ones, per thousand.
     pub failed_permille: u64,
+    /// Microseconds that a shard of a hundred million fuel should take there, a round trip included; 0 is unknown.
+    pub shard_us: u64,
     /// Microseconds per million fuel, measured; 0 is unknown.
     pub us_per_megafuel: u64,
+    /// Microseconds of a round trip, measured; 0 is unknown.
+    pub rtt_us: u64,
 }
 
 /// How a job ended.

@@ -1,5 +1,5 @@
 //! The verbs of a job, pure and in order: admit (and the trial of what was admitted), plan, dispatch, verify, reduce,
-//! then artifact, replay and ledger.
+//! then artifact, replay, ledger and settle.
 //!
 //! **Invariant**: nothing here reads a clock, a file, a socket or a random number. Time is an argument, effects are
 //! returned as [`action::Action`]s, and the same events in the same order give the same actions. Who computed what ends
@@ -21,8 +21,10 @@ pub mod event;
 pub mod converge;
 pub mod ledger;
 pub mod reduce;
+pub mod settle;
 
 pub mod dispatch;
+mod turns;
 
 pub mod job;
 pub mod pool;

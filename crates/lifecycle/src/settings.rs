@@ -15,6 +15,8 @@ pub struct Settings {
     pub hub_secret: [u8; 32],
     /// Agents refuted in earlier processes.
     pub quarantined: BTreeSet<AgentId>,
+    /// Agents readmitted after a quarantine: little work until their probation is over.
+    pub readmitted: BTreeSet<AgentId>,
     /// Failed attempts of a shard until the job fails.
     pub attempts_max: u32,
     /// Attempts of a shard lost with their agent or declined until the job fails.
@@ -39,10 +41,14 @@ pub struct Settings {
     pub quorum_wait_ms: u64,
     /// Least time between two `Progress` of a job, milliseconds.
     pub progress_ms: u64,
-    /// Whether slow last shards get a second copy on an idle agent.
+    /// Whether slow last shards get a second copy on an idle agent: slow is what takes longer than 95 of 100.
     pub hedge: bool,
     /// A shard is not slow before this many milliseconds.
     pub hedge_ms_min: u64,
+    /// Such copies of a job at most, per thousand of its shards.
+    pub hedges_permille: u64,
+    /// Such copies that every job may have, however small: what one silent agent may hold.
+    pub hedges_min: u64,
 }
 
 impl Default for Settings {
@@ -51,6 +57,7 @@ impl Default for Settings {
             first_lease: 1,
             hub_secret: [0; 32],
             quarantined: BTreeSet::new(),
+            readmitted: BTreeSet::new(),
             attempts_max: 5,
             losses_max: 50,
             copies_max: 5,
@@ -64,7 +71,9 @@ impl Default for Settings {
             quorum_wait_ms: 10_000,
             progress_ms: 100,
             hedge: true,
-            hedge_ms_min: 1_000,
+            hedge_ms_min: 200,
+            hedges_permille: 50,
+            hedges_min: 4,
         }
     }
 }

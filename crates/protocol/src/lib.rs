@@ -13,7 +13,7 @@ pub use identity::{AgentKey, EnrolToken, HubIdentity, HubKey, Identity};
 pub use link::agent::{AgentEvent, AgentLink, Introduction, ShardResponder};
 pub use link::hub::{HubEndpoint, LinkEvent, LinkEvents};
 pub use link::{Content, ContentBody, FetchError, Fetcher, Gate, LinkError, LinkSettings, Partial, Unavailable};
-pub use message::Load;
+pub use message::{Load, Standing};
 
 /// The application protocol both ends must name in the TLS handshake; its number changes when old and new cannot talk.
 pub const ALPN: &[u8] = b"forgepool/1";

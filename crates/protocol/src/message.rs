@@ -24,6 +24,11 @@ const UNIT_RECORDS_BYTES_MAX: usize = SHARD_UNITS_MAX as usize * UNIT_RECORD_BYT
 /// Longest text of a refusal or a software name, bytes.
 pub const TEXT_BYTES_MAX: usize = DETAIL_BYTES_MAX;
 
+/// Most events in a standing.
+pub const STANDING_EVENTS_MAX: usize = 8;
+/// Longest text in a standing, bytes.
+pub const STANDING_TEXT_BYTES_MAX: usize = 160;
+
 /// What a frame holds. The number is the frame's second field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -50,11 +55,13 @@ pub enum Kind {
     Have = 10,
     /// Hub to agent: no such object.
     Missing = 11,
+    /// Hub to agent on the control stream, after a welcome and when it moved: what the hub thinks of the agent.
+    Standing = 12,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -66,6 +73,7 @@ impl Kind {
         Self::Fetch,
         Self::Have,
         Self::Missing,
+        Self::Standing,
     ];
 
     /// The kind of this number.
@@ -85,6 +93,8 @@ impl Kind {
             // A task's arguments came in one request and grew by its schema's defaults at most.
             Self::Lease => 4 * REQUEST_BYTES_MAX,
             Self::Progress => 10,
+            // Seven numbers, a code, and the events with a length each.
+            Self::Standing => 256 + STANDING_EVENTS_MAX * (STANDING_TEXT_BYTES_MAX + 2),
             Self::Report => {
                 1024 + LOG_BYTES_MAX * 2 + DETAIL_BYTES_MAX * 2 + REASONS_BYTES_MAX + UNIT_RECORDS_BYTES_MAX
             }
@@ -101,7 +111,7 @@ pub trait Message: Serialize + DeserializeOwned {
 macro_rules! messages {
     ($($message:ident,)*) => { $(impl Message for $message { const KIND: Kind = Kind::$message; })* };
 }
-messages!(Hello, Welcome, Refused, Heartbeat, Drain, Lease, Progress, Fetch, Have, Missing,);
+messages!(Hello, Welcome, Refused, Heartbeat, Drain, Lease, Progress, Fetch, Have, Missing, Standing,);
 
 impl Message for ReportHead {
     const KIND: Kind = Kind::Report;
@@ -364,3 +374,45 @@ pub struct Have {
 /// The hub does not have the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing;
+
+/// How an agent stands at the hub, for its owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Shards accepted from it since it enrolled or last went wrong.
+    pub clean: u64,
+    /// Shards accepted from it since it enrolled.
+    pub accepted: u64,
+    /// The share of its answers that is audited, per million.
+    pub audit_ppm: u32,
+    /// Why it gets no more work, where it does not: a failure code.
+    pub quarantined: Option<String>,
+    /// Pay that is not settled yet, micro-credits.
+    pub held_micro: u64,
+    /// Pay that is, micro-credits.
+    pub payable_micro: u64,
+    /// Pay that was lost, micro-credits.
+    pub forfeited_micro: u64,
+    /// What happened to it, newest first, for people.
+    pub events: Vec<String>,
+}
+
+impl Standing {
+    /// The same within its maximum size: the newest events, long texts cut.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.events.truncate(STANDING_EVENTS_MAX);
+        for text in self.events.iter_mut().chain(&mut self.quarantined) {
+            text.truncate(text.floor_char_boundary(STANDING_TEXT_BYTES_MAX));
+        }
+        self
+    }
+
+    /// The same as a terminal may show it: what came over the wire is not trusted with control characters.
+    #[must_use]
+    pub fn printable(mut self) -> Self {
+        for text in self.events.iter_mut().chain(&mut self.quarantined) {
+            text.retain(|c| !c.is_control());
+        }
+        self
+    }
+}

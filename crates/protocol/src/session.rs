@@ -2,7 +2,7 @@
 //!
 //! | stream | opened by | messages |
 //! |---|---|---|
-//! | control | agent, once, first | `Hello`, then `Heartbeat` and `Drain`; back: `Welcome` or `Refused`, then `Drain` |
+//! | control | agent, once, first | `Hello`, then `Heartbeat` and `Drain`; back: `Welcome` or `Refused`, then `Standing` and `Drain` |
 //! | shard | hub | `Lease`; back: `Progress` any number of times, `Report` once |
 //! | fetch | agent | `Fetch`; back: `Have` or `Missing` |
 
@@ -158,8 +158,9 @@ impl AgentControl {
     pub fn legal(&self) -> &'static [Kind] {
         match self.stage {
             Stage::Greeting | Stage::Deciding => &[Kind::Welcome, Kind::Refused],
-            Stage::Open => &[Kind::Drain],
-            Stage::Draining | Stage::Closed => &[],
+            Stage::Open => &[Kind::Standing, Kind::Drain],
+            Stage::Draining => &[Kind::Standing],
+            Stage::Closed => &[],
         }
     }
 
@@ -302,8 +303,9 @@ mod tests {
         let mut control = AgentControl::default();
         assert!(control.drain().is_err());
         control.welcome(&Welcome { revision: REVISION, ..welcome }).unwrap();
-        assert_eq!(control.legal(), [Kind::Drain]);
+        assert_eq!(control.legal(), [Kind::Standing, Kind::Drain]);
         control.drain().unwrap();
+        assert_eq!(control.legal(), [Kind::Standing]);
         assert!(control.drain().is_err());
     }
 

@@ -11,7 +11,7 @@ use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, L
 use forge_protocol::frame::{self, FrameError, HEADER_BYTES, Header};
 use forge_protocol::message::{
     Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, LeaseRef, Load, Message, Missing, Progress, RefusalCode,
-    Refused, ReportHead, Signature, Welcome,
+    Refused, ReportHead, STANDING_EVENTS_MAX, STANDING_TEXT_BYTES_MAX, Signature, Standing, Welcome,
 };
 use forge_protocol::{ALPN, REVISION};
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn pinned<M: Message + PartialEq + core::fmt::Debug>(message: &M, expected: &[&s
 fn the_first_bytes() {
     assert_eq!(ALPN, b"forgepool/1");
     assert_eq!(REVISION, 2);
-    assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert!(Kind::ALL.iter().all(|kind| Kind::of(*kind as u8) == Some(*kind)));
 }
 
@@ -89,6 +89,37 @@ fn control_messages() {
     let load = Load { running: 2, waiting: 1, memory_free_bytes: 300 };
     pinned(&Heartbeat { load }, &["0400000004", "02", "01", "ac02"]);
     pinned(&Drain, &["0000000005"]);
+}
+
+#[test]
+fn standing() {
+    let standing = Standing {
+        clean: 300,
+        accepted: 301,
+        audit_ppm: 50_000,
+        quarantined: Some("q".into()),
+        held_micro: 1,
+        payable_micro: 2,
+        forfeited_micro: 3,
+        events: vec!["e".into(), "f".into()],
+    };
+    pinned(&standing, &["110000000c", "ac02", "ad02", "d08603", "010171", "01", "02", "03", "02", "0165", "0166"]);
+    pinned(&Standing::default(), &["080000000c", "0000000000000000"]);
+    let most = Standing {
+        clean: u64::MAX,
+        accepted: u64::MAX,
+        audit_ppm: u32::MAX,
+        quarantined: Some("\u{e9}".repeat(STANDING_TEXT_BYTES_MAX)),
+        held_micro: u64::MAX,
+        payable_micro: u64::MAX,
+        forfeited_micro: u64::MAX,
+        events: vec!["x\u{e9}\u{1b}".repeat(STANDING_TEXT_BYTES_MAX); STANDING_EVENTS_MAX + 1],
+    };
+    assert!(frame::encode(&most).is_err());
+    let bounded = most.bounded();
+    assert!(frame::encode(&bounded).is_ok());
+    assert_eq!(bounded.events.len(), STANDING_EVENTS_MAX);
+    assert!(!bounded.printable().events[0].contains('\u{1b}'));
 }
 
 #[test]
@@ -273,7 +304,7 @@ fn a_length_is_refused_before_anything_is_reserved() {
         assert_eq!(header(u32::try_from(bytes).unwrap()), Err(FrameError::TooLong { kind, bytes, max }));
         assert!(header(u32::MAX).is_err());
     }
-    assert_eq!(Header::read([0, 0, 0, 0, 12]), Err(FrameError::UnknownKind { number: 12 }));
+    assert_eq!(Header::read([0, 0, 0, 0, 13]), Err(FrameError::UnknownKind { number: 13 }));
     assert_eq!(Header::read([0; 5]), Err(FrameError::UnknownKind { number: 0 }));
 }
 
@@ -329,6 +360,7 @@ proptest! {
         let _ = frame::decode::<Fetch>(&bytes);
         let _ = frame::decode::<Have>(&bytes);
         let _ = frame::decode::<Missing>(&bytes);
+        let _ = frame::decode::<Standing>(&bytes);
     }
 
     #[test]

@@ -42,11 +42,15 @@ pub struct AgentItem {
     pub provider: Option<String>,
     /// Shards accepted from it since it enrolled or last went wrong: the more, the less often it is audited.
     pub clean: u64,
+    /// Shards accepted from it since it enrolled.
+    pub accepted: u64,
     /// Whether it was refuted and gets no more work.
     pub quarantined: bool,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_code: Option<String>,
+    /// Whether it was taken out for good.
+    pub removed: bool,
     /// When it enrolled, ms since 1970.
     pub enrolled_at_ms: u64,
     /// When its state last changed, ms since 1970.
@@ -126,6 +130,8 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
             clean: view.map_or(row.clean, |view| view.clean.max(row.clean)),
             quarantined: row.quarantined.is_some() || view.is_some_and(|view| view.quarantined),
             quarantine_code: row.quarantined.map(|code| code.as_str().into()),
+            accepted: row.accepted,
+            removed: row.removed_ms.is_some(),
             enrolled_at_ms: row.enrolled_ms,
             last_seen_at_ms: row.last_seen_ms,
             leases: view.map_or(0, |view| view.leases),

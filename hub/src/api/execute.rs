@@ -141,6 +141,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         accepted_ms: crate::clock::unix_ms(),
         notices,
         replay_of: None,
+        erratum: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP API: requests in, documents and problems out.
 
+mod agent;
 mod agents;
 pub mod auth;
 mod blobs;
@@ -13,15 +14,19 @@ mod kernels;
 mod operations;
 pub mod problem;
 mod replay;
+mod settlement;
 mod signed;
+mod standing;
 mod trace;
 mod uploads;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use forge_contract::FailureCode;
+use forge_lifecycle::verify::AuditPolicy;
 use http::Method;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -58,6 +63,8 @@ pub struct App {
     pub uploads: Uploads,
     /// Signs URLs.
     pub url_key: UrlKey,
+    /// How often answers are audited.
+    pub audits: AuditPolicy,
     /// How long a body may take.
     pub body_time: Duration,
     /// Largest blob, bytes.
@@ -123,17 +130,23 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::executions))
+        .routes(routes!(verification::verification))
         .routes(routes!(jobs::artifacts))
         .routes(routes!(jobs::artifact))
         .routes(routes!(events::events))
         .routes(routes!(evidence::evidence))
         .routes(routes!(replay::replay))
+        .routes(routes!(standing::show))
         .routes(routes!(kernels::list, kernels::upload))
         .routes(routes!(kernels::show_built_in))
         .routes(routes!(kernels::show, kernels::change))
         .routes(routes!(kernels::component))
         .routes(routes!(agents::list))
         .routes(routes!(agents::token))
+        .routes(routes!(agent::show))
+        .routes(routes!(agent::readmit))
+        .routes(routes!(agent::remove))
+        .routes(routes!(settlement::settle))
         .routes(routes!(blobs::list))
         .routes(routes!(blobs::show, blobs::put))
         .routes(routes!(signed::make))

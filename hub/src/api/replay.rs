@@ -72,6 +72,7 @@ pub async fn replay(
         accepted_ms: crate::clock::unix_ms(),
         notices: Vec::new(),
         replay_of: Some(of),
+        erratum: None,
     };
     answer(app, info, wishes).await
 }

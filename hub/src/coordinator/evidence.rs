@@ -48,6 +48,8 @@ pub(super) struct Findings<'a> {
     pub(super) entry: &'a str,
     pub(super) shards: &'a [ShardRecord],
     pub(super) replay: Option<&'a ReplayRecord>,
+    /// The hub's word on the job whose doubtful shards this one ran again.
+    pub(super) erratum: Option<&'a Artifact>,
 }
 
 /// Artifacts by name, the index last, and the entries of those whose bytes are stored already.
@@ -89,6 +91,7 @@ pub(super) async fn gather(
     if let Some(replay) = found.replay {
         made.push(json_of(leaf::REPLAY, replay)?);
     }
+    made.extend(found.erratum.cloned());
     made.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
     let stored = stored(info);
     let leaves = made.iter().map(|artifact| &artifact.entry).chain(&stored).cloned().collect();

@@ -1,7 +1,7 @@
 //! Attempts as they are recorded and shown: who computed which shard, and what came of it.
 
 use forge_contract::report::Usage;
-use forge_lifecycle::action::{Attempt, Ending, Placement, Reason};
+use forge_lifecycle::action::{Asked, Attempt, Ending, Placement, Reason};
 use forge_lifecycle::plan::Plan;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,11 +26,18 @@ pub struct Execution {
     pub first_unit: u64,
     /// Number of units.
     pub units: u64,
+    /// What the kernel's own check drew from, where it was one; 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// Digest of the fragment it looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
     /// The lease it ran under.
     pub lease: u64,
     /// `REPORTED`, `FAILED`, `REVOKED`, `LATE`, or `SUPERSEDED`: an answer beyond the unit at which its stage ended.
     pub status: String,
-    /// Why it ran: `first`, `retry`, `hedge` or `check`.
+    /// Why it ran: `first`, `retry`, `hedge`, `check` (a whole copy), `unit` (one unit again) or `proof` (the kernel's
+    /// own check).
     pub reason: String,
     /// The failure's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +66,9 @@ pub struct Execution {
     pub placed_failed_permille: u64,
     /// The agent's measured microseconds per million fuel when it was chosen; 0 is unknown.
     pub placed_us_per_megafuel: u64,
+    /// The agent's measured round trip when it was chosen, microseconds; 0 is unknown.
+    #[serde(default)]
+    pub placed_rtt_us: u64,
     /// Engine profile it ran under, where it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
@@ -93,6 +103,8 @@ const fn reason_word(reason: Reason) -> &'static str {
         Reason::Retry => "retry",
         Reason::Hedge => "hedge",
         Reason::Check => "check",
+        Reason::Unit => "unit",
+        Reason::Proof => "proof",
     }
 }
 
@@ -104,9 +116,20 @@ impl Execution {
         let span = stage.map_or(0, |stage| stage.shard_units);
         let first_unit = span.saturating_mul(u64::from(attempt.shard));
         let units = stage.map_or(0, |stage| span.min(stage.units.saturating_sub(first_unit)));
+        let (first_unit, units) = match attempt.asked {
+            Asked::Shard => (first_unit, units),
+            Asked::Unit(unit) => (unit, 1),
+            Asked::Check(_) => (first_unit, units),
+        };
         let Usage { wall_us, cpu_us, prepare_us } = attempt.usage;
-        let Placement { load_permille, failed_permille, us_per_megafuel } = attempt.placement;
+        let Placement { load_permille, failed_permille, us_per_megafuel, rtt_us, .. } = attempt.placement;
+        let examined = match attempt.asked {
+            Asked::Check(examination) => Some(examination),
+            Asked::Shard | Asked::Unit(_) => None,
+        };
         Self {
+            challenge: examined.map(|examined| forge_contract::Digest::from_bytes(examined.challenge.0).to_string()),
+            found: examined.map(|examined| examined.found.digest.to_string()),
             agent_id: attempt.agent.to_string(),
             shard_id: format!("{}/{}", attempt.stage, attempt.shard),
             stage: stage.map_or_else(String::new, |stage| stage.name.clone()),
@@ -129,6 +152,7 @@ impl Execution {
             placed_load_permille: load_permille,
             placed_failed_permille: failed_permille,
             placed_us_per_megafuel: us_per_megafuel,
+            placed_rtt_us: rtt_us,
             engine: signed.map(|signed| signed.engine.to_string()),
             agent_key: signed.map(|signed| signed.key.to_string()),
             signature: signed.map(|signed| signed.signature.to_string()),

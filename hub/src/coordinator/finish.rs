@@ -5,19 +5,19 @@ use std::sync::Arc;
 use forge_contract::envelope::ArtifactKind;
 use forge_contract::{Digest, Failure, FailureCode, canon};
 use forge_lifecycle::action::{Completed, JobOutcome, Summary};
-use forge_lifecycle::artifact::Entry;
+use forge_lifecycle::artifact::{Artifact, Entry};
 use forge_lifecycle::bundle::leaf::{self, OutcomeRecord};
 use forge_lifecycle::ledger::{Bill, Rates, bill};
-use forge_lifecycle::verify::VerificationReport;
+use forge_lifecycle::verify::{Outlier, VerificationReport};
 use serde_json::json;
 
 use super::board::{Ended, JobInfo, LiveJob};
 use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
-use super::{Surroundings, evidence, repeat};
+use super::{Surroundings, errata, evidence, repeat};
 use crate::document::{
-    ArtifactLink, BillingBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock,
-    RepeatBlock, ReplayBlock, VerificationBlock,
+    ArtifactLink, BillingBlock, BoundBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links,
+    MetricsBlock, OpBlock, OutlierBlock, RepeatBlock, ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
 use crate::store::{FinishedJob, Phase, StoreError, Write};
@@ -39,6 +39,10 @@ pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Ta
     tracing::info!(%job, trace_id = live.info.trace_id, status = ended.phase.as_str(), code = ended.code.map(FailureCode::as_str), "job ended");
     live.end(ended);
     around.board.remove(job);
+    if live.info.erratum.is_some() {
+        // Further doubts, about the same job or others, may have waited for this run.
+        around.doubts.notify_one();
+    }
 }
 
 async fn conclude(
@@ -64,6 +68,11 @@ async fn conclude(
     if let Some(replay) = &replay {
         document.replay = Some(RepeatBlock::of(replay));
     }
+    let stakes = errata::stakes(around, info, &outcome, &shards);
+    let (erratum, signed) = errata::found(around, info, &outcome, finished_ms).await?.unzip();
+    if let (Some(block), Some(erratum)) = (&mut document.erratum, &erratum) {
+        block.verdict = Some(erratum.verdict.as_str().into());
+    }
     let entry = entry(info, &document, &bill, finished_ms)?;
     let record = record(info, &tally, &outcome, &document);
     let all = if info.envelope.artifacts.persist {
@@ -75,18 +84,31 @@ async fn conclude(
             entry: &entry,
             shards: &shards,
             replay: replay.as_ref(),
+            erratum: signed.as_ref(),
         };
         evidence::gather(around, info, tally, findings).await?
     } else {
-        Gathered { made: Vec::new(), stored: Vec::new() }
+        // The hub's word on another job is kept whatever the contract says.
+        Gathered { made: signed.into_iter().collect::<Vec<Artifact>>(), stored: Vec::new() }
     };
     drop(shards);
     let entries = all.stored.iter().chain(all.made.iter().map(|artifact| &artifact.entry));
     document.artifacts = entries.filter(|entry| is_wanted(info, entry)).map(|entry| link(info, entry)).collect();
     let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
     let (artifacts, objects) = evidence::keep(&around.blobs, all).await?;
-    let finished =
-        FinishedJob { job: info.job, phase, code, finished_ms, document: text.clone(), artifacts, objects, entry };
+    let job = info.job;
+    let finished = FinishedJob {
+        job,
+        phase,
+        code,
+        finished_ms,
+        document: text.clone(),
+        artifacts,
+        objects,
+        entry,
+        stakes,
+        erratum,
+    };
     around.store.submit(Write::Finish(Box::new(finished))).await?;
     let metrics = &around.metrics;
     metrics.jobs_ended.get_or_create(&Label { kind: phase.as_str() }).inc();
@@ -139,7 +161,9 @@ fn bill_of(info: &JobInfo, outcome: &JobOutcome) -> Bill {
         JobOutcome::Completed(completed) => completed.summary.work.fuel,
         JobOutcome::Failed { .. } | JobOutcome::Cancelled { .. } => 0,
     };
-    bill(&Rates::default(), info.envelope.ctx.billing.mode, fuel)
+    let bill = bill(&Rates::default(), info.envelope.ctx.billing.mode, fuel);
+    // The platform pays for its own errata.
+    Bill { charged: bill.charged && info.erratum.is_none(), ..bill }
 }
 
 fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, finished_ms: u64) -> JobDocument {
@@ -199,6 +223,7 @@ pub fn waiting(info: &JobInfo, status: &str) -> JobDocument {
         warnings: info.notices.clone(),
         error: None,
         replay: info.replay_of.map(|of| RepeatBlock { of: of.to_string(), ..RepeatBlock::default() }),
+        erratum: info.erratum.map(|erratum| ErratumBlock { of: erratum.of.to_string(), verdict: None }),
         links: Links::of(info.job),
     }
 }
@@ -239,8 +264,23 @@ fn verification(report: &VerificationReport) -> VerificationBlock {
         reassigned: report.reassigned,
         unchecked: report.unchecked,
         malformed: report.malformed,
+        forgotten: report.forgotten,
+        sampled: report.sampled,
+        proved: report.proved,
         agents_refuted: report.agents_refuted.iter().map(ToString::to_string).collect(),
+        bound: report.bound.map(|bound| BoundBlock {
+            shard_error: decimal(u64::from(bound.shard_ppm)),
+            shards_alone: bound.alone,
+            job_error: decimal(u64::from(bound.job_ppm)),
+        }),
+        outliers: report.outliers.iter().map(outlier).collect(),
     }
+}
+
+fn outlier(found: &Outlier) -> OutlierBlock {
+    #[expect(clippy::cast_precision_loss, reason = "shown, never computed with")]
+    let z = found.z_milli as f64 / 1000.0;
+    OutlierBlock { shard_id: format!("{}/{}", found.stage, found.shard), agent_id: found.agent.to_string(), z }
 }
 
 /// Millionths as a decimal number, for display; the integers beside it are what counts.
@@ -286,7 +326,7 @@ fn link(info: &JobInfo, row: &Entry) -> ArtifactLink {
 fn entry(info: &JobInfo, document: &JobDocument, bill: &Bill, finished_ms: u64) -> Result<String, StoreError> {
     let asked = info.envelope.ctx.billing;
     // 64-bit numbers travel as text: canonical JSON knows doubles only.
-    let entry = json!({
+    let mut entry = json!({
         "job": info.job.to_string(),
         "project": &*info.project,
         "mode": asked.mode.as_str(),
@@ -298,6 +338,9 @@ fn entry(info: &JobInfo, document: &JobDocument, bill: &Bill, finished_ms: u64) 
         "charged": bill.charged,
         "at_ms": finished_ms.to_string(),
     });
+    if let (Some(erratum), Some(members)) = (info.erratum, entry.as_object_mut()) {
+        members.insert("erratum_of".into(), erratum.of.to_string().into());
+    }
     canon::json(&entry).map_err(|_| StoreError::Corrupt { what: "ledger entry" })
 }
 

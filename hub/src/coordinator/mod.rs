@@ -2,6 +2,7 @@
 //! while state changes.
 
 mod board;
+mod errata;
 mod evidence;
 pub mod execution;
 mod finish;
@@ -13,22 +14,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forge_contract::task::Task;
-use forge_contract::{JobId, LeaseId};
+use forge_contract::{AgentId, JobId, LeaseId};
 use forge_lifecycle::action::Action;
 use forge_lifecycle::event::{Event, SessionId};
 use forge_lifecycle::pool::{AgentView, Pool, Settings};
+use forge_lifecycle::settle::SettlePolicy;
 use forge_lifecycle::trial::{TrialId, TrialVerdict};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 pub use board::{Board, Ended, JobInfo, LiveJob, Signed, Stamped};
+pub use errata::Swept;
 pub use evidence::{INDEX, Notary};
 pub use finish::{decimal, waiting};
+pub use restore::accepted_of;
 
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
+use errata::Settler;
 use perform::Performer;
 
 /// Where shards go. The links implement it; tests do too.
@@ -37,6 +42,17 @@ pub trait Fleet: Send + Sync + 'static {
     fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64);
     /// Takes a lease back.
     fn revoke(&self, session: SessionId, lease: LeaseId);
+    /// Ends a session.
+    fn dismiss(&self, session: SessionId);
+}
+
+/// News of an agent, for whoever tells its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It is here.
+    Joined(AgentId),
+    /// Its standing moved.
+    Moved(AgentId),
 }
 
 /// What the coordinator is asked.
@@ -44,6 +60,8 @@ pub trait Fleet: Send + Sync + 'static {
 enum Command {
     /// A job on the board may start.
     Submit(Arc<LiveJob>),
+    /// A job of the record goes on.
+    Adopt(Box<restore::Restored>),
     /// Something happened.
     Event(Box<Event>),
     /// Who is there.
@@ -71,14 +89,29 @@ pub struct Surroundings {
     pub decided: mpsc::UnboundedSender<(TrialId, TrialVerdict)>,
     /// Kernels, for what their manifests say.
     pub registry: Arc<Registry>,
+    /// When stakes settle.
+    pub settle: SettlePolicy,
+    /// Called when a job's result came into doubt.
+    pub doubts: Arc<Notify>,
+    /// Takes the news of agents.
+    pub news: mpsc::UnboundedSender<News>,
 }
 
 /// A handle to the coordinator.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Coordinator {
     commands: mpsc::Sender<Command>,
     board: Arc<Board>,
+    fleet: Arc<dyn Fleet>,
+    news: mpsc::UnboundedSender<News>,
+    settler: Arc<Settler>,
     completions: TaskTracker,
+}
+
+impl core::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Coordinator").finish_non_exhaustive()
+    }
 }
 
 /// The coordinator has stopped.
@@ -89,18 +122,56 @@ pub struct Stopped;
 const COMMANDS_MAX: usize = 1024;
 
 impl Coordinator {
-    /// Restores unfinished jobs and starts the task.
+    /// Restores unfinished jobs and starts the task, and the one that settles every so often.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn start(settings: Settings, around: Surroundings) -> Result<Self, crate::store::StoreError> {
+    pub async fn start(
+        settings: Settings,
+        around: Surroundings,
+        sweep: Duration,
+    ) -> Result<Self, crate::store::StoreError> {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let handle = Self { commands, board: Arc::clone(&around.board), completions: TaskTracker::new() };
+        let settler = Arc::new(Settler::new(around.clone(), commands.downgrade()));
+        let handle = Self {
+            commands,
+            board: Arc::clone(&around.board),
+            fleet: Arc::clone(&around.fleet),
+            news: around.news.clone(),
+            settler,
+            completions: TaskTracker::new(),
+        };
         let restored = restore::unfinished(&around).await?;
         let pool = Pool::new(settings);
         let performer = Performer::new(around, handle.completions.clone(), handle.commands.downgrade());
         tokio::spawn(run(pool, performer, restored, receiver));
+        let settler = Arc::clone(&handle.settler);
+        handle.completions.spawn(async move { settler.attend(sweep).await });
         Ok(handle)
+    }
+
+    /// Settles what is due and begins every erratum run that waits, at once.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn sweep(&self) -> Result<Swept, crate::store::StoreError> {
+        self.settler.sweep(true).await
+    }
+
+    /// Begins the erratum runs that are due, soon.
+    pub fn doubt(&self) {
+        self.settler.wake();
+    }
+
+    /// Ends a session.
+    pub fn dismiss(&self, session: SessionId) {
+        self.fleet.dismiss(session);
+    }
+
+    /// Passes news of an agent on to whoever tells its owner.
+    pub fn tell(&self, news: News) {
+        // Nobody listens any more while the hub stops.
+        let _ = self.news.send(news);
     }
 
     /// The jobs in hand.
@@ -145,6 +216,7 @@ impl Coordinator {
 
     /// Dispatches nothing more and waits until the ends in progress are durable.
     pub async fn stop(&self) {
+        self.settler.stopping.cancel();
         let (sender, receiver) = oneshot::channel();
         if self.commands.send(Command::Stop(sender)).await.is_ok() {
             drop(receiver.await);
@@ -180,8 +252,13 @@ async fn run(
             None => break,
             Some(Command::Submit(job)) => {
                 performer.take(&job);
-                let event = Event::JobAccepted { job: job.info.job, plan: Arc::clone(&job.info.plan) };
+                let (plan, project) = (Arc::clone(&job.info.plan), Arc::clone(&job.info.project));
+                let event = Event::JobAccepted { job: job.info.job, plan, project };
                 pool.apply(now, event, &mut actions);
+            }
+            Some(Command::Adopt(job)) => {
+                performer.adopt(&job);
+                pool.apply(now, job.event, &mut actions);
             }
             Some(Command::Event(event)) => pool.apply(now, *event, &mut actions),
             Some(Command::Agents(sender)) => drop(sender.send(pool.agents())),

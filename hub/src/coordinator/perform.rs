@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use forge_contract::envelope::VerifyMode;
+use forge_contract::failure::Blame;
 use forge_contract::report::Usage;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
@@ -15,9 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use super::board::LiveJob;
 use super::execution::{Execution, SUPERSEDED, ending_word, row_of};
-use super::{Command, Surroundings, drain, evidence, finish, restore};
+use super::{Command, News, Surroundings, drain, evidence, finish, restore};
 use crate::metrics::Label;
-use crate::store::{AcceptedRow, Write};
+use crate::store::{AcceptedRow, AgentEvent, AgentEventKind, Write};
 
 /// Executions kept in memory for a job's evidence; beyond that they are read back from the store.
 const LINES_MAX: usize = 2048;
@@ -119,8 +120,8 @@ impl Performer {
         let sampled = live.is_some_and(|live| live.info.plan.verify == VerifyMode::None);
         match accepted.verdict.standing {
             Standing::Matched => {}
-            Standing::Structural if !sampled => {}
-            Standing::Structural | Standing::Unchecked => return,
+            Standing::Structural | Standing::Sampled | Standing::Checked if !sampled => {}
+            Standing::Structural | Standing::Sampled | Standing::Checked | Standing::Unchecked => return,
         }
         for agent in std::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
             *self.clean.entry(*agent).or_default() += 1;
@@ -135,8 +136,37 @@ impl Performer {
         self.clean_total = 0;
         let shards: Vec<(AgentId, u64)> = std::mem::take(&mut self.clean).into_iter().collect();
         if !shards.is_empty() {
-            drop(self.around.store.submit(Write::Clean { shards }));
+            shards.iter().for_each(|(agent, _)| self.moved(*agent));
+            drop(self.around.store.submit(Write::Clean { shards, settle: self.around.settle }));
         }
+    }
+
+    /// An agent's standing moves with what was submitted before.
+    fn moved(&self, agent: AgentId) {
+        // Nobody listens any more while the hub stops.
+        let _ = self.around.news.send(News::Moved(agent));
+    }
+
+    /// Adds to an agent's history.
+    fn note(&self, event: AgentEvent) {
+        let agent = event.agent;
+        drop(self.around.store.submit(Write::AgentEvent(Box::new(event))));
+        self.moved(agent);
+    }
+
+    /// Takes an agent out. What that costs and casts doubt on is written with it; the doubts are taken up after that.
+    fn quarantine(&mut self, agent: AgentId, job: JobId, code: forge_contract::FailureCode) {
+        self.clean.remove(&agent);
+        tracing::warn!(%agent, %job, code = %code, "agent quarantined");
+        self.around.metrics.verification_failures.inc();
+        let ack = self.around.store.submit(Write::Quarantine { agent, code, job });
+        self.moved(agent);
+        let doubts = Arc::clone(&self.around.doubts);
+        self.completions.spawn(async move {
+            // What could not be written is in the log; the pool keeps the agent out all the same.
+            drop(ack.await);
+            doubts.notify_one();
+        });
     }
 
     /// Reads a job's accepted shards back, once everything before is durable.
@@ -183,6 +213,7 @@ impl Performer {
                 }
                 Action::Revoke { lease, session } => self.around.fleet.revoke(session, lease),
                 Action::Publish { job, digest, bytes } => self.around.board.publish(job, digest, &bytes),
+                Action::Withdraw { job, digest } => self.around.board.withdraw(job, digest),
                 Action::Record(record) => self.record(record),
                 Action::Progress { job, snapshot } => {
                     if let Some(live) = self.around.board.job(job) {
@@ -220,12 +251,7 @@ impl Performer {
                 }
                 drop(self.around.store.submit(Write::Forget(Box::new(forgotten))));
             }
-            Record::Quarantined { agent, job, code } => {
-                self.clean.remove(&agent);
-                tracing::warn!(%agent, %job, code = %code, "agent quarantined");
-                self.around.metrics.verification_failures.inc();
-                drop(self.around.store.submit(Write::Quarantine { agent, code }));
-            }
+            Record::Quarantined { agent, job, code } => self.quarantine(agent, job, code),
         }
     }
 
@@ -235,6 +261,12 @@ impl Performer {
         metrics.units.inc_by(accepted.units.len() as u64);
         metrics.fuel.inc_by(accepted.fuel());
         self.note_clean(&accepted);
+        for agent in &accepted.verdict.refuted {
+            let detail = format!("outvoted: lease {} has the accepted answer", accepted.lease);
+            let place = Some((accepted.stage, accepted.shard));
+            let (kind, job) = (AgentEventKind::Refuted, Some(accepted.job));
+            self.note(AgentEvent { agent: *agent, kind, job, place, detail: Some(detail) });
+        }
         let fragment = std::mem::take(&mut accepted.fragment);
         let digest = Digest::of(&fragment);
         if let Some(tally) = self.tallies.get_mut(&accepted.job) {
@@ -261,6 +293,11 @@ impl Performer {
                 job = %attempt.job, trace_id = live.as_ref().map(|live| live.info.trace_id.as_str()), stage = attempt.stage, shard = attempt.shard, agent = %attempt.agent, lease = %attempt.lease,
                 code = %code, detail = attempt.detail.as_deref().unwrap_or_default(), "attempt failed"
             );
+        }
+        if let Some(code) = attempt.code.filter(|code| code.blame() == Blame::Agent) {
+            let (place, job) = (Some((attempt.stage, attempt.shard)), Some(attempt.job));
+            let (agent, detail) = (attempt.agent, Some(code.as_str().to_owned()));
+            self.note(AgentEvent { agent, kind: AgentEventKind::Strike, job, place, detail });
         }
         if attempt.ending == Ending::Reported {
             let took = attempt.ended_at.saturating_sub(attempt.started_at);

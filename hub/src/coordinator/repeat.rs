@@ -43,7 +43,12 @@ async fn recorded_shards(around: &Surroundings, of: JobId) -> Result<Option<Vec<
     serde_json::from_slice(&bytes).map(Some).map_err(|_| unreadable)
 }
 
-async fn recorded_result(around: &Surroundings, info: &JobInfo, of: JobId) -> Result<Option<Digest>, StoreError> {
+/// The digest of an earlier job's result, where it has one.
+pub(super) async fn recorded_result(
+    around: &Surroundings,
+    info: &JobInfo,
+    of: JobId,
+) -> Result<Option<Digest>, StoreError> {
     let row = around.store.job(&info.project, of).await?;
     let document = row.and_then(|row| row.document);
     let document: Option<JobDocument> = document.and_then(|text| serde_json::from_str(&text).ok());

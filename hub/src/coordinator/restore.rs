@@ -14,9 +14,10 @@ use crate::document::JobDocument;
 use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
 
 /// First byte of a stored acceptance. Another format is not read: its shard is computed again, with the same bits.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// A job to go on with.
+#[derive(Debug)]
 pub(super) struct Restored {
     pub(super) job: JobId,
     pub(super) attempts: u64,
@@ -43,9 +44,16 @@ pub(super) fn decode_body(body: &[u8]) -> Option<(Digest, Accepted)> {
     postcard::from_bytes(body).ok().filter(|_| *format == FORMAT)
 }
 
+/// A stored acceptance without its fragment; `None` where another format was written.
+#[must_use]
+pub fn accepted_of(body: &[u8]) -> Option<Accepted> {
+    decode_body(body).map(|(_, accepted)| accepted)
+}
+
 fn decode(row: AcceptedRow) -> Option<Accepted> {
     let (_, accepted) = decode_body(&row.body)?;
-    Some(Accepted { fragment: row.fragment, ..accepted })
+    // An erratum run takes over what another job accepted: the row says whose it is now.
+    Some(Accepted { job: row.job, fragment: row.fragment, ..accepted })
 }
 
 /// A job's accepted shards as they stand once everything submitted before is durable.
@@ -58,22 +66,28 @@ pub(super) async fn accepted(around: &Surroundings, job: JobId) -> Result<Vec<Ac
 pub(super) async fn unfinished(around: &Surroundings) -> Result<Vec<Restored>, StoreError> {
     let mut restored = Vec::new();
     for stored in around.store.unfinished().await? {
-        let job = stored.job;
-        let Some(info) = info(&stored) else {
-            tracing::error!(%job, "an unfinished job cannot be read; it ends as failed");
-            end_unreadable(around, &stored).await?;
-            continue;
-        };
-        let rows = around.store.accepted(job).await?;
-        let found = rows.len();
-        let accepted: Vec<Accepted> = rows.into_iter().filter_map(decode).collect();
-        let attempts = around.store.attempts_count(job).await?;
-        tracing::info!(%job, trace_id = info.trace_id, shards = accepted.len(), unread = found - accepted.len(), "job goes on");
-        let event = Event::JobRestored { job, plan: Arc::clone(&info.plan), accepted, accepted_at: info.accepted_ms };
-        around.board.insert(&LiveJob::new(info));
-        restored.push(Restored { job, attempts, event });
+        restored.extend(take_up(around, &stored).await?);
     }
     Ok(restored)
+}
+
+/// Puts a recorded job without an end on the board, with what it accepted. `None` for one that cannot be read: it ends.
+pub(super) async fn take_up(around: &Surroundings, stored: &RestoredJob) -> Result<Option<Restored>, StoreError> {
+    let job = stored.job;
+    let Some(info) = info(stored) else {
+        tracing::error!(%job, "an unfinished job cannot be read; it ends as failed");
+        end_unreadable(around, stored).await?;
+        return Ok(None);
+    };
+    let rows = around.store.accepted(job).await?;
+    let found = rows.len();
+    let accepted: Vec<Accepted> = rows.into_iter().filter_map(decode).collect();
+    let attempts = around.store.attempts_count(job).await?;
+    tracing::info!(%job, trace_id = info.trace_id, shards = accepted.len(), unread = found - accepted.len(), "job goes on");
+    let (plan, project) = (Arc::clone(&info.plan), Arc::clone(&info.project));
+    let event = Event::JobRestored { job, plan, project, accepted, accepted_at: info.accepted_ms };
+    around.board.insert(&LiveJob::new(info));
+    Ok(Some(Restored { job, attempts, event }))
 }
 
 /// A record that this program cannot read (written by another version) must not stay unfinished for ever.
@@ -93,11 +107,14 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
         artifacts: Vec::new(),
         objects: Vec::new(),
         entry: format!("{{\"job\":\"{}\",\"status\":\"FAILED\"}}", stored.job),
+        stakes: Vec::new(),
+        erratum: None,
     };
     around.store.submit(Write::Finish(Box::new(finished))).await.map(drop)
 }
 
-fn info(stored: &RestoredJob) -> Option<JobInfo> {
+/// What a record says of a job; `None` where it cannot be read.
+pub(super) fn info(stored: &RestoredJob) -> Option<JobInfo> {
     let envelope = Envelope::parse(stored.envelope.as_bytes()).ok()?;
     let plan: Plan = serde_json::from_str(&stored.plan).ok()?;
     Some(JobInfo {
@@ -109,6 +126,7 @@ fn info(stored: &RestoredJob) -> Option<JobInfo> {
         accepted_ms: stored.accepted_ms,
         notices: Vec::new(),
         replay_of: stored.replay_of,
+        erratum: stored.erratum,
     })
 }
 
@@ -141,6 +159,8 @@ mod tests {
         assert_eq!(decode_body(&body).unwrap().0, Digest::of(&[7; 3]));
         let back = decode(row(body.clone())).unwrap();
         assert_eq!(back, Accepted { fragment: vec![7; 3], ..accepted.clone() });
+        let taken_over = AcceptedRow { job: JobId::new(3, 4), ..row(body.clone()) };
+        assert_eq!(decode(taken_over).unwrap().job, JobId::new(3, 4), "the row says whose it is");
         let mut other = body;
         other[0] = 1;
         assert_eq!(decode(row(other)), None);

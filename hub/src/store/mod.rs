@@ -5,6 +5,7 @@
 
 pub mod blobs;
 mod rows;
+pub mod settlement;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
@@ -18,13 +19,16 @@ use bytes::Bytes;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::Forgotten;
 use forge_lifecycle::event::Membership;
+use forge_lifecycle::settle::SettlePolicy;
 use tokio::sync::oneshot;
 
 use blobs::Blobs;
 pub use rows::{
-    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, FinishedJob, JobRow, KernelRow, KernelState, KeyRow,
-    LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
+    AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
+    KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
+pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
+use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -147,19 +151,49 @@ pub enum Write {
         /// What it said of itself, JSON; unchanged where absent.
         capability: Option<String>,
     },
-    /// Shards were accepted from agents.
+    /// Shards were accepted from agents, which settles what they staked long before.
     Clean {
         /// Who, and how many.
         shards: Vec<(AgentId, u64)>,
+        /// When stakes settle.
+        settle: SettlePolicy,
+    },
+    /// Whatever is due settles, but for agents that are quarantined.
+    Settle {
+        /// When stakes settle.
+        policy: SettlePolicy,
+        /// Now, ms since 1970.
+        now_ms: u64,
     },
     /// Accepted shards count as never accepted, and so does every shard of later stages.
     Forget(Box<Forgotten>),
-    /// An agent was refuted and gets no more work.
+    /// An agent gets no more work. Where it was refuted it loses what it holds, and what it did is doubted.
     Quarantine {
         /// Who.
         agent: AgentId,
         /// Why.
         code: forge_contract::FailureCode,
+        /// The job that showed it.
+        job: JobId,
+    },
+    /// A quarantine is lifted.
+    Readmit {
+        /// Whose.
+        agent: AgentId,
+    },
+    /// An agent is taken out for good, with what it holds.
+    Remove {
+        /// Who.
+        agent: AgentId,
+    },
+    /// Something happened to an agent.
+    AgentEvent(Box<AgentEvent>),
+    /// An erratum run begins, from what the job it is about accepted.
+    BeginErratum(Box<NewErratum>),
+    /// Nothing of a job rested on the agents it was doubted for.
+    VoidErrata {
+        /// The job.
+        job: JobId,
     },
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
@@ -180,6 +214,10 @@ pub enum Written {
     Redeemed(bool),
     /// `ReserveLeases`: the first number of the block.
     FirstLease(u64),
+    /// `Settle`: how many stakes did.
+    Settled(u64),
+    /// `Readmit`, `Remove`, `BeginErratum`: whether there was anything to change.
+    Applied(bool),
 }
 
 /// Resolves when a change is durable.
@@ -257,6 +295,16 @@ pub trait Store: Send + Sync + 'static {
     async fn membership(&self, agent: AgentId) -> Result<Membership, StoreError>;
     /// Every enrolled agent, by id.
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError>;
+    /// An enrolled agent with what it earned and its latest events, newest first.
+    async fn agent_record(&self, agent: AgentId, events: u32) -> Result<Option<AgentRecord>, StoreError>;
+    /// What of a finished job rests on whom, by agent.
+    async fn stakes(&self, job: JobId) -> Result<Vec<StakeRow>, StoreError>;
+    /// The doubts about a job in the order in which they were noted.
+    async fn errata(&self, job: JobId) -> Result<Vec<ErratumRow>, StoreError>;
+    /// Jobs with doubts that are due by now and of which no run is under way, oldest doubt first.
+    async fn doubtful(&self, now_ms: u64) -> Result<Vec<DoubtfulJob>, StoreError>;
+    /// What a job was to do, whoever's it is; `None` for a request that was refused.
+    async fn origin(&self, job: JobId) -> Result<Option<RestoredJob>, StoreError>;
     /// Every kernel, by name and version.
     async fn kernels(&self) -> Result<Vec<KernelRow>, StoreError>;
     /// The ledger from its start.

@@ -3,6 +3,8 @@
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
+use super::settlement::{ErratumEnd, NewStake};
+
 /// Where a stored job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -168,6 +170,10 @@ pub struct FinishedJob {
     pub objects: Vec<Vec<u8>>,
     /// The ledger's line, canonical JSON.
     pub entry: String,
+    /// What of its result rests on whom; nothing without a result.
+    pub stakes: Vec<NewStake>,
+    /// What came of the doubts it ran for. An erratum run that ends without one leaves them to another run.
+    pub erratum: Option<ErratumEnd>,
 }
 
 /// An artifact of a job.
@@ -229,6 +235,17 @@ pub struct RestoredJob {
     pub accepted_ms: u64,
     /// The job it repeats.
     pub replay_of: Option<JobId>,
+    /// The job whose doubtful shards it runs again.
+    pub erratum: Option<ErratumOf>,
+}
+
+/// What an erratum run goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErratumOf {
+    /// The job whose doubtful shards it runs again.
+    pub of: JobId,
+    /// The last lease of what it took over from there.
+    pub after: LeaseId,
 }
 
 /// What a job was to do.
@@ -272,6 +289,12 @@ pub struct AgentRow {
     pub provider: Option<String>,
     /// Shards accepted from it since it enrolled or last went wrong.
     pub clean: u64,
+    /// Shards accepted from it since it enrolled, counted like `clean`.
+    pub accepted: u64,
+    /// When the operator last lifted a quarantine of it, ms since 1970.
+    pub readmitted_ms: Option<u64>,
+    /// When the operator took it out for good, ms since 1970.
+    pub removed_ms: Option<u64>,
 }
 
 /// Where a kernel stands.

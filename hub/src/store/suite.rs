@@ -1,6 +1,8 @@
 //! The suite every backend passes. A backend gives a function that opens the same storage again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod settlement;
+
 use std::sync::Arc;
 
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
@@ -24,6 +26,7 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     tokens_work_once(&*store).await;
     kernels_never_change(&*store).await;
     content_belongs_to_projects(&*store).await;
+    settlement::run(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
     assert!(matches!(store.submit(Write::ReserveLeases).await, Err(StoreError::Closed)));
@@ -163,6 +166,8 @@ fn end(number: u128, document: &str) -> FinishedJob {
         }],
         objects: vec![object],
         entry: format!("{{\"job\":{number}}}"),
+        stakes: vec![],
+        erratum: None,
     }
 }
 
@@ -238,11 +243,11 @@ async fn tokens_work_once(store: &dyn Store) {
     assert_eq!((stranger.verifier, stranger.clean), (false, 0));
     assert_ne!(stranger.owner, store.membership(agent).await.unwrap().owner);
     for _ in 0..2 {
-        store.submit(Write::Clean { shards: vec![(agent, 3)] }).await.unwrap();
+        store.submit(Write::Clean { shards: vec![(agent, 3)], settle: SettlePolicy::default() }).await.unwrap();
     }
     assert_eq!(store.membership(agent).await.unwrap().clean, 6);
     for code in [FailureCode::VerificationMismatch, FailureCode::AgentLost] {
-        store.submit(Write::Quarantine { agent, code }).await.unwrap();
+        store.submit(Write::Quarantine { agent, code, job: job(1) }).await.unwrap();
     }
     assert_eq!(store.agents().await.unwrap()[0].quarantined, Some(FailureCode::VerificationMismatch));
     assert_eq!(store.membership(agent).await.unwrap().clean, 0, "a fault ends the clean record");

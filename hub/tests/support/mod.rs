@@ -5,18 +5,22 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use forge_contract::fragment::{Fragment, Named, Part};
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
-use forge_contract::task::Task;
-use forge_contract::{Capability, Digest, LeaseId};
+use forge_contract::duty::Duty;
+use forge_contract::fragment::{Fragment, Named, Number, Part, Tile};
+use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
+use forge_contract::task::{Cut, Slice, Task};
+use forge_contract::{AgentId, Capability, Digest, LeaseId};
 use forge_protocol::link::agent::Introduction;
-use forge_protocol::{AgentEvent, AgentLink, EnrolToken, Identity, LinkSettings};
+use forge_protocol::{AgentEvent, AgentLink, EnrolToken, Identity, LinkSettings, Standing};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 pub const FUEL: u64 = 1234;
+/// What a tile burns: a credit.
+pub const TILE_FUEL: u64 = 3_000_000_000;
 
 /// A hub of its own process, killed when dropped.
 pub struct Hub {
@@ -91,9 +95,20 @@ impl Hub {
     }
 
     pub async fn token(&self) -> EnrolToken {
-        let answer = answer(self.post("/api/v0/agents/tokens")).await;
+        self.token_as(json!({})).await
+    }
+
+    /// A token of this wish.
+    pub async fn token_as(&self, wish: Value) -> EnrolToken {
+        let answer = answer(self.post("/api/v0/agents/tokens").json(&wish)).await;
         assert_eq!(answer.status, 201, "{}", answer.body);
         answer.body["token"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Enrols a new agent of this script that the operator runs.
+    pub async fn verifier(&self, script: Script) -> Agent {
+        let token = self.token_as(json!({"verifier": true})).await;
+        Agent::join(&self.quic(), &token, Arc::new(Identity::generate().unwrap()), script).await
     }
 
     /// Enrols a new agent of this script.
@@ -150,11 +165,18 @@ pub struct Script {
     pub answers_max: Option<u64>,
     /// Says of this unit and those after it that they burned one more.
     pub other_fuel_from: Option<u64>,
+    /// Lies while this is true: other tiles, more fuel.
+    pub lies: Arc<AtomicBool>,
+    /// Keeps tiles to itself while this is true.
+    pub holds_tiles: Arc<AtomicBool>,
 }
 
-/// An agent without a sandbox: every unit of `noop@1` counts to one.
+/// An agent without a sandbox: every unit of `noop@1` counts to one, every tile of `gemm@1` is zero.
 pub struct Agent {
+    pub id: AgentId,
     pub answered: Arc<AtomicU64>,
+    /// What the hub last said of it.
+    pub standing: watch::Receiver<Option<Standing>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -172,8 +194,15 @@ impl Agent {
                 .await
                 .unwrap();
         let answered = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn(serve(link, script, Arc::clone(&answered)));
-        Self { answered, task }
+        let (told, standing) = watch::channel(None);
+        let task = tokio::spawn(serve(link, script, Arc::clone(&answered), told));
+        Self { id: identity.agent_id(), answered, standing, task }
+    }
+
+    /// Waits until the hub says such a thing of it.
+    pub async fn told(&mut self, such: impl Fn(&Standing) -> bool) -> Standing {
+        let told = self.standing.wait_for(|standing| standing.as_ref().is_some_and(&such)).await;
+        told.expect("the session goes on").clone().unwrap()
     }
 }
 
@@ -193,12 +222,13 @@ pub fn introduction(enrol_secret: Option<[u8; 32]>) -> Introduction {
     Introduction { software: "script".into(), capability, enrol_secret }
 }
 
-async fn serve(mut link: AgentLink, script: Script, answered: Arc<AtomicU64>) {
+async fn serve(mut link: AgentLink, script: Script, answered: Arc<AtomicU64>, told: watch::Sender<Option<Standing>>) {
     let mut held = Vec::new();
     loop {
         match link.next().await {
             AgentEvent::Lease { lease, task, responder, .. } => {
-                if script.answers_max.is_some_and(|max| answered.load(Ordering::SeqCst) >= max) {
+                let keeps = matches!(task.cut, Cut::Tiles { .. }) && script.holds_tiles.load(Ordering::SeqCst);
+                if keeps || script.answers_max.is_some_and(|max| answered.load(Ordering::SeqCst) >= max) {
                     held.push(responder);
                     continue;
                 }
@@ -207,6 +237,7 @@ async fn serve(mut link: AgentLink, script: Script, answered: Arc<AtomicU64>) {
                 }
             }
             AgentEvent::Drain => {}
+            AgentEvent::Standing(standing) => drop(told.send_replace(Some(standing))),
             AgentEvent::Closed(_) => return,
         }
     }
@@ -216,15 +247,37 @@ fn count(n: u64) -> Fragment {
     Fragment { parts: vec![Named { name: "work".into(), part: Part::Count(n) }] }
 }
 
+/// The one tile of a shard: zero, or one for a liar.
+fn tile(task: &Task, lies: bool) -> Fragment {
+    assert_eq!(task.unit_count, 1, "the script folds no tiles");
+    let Some(Slice::Rectangle(at)) = task.cut.slice(task.first_unit) else { panic!("{:?}", task.cut) };
+    let value = if lies { 1.0f64 } else { 0.0 };
+    let cells = at.rows as usize * at.columns as usize;
+    let values = value.to_le_bytes().repeat(cells);
+    let part = Part::Tiles(vec![Tile { at, number: Number::Float64, values }]);
+    Fragment { parts: vec![Named { name: "c".into(), part }] }
+}
+
 fn compute(lease: LeaseId, task: &Task, script: &Script) -> Report {
-    let more = |unit| u64::from(script.other_fuel_from.is_some_and(|from| unit >= from));
+    let lies = script.lies.load(Ordering::SeqCst);
+    let more = |unit| u64::from(lies || script.other_fuel_from.is_some_and(|from| unit >= from));
     let unit = |unit| UnitRecord { digest: count(1).digest(), fuel: FUEL + more(unit) };
-    let units = (task.first_unit..task.first_unit + task.unit_count).map(unit).collect();
+    let outcome = if matches!(task.duty, Duty::Check(_)) {
+        let sound = UnitVerdict { finding: Finding::Sound { error: 0.0 }, fuel: FUEL };
+        Outcome::Checked(Checked { units: (0..task.unit_count).map(|_| sound.clone()).collect() })
+    } else if matches!(task.cut, Cut::Tiles { .. }) {
+        let fragment = tile(task, lies);
+        let units = vec![UnitRecord { digest: fragment.digest(), fuel: TILE_FUEL }];
+        Outcome::Completed(Completed { fragment: fragment.encode(), units })
+    } else {
+        let units = (task.first_unit..task.first_unit + task.unit_count).map(unit).collect();
+        Outcome::Completed(Completed { fragment: count(task.unit_count).encode(), units })
+    };
     Report {
         lease,
         task: task.key_digest(),
         engine: Digest::of(b"script"),
-        outcome: Outcome::Completed(Completed { fragment: count(task.unit_count).encode(), units }),
+        outcome,
         usage: Usage { wall_us: 10, cpu_us: 9, prepare_us: 1 },
         log: String::new(),
     }

@@ -48,6 +48,8 @@ pub const BILLING: &str = "billing_json";
 pub const OUTCOME: &str = "outcome_json";
 /// Which job this one repeats and what came of it: a [`ReplayRecord`]. Only a replay has it.
 pub const REPLAY: &str = "replay_json";
+/// What running a job's doubtful shards again found: an [`super::erratum::Erratum`]. Only an erratum run has it.
+pub const ERRATUM: &str = "erratum_json";
 
 /// An accepted shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +161,9 @@ pub struct ExecutionRecord {
     /// `Completed::result_digest` of the answer.
     #[serde(default)]
     pub result_hash: Option<Digest>,
+    /// Digest of the fragment it looked at, where it was the kernel's own check.
+    #[serde(default)]
+    pub found: Option<Digest>,
     /// Fuel of its units.
     pub fuel: u64,
     /// Engine profile it ran under.

@@ -14,6 +14,7 @@
 //! always there, so no two files hold the same evidence with the same leaves left out.
 
 pub mod audit;
+pub mod erratum;
 pub mod key;
 pub mod leaf;
 

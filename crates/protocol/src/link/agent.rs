@@ -17,7 +17,7 @@ use super::hub::{close_code, sentence};
 use super::stream::{self, StreamError};
 use super::{LinkError, LinkSettings, code, tls};
 use crate::identity::{HubKey, Identity};
-use crate::message::{self, Drain, Heartbeat, Hello, Kind, Load, Progress, Refused, ReportHead, Welcome};
+use crate::message::{self, Drain, Heartbeat, Hello, Kind, Load, Progress, Refused, ReportHead, Standing, Welcome};
 use crate::session::AgentControl;
 use crate::{REVISION, frame};
 
@@ -56,6 +56,8 @@ pub enum AgentEvent {
     },
     /// No more leases come; running ones go on.
     Drain,
+    /// How the hub thinks of this agent now.
+    Standing(Standing),
     /// The session is over. Nothing follows.
     Closed(LinkError),
 }
@@ -323,16 +325,21 @@ async fn attend(
 
 async fn listen(mut control: AgentControl, mut recv: RecvStream, events: mpsc::Sender<AgentEvent>) -> StreamError {
     loop {
-        // The only message that is legal here is the drain, and only once.
-        let drained = match stream::read_frame(&mut recv, control.legal()).await {
-            Ok((_, body)) => frame::decode::<Drain>(&body),
+        let (kind, body) = match stream::read_frame(&mut recv, control.legal()).await {
+            Ok(message) => message,
             Err(error) => return error,
         };
-        if let Err(error) = drained {
-            return error.into();
-        }
-        if control.drain().is_ok() {
-            let _ = events.send(AgentEvent::Drain).await;
+        let event = match kind {
+            Kind::Standing => {
+                frame::decode::<Standing>(&body).map(|standing| Some(AgentEvent::Standing(standing.printable())))
+            }
+            // The only other message that is legal here is the drain, and only once.
+            _ => frame::decode::<Drain>(&body).map(|_| control.drain().is_ok().then_some(AgentEvent::Drain)),
+        };
+        match event {
+            Ok(Some(event)) => drop(events.send(event).await),
+            Ok(None) => {}
+            Err(error) => return error.into(),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::admission::Admission;
 use super::session::{self, HubSession};
 use super::{Content, Gate, LinkError, LinkSettings, code, tls};
 use crate::identity::{AgentKey, HubIdentity};
-use crate::message::{Load, Signature};
+use crate::message::{Load, Signature, Standing};
 
 /// How long a stopping endpoint waits for its last packets.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -90,6 +90,8 @@ pub enum LinkEvent {
         session: u64,
         /// What the agent has in hand.
         load: Load,
+        /// A round trip to it, as the connection measures it.
+        rtt: Duration,
     },
 }
 
@@ -240,6 +242,13 @@ impl HubEndpoint {
     pub fn revoke(&self, session: u64, lease: LeaseId) {
         if let Some(session) = self.hub.session(session) {
             session.revoke(lease);
+        }
+    }
+
+    /// Tells a session's agent how it stands; the latest word counts. Never waits: what moves often is sent now and then.
+    pub fn tell(&self, session: u64, standing: Standing) {
+        if let Some(session) = self.hub.session(session) {
+            session.standing.send_replace(Some(standing));
         }
     }
 

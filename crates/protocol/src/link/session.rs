@@ -11,17 +11,20 @@ use quinn::rustls::pki_types::CertificateDer;
 use quinn::{Connection, Incoming, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::hub::{Hub, LinkEvent, sentence};
 use super::stream::{self, StreamError};
 use super::{code, fetch, lease, tls};
 use crate::identity::{AgentKey, EnrolToken, Verifier};
-use crate::message::{Drain, Heartbeat, Hello, Kind, RefusalCode, Refused, Welcome};
+use crate::message::{Drain, Heartbeat, Hello, Kind, RefusalCode, Refused, Standing, Welcome};
 use crate::session::{HubControl, refused};
 use crate::{ALPN, REVISION, frame};
 
 /// Above leases: a heartbeat waits for nothing.
 const CONTROL_PRIORITY: i32 = 1;
+/// Heartbeats between two words on how the agent stands, at least.
+const STANDING_BEATS: u32 = 3;
 /// How long a refused agent has to read why.
 const REFUSAL: Duration = Duration::from_secs(2);
 
@@ -31,6 +34,8 @@ pub(super) struct HubSession {
     pub agent: AgentId,
     pub verifier: Verifier,
     pub connection: Connection,
+    /// How the agent stands, for its owner.
+    pub standing: watch::Sender<Option<Standing>>,
     leases: Mutex<Leases>,
     gone: watch::Sender<bool>,
 }
@@ -190,6 +195,7 @@ async fn host(hub: Arc<Hub>, guest: Guest) {
         agent,
         verifier,
         connection: connection.clone(),
+        standing: watch::Sender::default(),
         leases: Mutex::new(Leases { tasks: HashMap::new(), running: Some(running) }),
         gone: watch::Sender::new(false),
     });
@@ -256,7 +262,7 @@ async fn keep(
             reason
         }
         reason = serve_fetches(hub, connection) => reason,
-        reason = pass_on_drain(hub, &mut send) => reason,
+        reason = speak(hub, session, &mut send) => reason,
         error = connection.closed() => sentence(&error),
     }
 }
@@ -277,7 +283,8 @@ async fn listen(hub: &Hub, session: &HubSession, mut control: HubControl, recv: 
         if kind == Kind::Heartbeat {
             match frame::decode::<Heartbeat>(&body) {
                 Ok(Heartbeat { load }) => {
-                    let _ = hub.events.try_send((LinkEvent::Heartbeat { session: session.number, load }, None));
+                    let (session, rtt) = (session.number, session.connection.rtt());
+                    let _ = hub.events.try_send((LinkEvent::Heartbeat { session, load, rtt }, None));
                 }
                 Err(error) => return error.to_string(),
             }
@@ -300,12 +307,43 @@ async fn serve_fetches(hub: &Hub, connection: &Connection) -> String {
     }
 }
 
-/// Tells the agent once that the hub drains; then waits for ever.
-async fn pass_on_drain(hub: &Hub, send: &mut SendStream) -> String {
-    let mut draining = hub.draining.subscribe();
-    let drains = draining.wait_for(|draining| *draining).await.is_ok();
-    if drains && let Err(error) = stream::write(send, &Drain).await {
-        return error.to_string();
+/// Tells the agent how it stands as that moves, not too often, and once that the hub drains. Returns what broke.
+async fn speak(hub: &Hub, session: &HubSession, send: &mut SendStream) -> String {
+    let (mut draining, mut standing) = (hub.draining.subscribe(), session.standing.subscribe());
+    let (mut drains, mut next) = (false, Instant::now());
+    // What was said before anybody listened counts.
+    if standing.borrow().is_some() {
+        standing.mark_changed();
     }
-    core::future::pending().await
+    loop {
+        let written = tokio::select! {
+            () = drained(&mut draining), if !drains => {
+                drains = true;
+                stream::write(send, &Drain).await
+            }
+            () = moved(&mut standing, next) => {
+                next = Instant::now() + hub.settings.heartbeat.saturating_mul(STANDING_BEATS);
+                let word = standing.borrow_and_update().clone();
+                stream::write(send, &word.unwrap_or_default()).await
+            }
+        };
+        if let Err(error) = written {
+            return error.to_string();
+        }
+    }
+}
+
+/// Returns once the hub drains. Cancel-safe.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        core::future::pending().await
+    }
+}
+
+/// Returns once there is something new to say and it is time to. Cancel-safe.
+async fn moved(standing: &mut watch::Receiver<Option<Standing>>, next: Instant) {
+    tokio::time::sleep_until(next).await;
+    if standing.changed().await.is_err() {
+        core::future::pending().await
+    }
 }

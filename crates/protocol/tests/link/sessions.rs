@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forge_contract::LeaseId;
 use forge_protocol::message::{Load, RefusalCode};
-use forge_protocol::{AgentEvent, Identity, LinkError, LinkEvent, LinkSettings};
+use forge_protocol::{AgentEvent, AgentLink, Identity, LinkError, LinkEvent, LinkSettings, Standing};
 
 use crate::pair::{Hub, closed, lease_of, report, settings, soon, task};
 
@@ -16,11 +16,37 @@ async fn heartbeats_carry_the_load() {
     link.set_load(load);
     loop {
         match soon(hub.events.recv()).await.unwrap() {
-            LinkEvent::Heartbeat { load: found, session: of } if found == load => break assert_eq!(of, session),
+            LinkEvent::Heartbeat { load: found, session: of, .. } if found == load => break assert_eq!(of, session),
             LinkEvent::Heartbeat { load: found, .. } => assert_eq!(found, Load::default()),
             other => panic!("{other:?}"),
         }
     }
+}
+
+async fn told(link: &mut AgentLink) -> Standing {
+    match soon(link.next()).await {
+        AgentEvent::Standing(standing) => standing,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_told_how_it_stands_and_the_latest_word_counts() {
+    let (hub, mut link, session) = Hub::with_agent().await;
+    let word = |clean| Standing { clean, quarantined: Some("a\u{1b}b".into()), ..Standing::default() };
+    hub.endpoint.tell(session, word(1));
+    let first = told(&mut link).await;
+    assert_eq!((first.clean, first.quarantined.as_deref()), (1, Some("ab")), "nothing a terminal would obey");
+    // Said faster than it is sent: what is old by then is left out.
+    for clean in 2..=40 {
+        hub.endpoint.tell(session, word(clean));
+    }
+    assert_eq!(told(&mut link).await.clean, 40);
+    hub.endpoint.drain();
+    assert!(matches!(soon(link.next()).await, AgentEvent::Drain));
+    hub.endpoint.tell(session, word(41));
+    assert_eq!(told(&mut link).await.clean, 41, "also while it drains");
+    hub.endpoint.tell(session + 9, word(42));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The embedded backend: SQLite in WAL mode, `synchronous = FULL`, one writing connection, separate readers.
 
+mod history;
 mod reader;
+mod settlement;
 mod writer;
 
 use std::path::Path;
@@ -121,5 +123,45 @@ mod tests {
             store
         };
         suite::run(open).await;
+    }
+
+    #[tokio::test]
+    async fn a_database_of_before_settlement_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let mut connection =
+            SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+        let mut before = sqlx::migrate!("./migrations");
+        before.migrations.to_mut().retain(|migration| migration.version <= 5);
+        before.run(&mut connection).await.unwrap();
+        let agent = forge_contract::AgentId::of_public_key(&[1; 32]);
+        sqlx::raw_sql(
+            "INSERT INTO projects VALUES ('a', 'a', 1); INSERT INTO jobs (id, project, trace_id, op, envelope_digest, plan, \
+             phase, accepted_ms, finished_ms, document) VALUES (x'000003e9000000000000000000000001', 'a', 't', 'op', \
+             zeroblob(32), x'7b7d', 'COMPLETED', 7, 9, 'answer');",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        let query = sqlx::query(
+            "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, clean) VALUES (?, ?, 'a', 1, 1, 'gone', 70)",
+        );
+        query.bind(agent.0.as_bytes().as_slice()).bind([1u8; 32].as_slice()).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+
+        let blobs = Arc::new(Blobs::open(&folder.path().join("blobs")).unwrap());
+        let store = Sqlite::open(&path, blobs).await.unwrap();
+        let store: &dyn crate::store::Store = &store;
+        let record = store.agent_record(agent, 9).await.unwrap().unwrap();
+        assert_eq!((record.agent.clean, record.agent.accepted, record.strikes, record.events.len()), (70, 70, 0, 0));
+        let job = JobId::from_bits(0x0000_03e9_0000_0000_0000_0000_0000_0001);
+        assert_eq!(store.job("a", job).await.unwrap().unwrap().document.as_deref(), Some("answer"));
+        assert_eq!((store.stakes(job).await.unwrap(), store.errata(job).await.unwrap()), (vec![], vec![]));
+        assert_eq!(store.unfinished().await.unwrap(), []);
+        // What could be refuted now casts no doubt on what was never staked.
+        let code = forge_contract::FailureCode::VerificationMismatch;
+        store.submit(Write::Quarantine { agent, code, job }).await.unwrap();
+        assert_eq!(store.doubtful(u64::MAX).await.unwrap(), []);
+        store.close().await;
     }
 }

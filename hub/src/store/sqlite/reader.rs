@@ -8,11 +8,24 @@ use forge_lifecycle::event::{Membership, OwnerId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Sqlite, digest_of, int, job_bytes, job_of, uint};
+use super::{Sqlite, digest_of, history, int, job_bytes, job_of, uint};
+use crate::store::settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
 use crate::store::{
-    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, JobRow, KernelRow, KernelState, KeyRow, LedgerLine,
-    Page, Phase, PlannedRow, RestoredJob, Standing, Store, StoreError, Write,
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, JobRow, KernelRow, KernelState, KeyRow,
+    LedgerLine, Page, Phase, PlannedRow, RestoredJob, Standing, Store, StoreError, Write,
 };
+
+/// Everything [`agent`] and its neighbours read, of the rows named by the rest of the query.
+macro_rules! agents {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean, accepted, \
+             readmitted_ms, removed_ms, held_micro, payable_micro, forfeited_micro FROM agents ",
+            $rest
+        )
+    };
+}
+pub(super) use agents;
 
 #[async_trait]
 impl Store for Sqlite {
@@ -64,8 +77,8 @@ impl Store for Sqlite {
 
     async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms, replay_of FROM jobs \
-             WHERE finished_ms IS NULL ORDER BY id",
+            "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms, replay_of, erratum_of, erratum_after \
+             FROM jobs WHERE finished_ms IS NULL ORDER BY id",
         );
         let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(restored).collect()
@@ -161,7 +174,8 @@ impl Store for Sqlite {
     }
 
     async fn agent_key(&self, agent: AgentId) -> Result<Option<[u8; 32]>, StoreError> {
-        let query = sqlx::query("SELECT public_key FROM agents WHERE id = ?").bind(agent.0.as_bytes().as_slice());
+        let query = sqlx::query("SELECT public_key FROM agents WHERE id = ? AND removed_ms IS NULL")
+            .bind(agent.0.as_bytes().as_slice());
         let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
         let key: &[u8] = row.try_get("public_key")?;
         key.try_into().map(Some).map_err(|_| StoreError::Corrupt { what: "agent key" })
@@ -179,24 +193,28 @@ impl Store for Sqlite {
     }
 
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
-        let query = sqlx::query(
-            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean FROM agents ORDER BY id",
-        );
-        let rows = query.fetch_all(&self.readers).await?;
-        let agent = |row: &SqliteRow| {
-            Ok(AgentRow {
-                agent: AgentId(digest_of(row.try_get("id")?)?),
-                enrolled_ms: uint(row.try_get("enrolled_ms")?),
-                last_seen_ms: uint(row.try_get("last_seen_ms")?),
-                state: row.try_get("state")?,
-                capability: row.try_get("capability")?,
-                quarantined: code_of(row, "quarantined")?,
-                verifier: row.try_get("verifier")?,
-                provider: row.try_get("provider")?,
-                clean: uint(row.try_get("clean")?),
-            })
-        };
+        let rows = sqlx::query(agents!("ORDER BY id")).fetch_all(&self.readers).await?;
         rows.iter().map(agent).collect()
+    }
+
+    async fn agent_record(&self, agent: AgentId, events: u32) -> Result<Option<AgentRecord>, StoreError> {
+        history::record(&self.readers, agent, events).await
+    }
+
+    async fn stakes(&self, job: JobId) -> Result<Vec<StakeRow>, StoreError> {
+        history::stakes(&self.readers, job).await
+    }
+
+    async fn errata(&self, job: JobId) -> Result<Vec<ErratumRow>, StoreError> {
+        history::errata(&self.readers, job).await
+    }
+
+    async fn doubtful(&self, now_ms: u64) -> Result<Vec<DoubtfulJob>, StoreError> {
+        history::doubtful(&self.readers, now_ms).await
+    }
+
+    async fn origin(&self, job: JobId) -> Result<Option<RestoredJob>, StoreError> {
+        history::origin(&self.readers, job).await
     }
 
     async fn kernels(&self) -> Result<Vec<KernelRow>, StoreError> {
@@ -240,7 +258,7 @@ impl Sqlite {
     }
 }
 
-fn index(value: i64) -> Result<u32, StoreError> {
+pub(super) fn index(value: i64) -> Result<u32, StoreError> {
     u32::try_from(value).map_err(|_| StoreError::Corrupt { what: "index" })
 }
 
@@ -264,7 +282,30 @@ fn job_row(row: &SqliteRow) -> Result<JobRow, StoreError> {
     })
 }
 
-fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
+pub(super) fn agent(row: &SqliteRow) -> Result<AgentRow, StoreError> {
+    Ok(AgentRow {
+        agent: AgentId(digest_of(row.try_get("id")?)?),
+        enrolled_ms: uint(row.try_get("enrolled_ms")?),
+        last_seen_ms: uint(row.try_get("last_seen_ms")?),
+        state: row.try_get("state")?,
+        capability: row.try_get("capability")?,
+        quarantined: code_of(row, "quarantined")?,
+        verifier: row.try_get("verifier")?,
+        provider: row.try_get("provider")?,
+        clean: uint(row.try_get("clean")?),
+        accepted: uint(row.try_get("accepted")?),
+        readmitted_ms: row.try_get::<Option<i64>, _>("readmitted_ms")?.map(uint),
+        removed_ms: row.try_get::<Option<i64>, _>("removed_ms")?.map(uint),
+    })
+}
+
+fn erratum_of(row: &SqliteRow) -> Result<Option<ErratumOf>, StoreError> {
+    let Some(of) = row.try_get::<Option<Vec<u8>>, _>("erratum_of")? else { return Ok(None) };
+    let after = row.try_get::<Option<i64>, _>("erratum_after")?.map_or(0, uint);
+    Ok(Some(ErratumOf { of: job_of(&of)?, after: LeaseId(after) }))
+}
+
+pub(super) fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
     let text = |column: &str, what: &'static str| -> Result<String, StoreError> {
         String::from_utf8(row.try_get(column)?).map_err(|_| StoreError::Corrupt { what })
     };
@@ -278,6 +319,7 @@ fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
         plan: text("plan", "plan")?,
         accepted_ms: uint(row.try_get("accepted_ms")?),
         replay_of: row.try_get::<Option<Vec<u8>>, _>("replay_of")?.as_deref().map(job_of).transpose()?,
+        erratum: erratum_of(row)?,
     })
 }
 

@@ -9,8 +9,9 @@ use forge_lifecycle::action::Forgotten;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, uint};
+use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, uint};
 use crate::store::blobs::Blobs;
+use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
     AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, NewKey, Phase, RejectedRequest,
     Standing, StoreError, Write, Written,
@@ -138,11 +139,9 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
             let query = query.bind(*state).bind(int(now_ms())).bind(capability);
             query.bind(agent.0.as_bytes().as_slice()).execute(db).await?;
         }
-        Write::Clean { shards } => {
-            for (agent, count) in shards {
-                let query = sqlx::query("UPDATE agents SET clean = clean + ? WHERE id = ? AND quarantined IS NULL");
-                query.bind(int(*count)).bind(agent.0.as_bytes().as_slice()).execute(&mut *db).await?;
-            }
+        Write::Clean { shards, settle } => settlement::count_clean(db, shards, settle).await?,
+        Write::Settle { policy, now_ms } => {
+            return settlement::settle_all(db, policy, *now_ms).await.map(Written::Settled);
         }
         Write::Forget(forgotten) => {
             let Forgotten { job, stage, shards } = &**forgotten;
@@ -154,10 +153,12 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
             let query = sqlx::query("DELETE FROM accepted WHERE job = ? AND stage > ?");
             query.bind(job_bytes(*job)).bind(i64::from(*stage)).execute(&mut *db).await?;
         }
-        Write::Quarantine { agent, code } => {
-            let query = sqlx::query("UPDATE agents SET quarantined = COALESCE(quarantined, ?), clean = 0 WHERE id = ?");
-            query.bind(code.as_str()).bind(agent.0.as_bytes().as_slice()).execute(db).await?;
-        }
+        Write::Quarantine { agent, code, job } => settlement::quarantine(db, *agent, *code, *job).await?,
+        Write::Readmit { agent } => return settlement::readmit(db, *agent).await.map(Written::Applied),
+        Write::Remove { agent } => return settlement::remove(db, *agent).await.map(Written::Applied),
+        Write::AgentEvent(event) => settlement::note(db, event).await?,
+        Write::BeginErratum(new) => return settlement::begin(db, new).await.map(Written::Applied),
+        Write::VoidErrata { job } => settlement::void(db, *job).await?,
         Write::Barrier => {}
         Write::ReserveLeases => return reserve(db).await,
     }
@@ -173,7 +174,7 @@ async fn insert_key(db: &mut SqliteConnection, key: &NewKey) -> Result<(), Store
     Ok(())
 }
 
-async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, StoreError> {
+pub(super) async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, StoreError> {
     if let Some(key) = &job.idempotency_key {
         let query = sqlx::query("SELECT digest, job FROM idempotency WHERE project = ? AND key = ?");
         if let Some(row) = query.bind(&job.project).bind(key).fetch_optional(&mut *db).await? {
@@ -246,7 +247,7 @@ async fn insert_object(db: &mut SqliteConnection, bytes: &[u8]) -> Result<(), St
 
 async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), StoreError> {
     let query = sqlx::query(
-        "UPDATE jobs SET phase = ?, code = ?, finished_ms = ?, document = ? WHERE id = ? AND finished_ms IS NULL RETURNING project",
+        "UPDATE jobs SET phase = ?, code = ?, finished_ms = ?, document = ? WHERE id = ? AND finished_ms IS NULL RETURNING project, erratum_of",
     );
     let query = query.bind(job.phase.as_str()).bind(job.code.map(forge_contract::FailureCode::as_str));
     let query = query.bind(int(job.finished_ms)).bind(&job.document).bind(job_bytes(job.job));
@@ -255,6 +256,10 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
         return Ok(());
     };
     let project: String = row.try_get("project")?;
+    settlement::stake(db, job.job, job.finished_ms, &job.stakes).await?;
+    if row.try_get::<Option<Vec<u8>>, _>("erratum_of")?.is_some() {
+        settlement::end_run(db, job).await?;
+    }
     for bytes in &job.objects {
         insert_object(&mut *db, bytes).await?;
     }
@@ -318,6 +323,13 @@ async fn update_standing(db: &mut SqliteConnection, digest: &Digest, standing: &
 async fn redeem(db: &mut SqliteConnection, hash: &Digest, public_key: &[u8; 32]) -> Result<Written, StoreError> {
     let agent = AgentId::of_public_key(public_key);
     let id = agent.0.as_bytes().as_slice();
+    let known = sqlx::query("SELECT removed_ms FROM agents WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
+    if let Some(row) = &known
+        && row.try_get::<Option<i64>, _>("removed_ms")?.is_some()
+    {
+        // Removed for good: no token brings it back.
+        return Ok(Written::Redeemed(false));
+    }
     // The agent that redeemed a token may present it again (its first answer may have been lost); no other may.
     let query = sqlx::query(
         "UPDATE enrol_tokens SET redeemed_by = ?1, redeemed_ms = COALESCE(redeemed_ms, ?2) \
@@ -335,7 +347,11 @@ async fn redeem(db: &mut SqliteConnection, hash: &Digest, public_key: &[u8; 32])
          VALUES (?, ?, ?, ?, ?, 'enrolled', ?, ?) ON CONFLICT (id) DO UPDATE SET verifier = MAX(verifier, excluded.verifier)",
     );
     let query = query.bind(id).bind(public_key.as_slice()).bind(project).bind(now).bind(now);
-    query.bind(verifier).bind(provider).execute(db).await?;
+    query.bind(verifier).bind(provider).execute(&mut *db).await?;
+    if known.is_none() {
+        let kind = AgentEventKind::Enrolled;
+        settlement::note(db, &AgentEvent { agent, kind, job: None, place: None, detail: None }).await?;
+    }
     Ok(Written::Redeemed(true))
 }
 
