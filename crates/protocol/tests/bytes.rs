@@ -103,7 +103,7 @@ fn standing() {
         forfeited_micro: 3,
         events: vec!["e".into(), "f".into()],
     };
-    pinned(&standing, &["110000000c", "ac02", "ad02", "d08603", "010171", "01", "02", "03", "02", "0165", "0166"]);
+    pinned(&standing, &["120000000c", "ac02", "ad02", "d08603", "010171", "01", "02", "03", "02", "0165", "0166"]);
     pinned(&Standing::default(), &["080000000c", "0000000000000000"]);
     let most = Standing {
         clean: u64::MAX,
