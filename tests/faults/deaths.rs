@@ -2,8 +2,10 @@
 
 use forge_tests::dice::Dice;
 use forge_tests::pool::Pool;
+use forge_tests::saboteur::Saboteurs;
+use forge_tests::until;
 
-use crate::jobs::{attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
+use crate::jobs::{SABOTEUR, attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
 use crate::network::connected;
 
 const AGENTS: usize = 3;
@@ -74,6 +76,35 @@ async fn a_frozen_agents_late_report_is_discarded() {
         pool.stop().await;
     }
     assert!(late >= 1, "no freeze met a shard under way");
+}
+
+/// Several agents freeze at once, lose their leases, and go on in the middle of the same job.
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_agents_come_back_after_their_leases_and_work_on() {
+    let shards = 128 * times();
+    let contract = contract(shards);
+    let expected = undisturbed(&contract).await;
+    let pool = Pool::start_with(1, &["--lease-ms", "1000"]).await;
+    let frozen = Saboteurs::start(SABOTEUR, &pool, &["honest,count=4"], &[]).await;
+    let is_theirs = |attempt: &serde_json::Value| frozen.agents.iter().any(|agent| attempt["agent_id"] == agent.as_str());
+    let job = pool.api.submit(&contract).await;
+    reached(&pool, &job, 8).await;
+    frozen.process.signal(rustix::process::Signal::STOP);
+    let lost = until("end of a frozen agent's lease", || async {
+        let ended = attempts(&pool, &job).await.into_iter();
+        ended.filter(is_theirs).find(|attempt| attempt["code"] == "agent.deadline" || attempt["status"] == "REVOKED")
+    })
+    .await;
+    frozen.process.signal(rustix::process::Signal::CONT);
+    assert_eq!(worth(&ended(&pool, &job).await), expected);
+    let attempts = attempts(&pool, &job).await;
+    nothing_counts_twice(&attempts, shards, false);
+    let since = lost["ended_at_ms"].as_u64().unwrap();
+    let after = |attempt: &&serde_json::Value| attempt["started_at_ms"].as_u64().unwrap() >= since;
+    let again = attempts.iter().filter(|attempt| is_theirs(attempt)).filter(after);
+    assert!(again.filter(|attempt| attempt["status"] == "REPORTED").count() > 0, "they never worked again");
+    pool.stop().await;
+    frozen.stop().await;
 }
 
 fn signal(processes: &[u32], signal: rustix::process::Signal) {

@@ -13,7 +13,7 @@ pub struct Args {
     /// Iterations of the large job.
     #[arg(long, default_value_t = 100_000_000)]
     iterations: u64,
-    /// Only one group: kernel, platform or sessions.
+    /// Only one group: kernel, platform, scale, sessions or stragglers.
     #[arg(long)]
     only: Option<String>,
     /// Also write the figures to this file as JSON.
