@@ -86,7 +86,8 @@ async fn frozen_agents_come_back_after_their_leases_and_work_on() {
     let expected = undisturbed(&contract).await;
     let pool = Pool::start_with(1, &["--lease-ms", "1000"]).await;
     let frozen = Saboteurs::start(SABOTEUR, &pool, &["honest,count=4"], &[]).await;
-    let is_theirs = |attempt: &serde_json::Value| frozen.agents.iter().any(|agent| attempt["agent_id"] == agent.as_str());
+    let is_theirs =
+        |attempt: &serde_json::Value| frozen.agents.iter().any(|agent| attempt["agent_id"] == agent.as_str());
     let job = pool.api.submit(&contract).await;
     reached(&pool, &job, 8).await;
     frozen.process.signal(rustix::process::Signal::STOP);

@@ -107,7 +107,8 @@ fn zeros(task: &Task) -> Option<Completed> {
     let (mut fold, mut units) = (Fold::new(task.unit_count), Vec::new());
     for index in 0..task.unit_count {
         let slice = task.cut.slice(task.first_unit + index)?;
-        let parts = task.parts.iter().map(|spec| Some(Named { name: spec.name.clone(), part: zero(spec.kind, slice)? }));
+        let parts =
+            task.parts.iter().map(|spec| Some(Named { name: spec.name.clone(), part: zero(spec.kind, slice)? }));
         let fragment = Fragment { parts: parts.collect::<Option<_>>()? };
         units.push(UnitRecord { digest: fragment.digest(), fuel: task.limits.fuel / 4 });
         fold.insert(index, 1, fragment).ok()?;

@@ -205,6 +205,22 @@ async fn single_bytes_out_of_order_are_one_message() {
     pool.stop().await;
 }
 
+/// How a lease of a job ended, once it has.
+async fn ending_of(pool: &Pool, job: &str, lease: u64) -> Option<Value> {
+    let mut offset = 0;
+    loop {
+        let page = pool.api.get(&format!("/api/v0/jobs/{job}/executions?limit=1000&offset={offset}")).await;
+        let items = page.body["items"].as_array().unwrap().clone();
+        if let Some(attempt) = items.iter().find(|attempt| attempt["lease"] == lease) {
+            return Some(attempt["status"].clone());
+        }
+        if items.is_empty() {
+            return None;
+        }
+        offset += items.len();
+    }
+}
+
 /// 30 on the streams of leases: whole reports, each byte in a datagram of its own, half of them overtaken by others.
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_of_single_bytes_out_of_order_are_reports() {
@@ -212,25 +228,23 @@ async fn reports_of_single_bytes_out_of_order_are_reports() {
     let contract = json!({
         "ctx": {}, "op": { "name": "noop", "version": 1, "profile": "count.v1" },
         "seed": { "mode": "derived" },
-        "policy": { "verify": "none", "shards": 512, "max_agents": 0 },
+        "policy": { "verify": "none", "shards": 2048, "max_agents": 0 },
         "args": { "units": 8192 }
     });
     let expected = digest(&pool.api.execute(&contract).await.body);
     let kernel = counting_kernel();
     let before = peak_kib(&pool);
     let weather = Weather { held: 500, hold_ms: 20, doubled: 100, lost: 0 };
-    let mut answers = Vec::new();
     let mut strangers = Vec::new();
     for seed in 70..74 {
         let relay = Relay::start(&pool.quic(), weather, seed.into()).await;
         strangers.push((Stranger::join_at(&mut pool, &relay.address(), seed).await, relay));
     }
     let job = pool.api.submit(&contract).await;
-    for (stranger, relay) in &strangers {
+    let answer = async |(stranger, relay): &(Stranger, Relay)| {
         let mut granted = stranger.granted().await;
         let (head, fragment) = stranger.signed(stranger.honest(&kernel, &granted));
         let bytes = [frame::encode(&head).unwrap(), fragment].concat();
-        answers.push((granted.lease.lease.0, bytes.len()));
         for byte in &bytes {
             let seen = relay.tally().seen;
             granted.answer.write_all(&[*byte]).await.unwrap();
@@ -244,17 +258,15 @@ async fn reports_of_single_bytes_out_of_order_are_reports() {
         }
         granted.answer.finish().unwrap();
         assert!(relay.tally().held as usize > bytes.len() / 4, "{:?} for {} bytes", relay.tally(), bytes.len());
-    }
+        (granted.lease.lease.0, bytes.len())
+    };
+    let [a, b, c, d] = &strangers[..] else { panic!("four strangers") };
+    let answers: [(u64, usize); 4] = tokio::join!(answer(a), answer(b), answer(c), answer(d)).into();
     // Each counts as if it had come in one piece.
-    forge_tests::until("the reports", || async {
-        let executions = pool.api.get(&format!("/api/v0/jobs/{job}/executions?limit=1000")).await;
-        let items = executions.body["items"].as_array().unwrap().clone();
-        let ended = |lease: u64| items.iter().find(|attempt| attempt["lease"] == lease).map(|found| &found["status"]);
-        let ended: Vec<Option<&Value>> = answers.iter().map(|(lease, _)| ended(*lease)).collect();
-        assert!(ended.iter().flatten().all(|status| **status == "REPORTED"), "{answers:?}: {ended:?}");
-        ended.iter().all(Option::is_some).then_some(())
-    })
-    .await;
+    for (lease, _) in &answers {
+        let ended = forge_tests::until("the report", || async { ending_of(&pool, &job, *lease).await }).await;
+        assert_eq!(ended, "REPORTED", "{answers:?}");
+    }
     for (stranger, _) in &strangers {
         stranger.connection.close(0_u32.into(), b"");
     }

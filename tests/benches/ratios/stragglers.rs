@@ -33,7 +33,8 @@ pub fn measure(report: &mut Report) {
     let quick = runtime.block_on(stream(&["honest,count=20"]));
     let mixed = runtime.block_on(stream(&["honest,count=19", "slow,times=20"]));
     let at = |stream: &Stream, share| quantile(stream.seconds.clone(), share);
-    let note = |stream: &Stream| format!("{JOBS} jobs of {SHARDS} shards of {SHARD_MS} ms, {} attempts", stream.attempts);
+    let note =
+        |stream: &Stream| format!("{JOBS} jobs of {SHARDS} shards of {SHARD_MS} ms, {} attempts", stream.attempts);
     report.add("20 quick agents, job p50", at(&quick, 0.5), "s", "", note(&quick));
     report.add("20 quick agents, job p99", at(&quick, 0.99), "s", "", format!("{} hedges", quick.hedges));
     report.add("19 quick and 1 slow, job p50", at(&mixed, 0.5), "s", "", note(&mixed));
@@ -70,6 +71,7 @@ async fn completed(pool: &Pool, contract: &Value) -> String {
 }
 
 fn contract(number: u64) -> Value {
-    let policy = [("/policy/shards", json!(SHARDS)), ("/policy/max_agents", json!(0)), ("/policy/verify", json!("none"))];
+    let policy =
+        [("/policy/shards", json!(SHARDS)), ("/policy/max_agents", json!(0)), ("/policy/verify", json!("none"))];
     changed(changed(insurance(SHARDS * UNIT), &policy), &[("/seed/value", json!(format!("stream {number}")))])
 }
