@@ -14,8 +14,12 @@ use tokio::sync::OnceCell;
 pub const SABOTEUR: &str = env!("CARGO_BIN_EXE_forge-saboteur");
 /// Shards of the job.
 pub const SHARDS: usize = 200;
-/// Agents that do their work.
-pub const HONEST: usize = 5;
+/// A pool of agents that do their work, each an owner of its own; the operator runs none of them.
+pub async fn strangers(count: usize, hub_args: &[&str]) -> Pool {
+    let mut pool = Pool::start_with(0, hub_args).await;
+    pool.join_strangers(count).await;
+    pool
+}
 
 /// 200 shards of two units: the fold of a shard is more than its units' commitments.
 pub fn contract(verify: &str) -> Value {

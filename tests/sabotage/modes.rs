@@ -5,7 +5,10 @@ use forge_tests::pool::Pool;
 use forge_tests::saboteur::Saboteurs;
 use serde_json::{Value, json};
 
-use crate::jobs::{HONEST, SABOTEUR, attempts, contract, digest, evidence, honest, quarantined, settled};
+use crate::jobs::{SABOTEUR, attempts, contract, digest, evidence, honest, quarantined, settled, strangers};
+
+/// Agents that do their work.
+const HONEST: usize = 5;
 
 /// Runs the job among these liars; gives the verification report.
 async fn among(pool: Pool, liars: Saboteurs, verify: &str) -> Value {
@@ -40,7 +43,7 @@ async fn among(pool: Pool, liars: Saboteurs, verify: &str) -> Value {
 /// Newcomers are audited whole, so nothing that they say alone is believed: to lie later or now and then helps nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn spotcheck_finds_the_lazy_and_who_lies_now_and_then() {
-    let pool = Pool::start(HONEST).await;
+    let pool = strangers(HONEST, &[]).await;
     let liars = Saboteurs::start(SABOTEUR, &pool, &["lazy", "wrong-bits,after=5,rate=500000"], &[]).await;
     let report = among(pool, liars, "spotcheck").await;
     assert_eq!(report["unchecked"], 0, "{report:#}");
@@ -48,7 +51,7 @@ async fn spotcheck_finds_the_lazy_and_who_lies_now_and_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quorum_finds_wrong_fuel_and_answers_of_another_shard() {
-    let pool = Pool::start(HONEST).await;
+    let pool = strangers(HONEST, &[]).await;
     let liars = Saboteurs::start(SABOTEUR, &pool, &["wrong-fuel,after=3", "earlier"], &[]).await;
     let report = among(pool, liars, "quorum").await;
     assert_eq!(report["checked"], report["shards"], "{report:#}");
@@ -57,7 +60,7 @@ async fn quorum_finds_wrong_fuel_and_answers_of_another_shard() {
 /// Agents of one provider, who agree on every lie, never check each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn accomplices_of_one_provider_never_check_each_other() {
-    let pool = Pool::start(HONEST).await;
+    let pool = strangers(HONEST, &[]).await;
     let shared = pool.dir().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let wish = [json!({"provider": "accomplices"})];
@@ -71,9 +74,9 @@ async fn accomplices_of_one_provider_never_check_each_other() {
 /// Accomplices of two providers agree with each other, but not with the operator's verifier.
 #[tokio::test(flavor = "multi_thread")]
 async fn full_finds_accomplices_by_its_verifier() {
-    let mut pool = Pool::start(HONEST).await;
-    let token = pool.api.token(&json!({"verifier": true})).await;
-    pool.join_with(&token).await;
+    let mut pool = strangers(HONEST, &[]).await;
+    // The operator's own.
+    pool.join().await;
     let shared = pool.dir().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let more = ["--shared", shared.to_str().unwrap()];

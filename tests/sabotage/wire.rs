@@ -6,7 +6,7 @@ use forge_tests::pool::Pool;
 use forge_tests::saboteur::Saboteurs;
 use serde_json::Value;
 
-use crate::jobs::{SABOTEUR, attempts, contract, digest, evidence, honest, quarantined, settled};
+use crate::jobs::{SABOTEUR, attempts, contract, digest, evidence, honest, quarantined, settled, strangers};
 
 /// The job's attempts by agent.
 async fn by_agent(pool: &Pool, job: &str) -> BTreeMap<String, Vec<Value>> {
@@ -35,7 +35,7 @@ const BROKEN: [(&str, &str, &str); 5] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn who_breaks_the_protocol_gains_nothing_and_is_out() {
     let expected = honest().await;
-    let pool = Pool::start(3).await;
+    let pool = strangers(3, &[]).await;
     let liars = Saboteurs::start(SABOTEUR, &pool, &BROKEN.map(|broken| broken.0), &[]).await;
     let answer = pool.api.execute(&contract("spotcheck")).await;
     assert_eq!(digest(&answer.body), expected);
@@ -63,7 +63,7 @@ async fn who_breaks_the_protocol_gains_nothing_and_is_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_answers_late_or_never_or_blames_the_kernel_costs_time_alone() {
     let expected = honest().await;
-    let pool = Pool::start_with(3, &["--lease-ms", "1500"]).await;
+    let pool = strangers(3, &["--lease-ms", "1500"]).await;
     let manners = ["late,rate=200000", "silent,rate=200000", "slow,times=5", "trap,rate=500000"];
     let liars = Saboteurs::start(SABOTEUR, &pool, &manners, &[]).await;
     let answer = pool.api.execute(&contract("spotcheck")).await;
