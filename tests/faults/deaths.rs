@@ -43,8 +43,9 @@ async fn agents_killed_at_any_moment_and_started_again() {
 /// A frozen agent knows nothing of the time that passed: it goes on and answers a lease that is long over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_agents_late_report_is_discarded() {
-    // Plenty: the lease runs out before its shard is one of the last, which get a second copy.
-    let shards = 96 * times();
+    // Plenty: the lease runs out before its shard is one of the last, which get a second copy, and the job is far from
+    // over when the freeze comes, however slowly it is asked.
+    let shards = 600 * times();
     let contract = contract(shards);
     let expected = undisturbed(&contract).await;
     let mut late = 0;
@@ -81,7 +82,7 @@ async fn a_frozen_agents_late_report_is_discarded() {
 /// Several agents freeze at once, lose their leases, and go on in the middle of the same job.
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_agents_come_back_after_their_leases_and_work_on() {
-    let shards = 128 * times();
+    let shards = 600 * times();
     let contract = contract(shards);
     let expected = undisturbed(&contract).await;
     let pool = Pool::start_with(1, &["--lease-ms", "1000"]).await;

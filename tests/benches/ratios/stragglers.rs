@@ -16,7 +16,7 @@ const JOBS: u64 = 60;
 const SHARDS: u64 = 64;
 /// Iterations of a unit.
 const UNIT: u64 = 65_536;
-/// What a shard takes at a quick agent, ms: far more than its 10 ms of processor time, so that twenty agents in one
+/// What a shard takes at a quick agent, ms: far more than its few ms of processor time, so that twenty agents in one
 /// process are twenty machines and not twenty halves of two cores.
 const SHARD_MS: u64 = 200;
 
