@@ -186,7 +186,7 @@ pub struct ReplayBlock {
 }
 
 /// What the checks found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerificationBlock {
     /// The policy's mode.
     pub mode: String,
@@ -204,8 +204,45 @@ pub struct VerificationBlock {
     pub unchecked: u64,
     /// Answers thrown away because they break a structural rule.
     pub malformed: u64,
+    /// Shards accepted from an agent that was refuted later, and computed again.
+    #[serde(default)]
+    pub forgotten: u64,
+    /// Shards some of whose units ran again elsewhere.
+    #[serde(default)]
+    pub sampled: u64,
+    /// Shards that the kernel's own check, run elsewhere, found sound.
+    #[serde(default)]
+    pub proved: u64,
     /// Agents outvoted.
     pub agents_refuted: Vec<String>,
+    /// What may still be wrong; absent where the mode promises nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<BoundBlock>,
+    /// Shards whose mean lies oddly far from that of the others. Advice alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outliers: Vec<OutlierBlock>,
+}
+
+/// What may still be wrong with a result, by the argument of docs/verification.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BoundBlock {
+    /// Expected share of wrong shards among those that rest on one owner alone, at most.
+    pub shard_error: f64,
+    /// Shards that rest on one owner alone.
+    pub shards_alone: u64,
+    /// Probability that any shard of the job is wrong, at most.
+    pub job_error: f64,
+}
+
+/// A shard whose mean stands out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OutlierBlock {
+    /// `<stage>/<shard>`.
+    pub shard_id: String,
+    /// Whose answer it is.
+    pub agent_id: String,
+    /// Distance from the mean of the others, standard errors.
+    pub z: f64,
 }
 
 /// How far a job is.
@@ -325,6 +362,9 @@ pub struct Links {
     pub events: String,
     /// Its executions.
     pub executions: String,
+    /// How each shard was checked.
+    #[serde(default)]
+    pub verification: String,
     /// Its artifacts.
     pub artifacts: String,
     /// All of its evidence in one signed file.
@@ -340,6 +380,7 @@ impl Links {
         Self {
             events: format!("{this}/events"),
             executions: format!("{this}/executions"),
+            verification: format!("{this}/verification"),
             artifacts: format!("{this}/artifacts"),
             evidence: format!("{this}/evidence"),
             this,

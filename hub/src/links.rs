@@ -166,6 +166,9 @@ async fn translate(event: LinkEvent, store: &dyn Store) -> Option<Event> {
         LinkEvent::Progress { lease, units_done, .. } => Event::ShardProgress { lease, units_done },
         LinkEvent::Report { session, report, .. } => Event::ReportArrived { session: SessionId(session), report },
         LinkEvent::LeaseBroken { lease, code, detail, .. } => Event::LeaseBroken { lease, code, detail },
-        LinkEvent::Heartbeat { .. } => return None,
+        LinkEvent::Heartbeat { session, rtt, .. } => {
+            let rtt_us = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+            Event::AgentHeard { session: SessionId(session), rtt_us }
+        }
     })
 }

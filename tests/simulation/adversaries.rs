@@ -1,6 +1,8 @@
 //! Agents that lie, garble or break: checks find them, what rested on them is computed again, and nobody honest is
 //! blamed.
 
+use std::collections::BTreeMap;
+
 use forge_contract::FailureCode;
 use forge_lifecycle::action::JobOutcome;
 use forge_lifecycle::pool::Settings;
@@ -83,9 +85,9 @@ fn strangers_among_themselves_settle_by_majority() {
 }
 
 #[test]
-fn full_takes_equal_answers_or_none() {
+fn full_takes_two_owners_and_a_verifier_that_are_equal_or_nothing() {
     let expected = reference(&planned("one.v1", 150, json!({})));
-    let (mut failed, mut completed) = (0, 0);
+    let (mut failed, mut refuted) = (0, 0);
     for seed in 0..200 {
         let (mut world, _) = mixed(20_000 + seed, 2);
         let job = world.submit(1, planned("one.v1", 150, json!({"verify": "full", "shards": 10})));
@@ -97,11 +99,19 @@ fn full_takes_equal_answers_or_none() {
             }
             _ => {
                 world.assert_completed(job, &expected);
-                completed += 1;
+                refuted += world.quarantined.len();
+                for accepted in world.accepted.values() {
+                    let of = |agent: &forge_contract::AgentId| {
+                        let index = (0..world.machines.len()).find(|index| agent_id(*index) == *agent).unwrap();
+                        (world.machines[index].owner, world.machines[index].verifier)
+                    };
+                    let behind: BTreeMap<u64, bool> = accepted.verdict.agreed.iter().chain([&accepted.agent]).map(of).collect();
+                    assert!(behind.len() >= 3 && behind.values().any(|verifier| *verifier), "seed {seed}: {behind:?}");
+                }
             }
         }
     }
-    assert!(failed > 50 && completed > 20, "{failed} failed, {completed} completed: the worlds say too little");
+    assert!(failed <= 4 && refuted > 100, "{failed} failed, {refuted} refuted: the worlds say too little");
 }
 
 #[test]

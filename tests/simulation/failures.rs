@@ -114,3 +114,37 @@ fn a_hung_agent_costs_a_hedge_not_a_lease() {
     world.assert_completed(job, &reference(&planned("one.v1", 300, json!({}))));
     assert!(world.now < 20_000, "ended at {}: the lease of a minute was waited for", world.now);
 }
+
+#[test]
+fn an_unknown_kernel_costs_a_few_shards_before_it_fails() {
+    let mut world = World::new(11, Settings::default());
+    world.compute = |task, inputs| match task.first_unit {
+        // Every shard traps, whoever runs it.
+        _ if task.stage == "simulate" => Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit))),
+        _ => crate::world::honest(task, inputs),
+    };
+    for _ in 0..40 {
+        world.machine(Manner::Honest, 4, 100, 1_000);
+    }
+    let job = world.submit(1, planned("one.v1", 3_000, json!({"verify": "none", "shards": 1_000})));
+    world.run();
+    assert_eq!(world.failure_of(job).code, FailureCode::AgentTrap);
+    assert!(world.dispatched <= 12, "{} shards were given out for nothing", world.dispatched);
+}
+
+#[test]
+fn strangers_that_agree_cannot_break_a_job_a_verifier_can_run() {
+    let expected = reference(&planned("one.v1", 300, json!({})));
+    for seed in 0..100 {
+        let mut world = World::new(seed, Settings { attempts_max: 50, ..Settings::default() });
+        let machine = world.machine(Manner::Honest, 2, 100, 1_000);
+        world.machines[machine].verifier = true;
+        world.machine(Manner::Honest, 2, 100, 1_000);
+        let bad = [world.machine(Manner::ClaimsTraps, 2, 10, 1_000), world.machine(Manner::ClaimsTraps, 2, 10, 1_000)];
+        let job = world.submit(1, planned("one.v1", 300, json!({"verify": "none", "shards": 25})));
+        world.run();
+        world.assert_completed(job, &expected);
+        let bad: Vec<_> = bad.into_iter().map(crate::world::agent_id).collect();
+        assert!(world.quarantined.iter().all(|agent| bad.contains(agent)), "seed {seed}");
+    }
+}

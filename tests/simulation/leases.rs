@@ -63,7 +63,7 @@ impl Hand {
 
     fn submit(&mut self, policy: serde_json::Value) -> Vec<Given> {
         let plan = planned("one.v1", 12, policy);
-        self.tell(Event::JobAccepted { job: JobId::from_bits(1), plan: Arc::new(plan) })
+        self.tell(Event::JobAccepted { job: JobId::from_bits(1), plan: Arc::new(plan), project: "p".into() })
     }
 
     fn answer(&mut self, given: &Given, session: SessionId) -> Vec<Given> {

@@ -19,5 +19,6 @@ mod failures;
 mod fairness;
 mod kernel;
 mod leases;
+mod looks;
 mod scale;
 mod world;

@@ -7,7 +7,7 @@ use forge_contract::envelope::VerifyMode;
 use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Capability, Digest, FailureCode, JobId, LeaseId};
-use forge_lifecycle::action::{Accepted, Action, Forgotten, JobOutcome, Record, StageFragment};
+use forge_lifecycle::action::{Accepted, Action, Asked, Forgotten, JobOutcome, Reason, Record, StageFragment};
 use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_lifecycle::plan::Plan;
 use forge_lifecycle::pool::{Pool, Settings};
@@ -32,6 +32,12 @@ pub enum Manner {
     LiesAt(u32),
     /// Its answers are other bits, the same as its accomplices'.
     LiesAlike,
+    /// Invents this share of a shard's units instead of computing them, percent. What is asked as a single unit it computes.
+    Skips(u64),
+    /// Says that the kernel fails.
+    ClaimsTraps,
+    /// Honest about shards, and lies about single units: it slanders others.
+    Slanders,
     /// Its answers are no fragments.
     Garbles,
     /// Every attempt fails for a reason of the machine.
@@ -44,6 +50,7 @@ pub struct Machine {
     pub manner: Manner,
     pub owner: u64,
     pub verifier: bool,
+    pub labels: Vec<String>,
     /// Clean shards it joins with the first time.
     pub clean: u64,
     /// Answers given.
@@ -91,6 +98,10 @@ pub struct World {
     pub forgotten: u64,
     /// Attempts that failed for the kernel's sake.
     pub traps: u64,
+    /// Units of attempts that ended, by why they ran.
+    pub units: BTreeMap<Reason, u64>,
+    /// Every answer that was ever accepted, forgotten ones too, by agent.
+    pub ever: BTreeMap<AgentId, u64>,
     /// Jobs in the order in which shards were given out.
     pub turns: Vec<JobId>,
     /// The hub dies in the middle of what the next message makes it do.
@@ -132,6 +143,8 @@ impl World {
             clean: BTreeMap::new(),
             forgotten: 0,
             traps: 0,
+            units: BTreeMap::new(),
+            ever: BTreeMap::new(),
             turns: Vec::new(),
             dies_next: false,
             published: Vec::new(),
@@ -146,8 +159,8 @@ impl World {
 
     pub fn machine(&mut self, manner: Manner, cores: u32, shard_ms: u64, joins_at: u64) -> usize {
         let owner = self.machines.len() as u64;
-        let (verifier, clean, answered, held) = (false, 0, 0, BTreeSet::new());
-        self.machines.push(Machine { manner, owner, verifier, clean, answered, cores, shard_ms, session: None, held });
+        let (verifier, labels, clean, answered, held) = (false, Vec::new(), 0, 0, BTreeSet::new());
+        self.machines.push(Machine { manner, owner, verifier, labels, clean, answered, cores, shard_ms, session: None, held });
         let index = self.machines.len() - 1;
         self.at(joins_at, Happening::Join(index));
         index
@@ -176,11 +189,15 @@ impl World {
     }
 
     pub fn submit(&mut self, number: u128, plan: Plan) -> JobId {
+        self.submit_for("p", number, plan)
+    }
+
+    pub fn submit_for(&mut self, project: &str, number: u128, plan: Plan) -> JobId {
         let id = JobId::from_bits(number);
         let plan = Arc::new(plan);
         self.jobs.insert(id, Arc::clone(&plan));
         self.started.insert(id, self.now);
-        self.tell(Event::JobAccepted { job: id, plan });
+        self.tell(Event::JobAccepted { job: id, plan, project: project.into() });
         id
     }
 
@@ -208,7 +225,8 @@ impl World {
             let next = self.queue.first_key_value().map(|((at, _), _)| *at);
             let alarm = self.pool.deadline();
             let Some(at) = [next, alarm].into_iter().flatten().min() else {
-                panic!("jobs wait and nothing will ever happen");
+                let jobs: Vec<_> = self.pool.jobs().map(|job| (job, self.pool.job(job))).collect();
+                panic!("jobs wait and nothing will ever happen: {jobs:?}\n{:?}", self.pool.agents());
             };
             assert!(
                 at < 100_000_000,
@@ -259,7 +277,7 @@ impl World {
             os: "sim".into(),
             cpu: true,
             gpu: false,
-            labels: vec![],
+            labels: machine.labels.clone(),
             engine: engine(),
             cage: "none".into(),
         };
@@ -289,7 +307,7 @@ impl World {
                 self.accepted.range((job, 0, 0)..=(job, u32::MAX, u32::MAX)).map(|(_, a)| a.clone()).collect();
             self.dice.shuffle(&mut accepted);
             let (plan, accepted_at) = (Arc::clone(&self.jobs[&job]), self.started[&job]);
-            self.tell(Event::JobRestored { job, plan, accepted, accepted_at });
+            self.tell(Event::JobRestored { job, plan, project: "p".into(), accepted, accepted_at });
         }
         for index in 0..self.machines.len() {
             if self.machines[index].session.is_some() {
@@ -339,12 +357,13 @@ impl World {
                 assert!(!self.finished.contains_key(&accepted.job), "accepted after the end");
                 let sampled = self.jobs[&accepted.job].verify == VerifyMode::None;
                 let standing = accepted.verdict.standing;
-                if standing == Standing::Matched || (standing == Standing::Structural && !sampled) {
+                if standing == Standing::Matched || (standing != Standing::Unchecked && !sampled) {
                     for agent in core::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
                         let index = (0..self.machines.len()).find(|index| agent_id(*index) == *agent).unwrap();
                         *self.clean.entry(*agent).or_insert(self.machines[index].clean) += 1;
                     }
                 }
+                *self.ever.entry(accepted.agent).or_default() += 1;
                 assert!(self.accepted.insert(place, accepted).is_none(), "shard {place:?} accepted twice");
             }
             Action::Record(Record::Forgotten(Forgotten { job, stage, shards })) => {
@@ -366,6 +385,9 @@ impl World {
                 self.at(at, Happening::ToPool(self.life, Box::new(Event::JobReopened { job, round, accepted })));
             }
             Action::Record(Record::Attempt(attempt)) => {
+                let (_, shard) = self.jobs[&attempt.job].stages[attempt.stage as usize].shard_run(attempt.shard).unwrap();
+                let units = if attempt.asked == Asked::Shard { shard } else { 1 };
+                *self.units.entry(attempt.reason).or_default() += units;
                 self.traps += u64::from(attempt.code == Some(FailureCode::AgentTrap));
                 self.live.remove(&attempt.lease);
                 for machine in &mut self.machines {
@@ -431,10 +453,14 @@ impl World {
             Manner::Turns(after) if self.machines[index].answered >= after => self.lied(task, index),
             Manner::LiesAt(ppm) if self.dice.from(0, 999_999) < u64::from(ppm) => self.lied(task, index),
             Manner::Turns(_) | Manner::LiesAt(_) => (self.compute)(task, &self.published),
+            Manner::Slanders if task.unit_count == 1 => self.lied(task, index),
+            Manner::Skips(percent) if task.unit_count > 1 => self.skipped(task, percent),
+            Manner::Slanders | Manner::Skips(_) => (self.compute)(task, &self.published),
             Manner::Garbles => {
                 let unit = UnitRecord { digest: Digest::of(b"?"), fuel: 1 };
                 Outcome::Completed(Completed { fragment: vec![1, 200, 7], units: vec![unit; task.unit_count as usize] })
             }
+            Manner::ClaimsTraps => Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit))),
             Manner::Breaks => Outcome::Failed(kernel::failure(FailureCode::AgentWorkerLost, None)),
         };
         self.machines[index].answered += 1;
@@ -458,6 +484,31 @@ impl World {
             Outcome::Completed(completed) => Outcome::Completed(lie(completed, index as u64)),
             failed @ Outcome::Failed(_) => failed,
         }
+    }
+
+    /// The answer of an agent that did not run some of the units: what it commits to for them is made up.
+    fn skipped(&mut self, task: &Task, percent: u64) -> Outcome {
+        let Outcome::Completed(honest) = (self.compute)(task, &self.published) else { panic!("it was to compute") };
+        let mut units = honest.units;
+        let mut made_up = false;
+        for unit in &mut units {
+            if self.dice.chance(percent) {
+                unit.digest = Digest::of(&self.dice.from(0, u64::MAX - 1).to_le_bytes());
+                made_up = true;
+            }
+        }
+        let fragment = if made_up { lie(Completed { fragment: honest.fragment, units: units.clone() }, 1).fragment } else { honest.fragment };
+        Outcome::Completed(Completed { fragment, units })
+    }
+
+    /// Units of attempts that ran for this reason.
+    pub fn units_by_reason(&self, reason: Reason) -> u64 {
+        self.units.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// Answers of a machine that were accepted, be they forgotten later.
+    pub fn escaped(&self, machine: usize) -> u64 {
+        self.ever.get(&agent_id(machine)).copied().unwrap_or(0)
     }
 
     fn check_agents(&self, job: JobId) {

@@ -32,6 +32,8 @@ pub struct Args {
 enum Part {
     /// Every attempt at every shard: agent, seed, digest, wall and processor time, fuel
     Executions,
+    /// Every accepted shard: whose answer, how it was checked, by whom, and what they found
+    Verification,
     /// Immutable artifacts with their digests
     Artifacts,
 }
@@ -45,6 +47,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
     if let Some(part) = args.show {
         let part = match part {
             Part::Executions => "executions",
+            Part::Verification => "verification",
             Part::Artifacts => "artifacts",
         };
         screen::print(&screen::json(&client.read(&format!("/api/v0/jobs/{}/{part}", args.job)).await?))?;

@@ -203,6 +203,9 @@ fn evidence(state: &Value) -> String {
             table.row([meaning.to_owned(), value.to_owned()]);
         }
     }
+    if let Some(checks) = checks(state) {
+        table.row(["verification".to_owned(), checks]);
+    }
     if let (Some(credits), Some(eur)) = (state.pointer("/billing/credits"), state.pointer("/billing/eur")) {
         let mode = state
             .pointer("/billing/mode")
@@ -211,6 +214,29 @@ fn evidence(state: &Value) -> String {
         table.row(["billing".to_owned(), format!("{credits} credits, {eur} EUR{mode}")]);
     }
     if table.is_empty() { String::new() } else { format!("\n{}", table.render()) }
+}
+
+/// How the job was checked, in one line.
+fn checks(state: &Value) -> Option<String> {
+    let block = state.pointer("/hub/verification")?;
+    let count = |name: &str| block.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mode = block.get("mode")?.as_str()?;
+    let mut text = format!("{mode}: {} of {} shards compared", number::count(count("checked")), number::count(count("shards")));
+    for (name, meaning) in [
+        ("proved", "proved"),
+        ("sampled", "sampled by unit"),
+        ("refuted", "disputed"),
+        ("reassigned", "reassigned"),
+        ("unchecked", "could not be checked"),
+    ] {
+        if count(name) > 0 {
+            text.push_str(&format!(", {} {meaning}", number::count(count(name))));
+        }
+    }
+    if let Some(error) = block.pointer("/bound/job_error").and_then(Value::as_f64) {
+        text.push_str(&format!("; wrong with a chance of at most {}", number::percent(error)));
+    }
+    Some(text)
 }
 
 /// Where and why a job with a stop rule ended.

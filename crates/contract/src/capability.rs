@@ -68,7 +68,7 @@ impl Capability {
     }
 }
 
-fn word_is_valid(word: &str) -> bool {
+pub(crate) fn word_is_valid(word: &str) -> bool {
     (1..=WORD_BYTES_MAX).contains(&word.len()) && word.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 

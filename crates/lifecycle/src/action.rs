@@ -170,6 +170,21 @@ pub enum Reason {
     Hedge,
     /// To compare.
     Check,
+    /// One unit again, to compare with what the answer commits to.
+    Unit,
+    /// The kernel's own check of an answer.
+    Proof,
+}
+
+/// What a lease asked its agent for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// The whole shard.
+    #[default]
+    Shard,
+    /// One unit of it, by its index in the stage.
+    Unit(u64),
 }
 
 /// How an attempt ended.
@@ -201,6 +216,8 @@ pub struct Attempt {
     pub agent: AgentId,
     /// Why it ran.
     pub reason: Reason,
+    /// What it was asked for.
+    pub asked: Asked,
     /// How it ended.
     pub ending: Ending,
     /// The failure's code, where it failed.
@@ -232,8 +249,12 @@ pub struct Placement {
     pub load_permille: u64,
     /// Failed or refuted attempts among the last ones, per thousand.
     pub failed_permille: u64,
+    /// Microseconds that a shard of a hundred million fuel should take there, a round trip included; 0 is unknown.
+    pub shard_us: u64,
     /// Microseconds per million fuel, measured; 0 is unknown.
     pub us_per_megafuel: u64,
+    /// Microseconds of a round trip, measured; 0 is unknown.
+    pub rtt_us: u64,
 }
 
 /// How a job ended.

@@ -3,8 +3,9 @@
 //! Nothing here reaches a result: a placement decides when and where, never what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use forge_contract::envelope::Target;
+use forge_contract::envelope::{Requires, Target};
 use forge_contract::{AgentId, Capability, Digest};
 
 use crate::Millis;
@@ -21,12 +22,23 @@ const REST_MS_MAX: u64 = 30_000;
 /// Slowest rate believed, microseconds per million fuel: nobody gets a week by claiming to be slow.
 const US_PER_MEGAFUEL_MAX: u64 = 1_000_000;
 
+/// Rate beyond which an agent holds no work ahead, in multiples of what is usual.
+const AHEAD_LAG_MAX: u64 = 2;
+/// Rate beyond which an agent gets no first shard that others would finish before it does, in multiples of what is usual.
+const TAIL_LAG_MIN: u64 = 3;
+/// Answers that what is usual remembers.
+const USUAL_OF: u64 = 32;
+
+/// Fuel of a shard as planning cuts them, millions: what a round trip is weighed against.
+const SHARD_MEGAFUEL: u64 = 100;
+
 /// What a job asks of an agent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Need {
     pub target: Target,
     pub memory_bytes: u64,
     pub engine: Option<Digest>,
+    pub requires: Option<Arc<Requires>>,
 }
 
 /// A connected agent.
@@ -51,6 +63,7 @@ struct History {
     failures_in_row: u32,
     strikes: u32,
     us_per_megafuel: u64,
+    rtt_us: u64,
     membership: Membership,
 }
 
@@ -99,6 +112,8 @@ pub(crate) struct Agents {
     rests: BTreeSet<(Millis, SessionId)>,
     cores: u64,
     leases: u64,
+    /// Microseconds per million fuel that are usual: a mean over the last answers of all; 0 before the first.
+    usual: u64,
 }
 
 impl Agents {
@@ -227,6 +242,11 @@ impl Agents {
                     (known, 0) => known,
                     (known, found) => (3 * known + found) / 4,
                 };
+                self.usual = match (self.usual, found) {
+                    (0, found) => found,
+                    (known, 0) => known,
+                    (known, found) => ((USUAL_OF - 1) * known + found).div_ceil(USUAL_OF),
+                };
             }
             Mark::Failed | Mark::Strike => {
                 history.failed += 1;
@@ -313,7 +333,38 @@ impl Agents {
         let failed = history.map_or(0, |h| u64::from(h.recent.count_ones()) * 1000 / 16);
         let speed = history.map_or(0, |h| h.us_per_megafuel);
         let load = u64::from(agent.held) * 1000 / u64::from(agent.capability.cores.max(1));
-        Placement { load_permille: load, failed_permille: failed, us_per_megafuel: speed }
+        let rtt_us = history.map_or(0, |h| h.rtt_us);
+        Placement {
+            load_permille: load,
+            failed_permille: failed,
+            shard_us: speed.saturating_mul(SHARD_MEGAFUEL).saturating_add(rtt_us),
+            us_per_megafuel: speed,
+            rtt_us,
+        }
+    }
+
+    /// Notes an agent's round trip; a mean over the last few.
+    pub fn hear(&mut self, session: SessionId, rtt_us: u64) {
+        let Some(agent) = self.sessions.get(&session).map(|agent| agent.id) else { return };
+        let history = self.history.entry(agent).or_default();
+        history.rtt_us = if history.rtt_us == 0 { rtt_us } else { (3 * history.rtt_us + rtt_us) / 4 };
+        self.refile(session);
+    }
+
+    /// How many times longer than usual an agent takes; 0 where nothing is known.
+    fn lag(&self, agent: AgentId) -> u64 {
+        let rate = self.history.get(&agent).map_or(0, |history| history.us_per_megafuel);
+        rate.checked_div(self.usual).unwrap_or(0)
+    }
+
+    /// Whether an agent would finish a first shard after all others have done what is left, and one of them could take it.
+    pub fn drags(&self, agent: &Agent, left: u64, need: &Need) -> bool {
+        let lag = self.lag(agent.id);
+        let late = lag >= TAIL_LAG_MIN && left < lag.saturating_mul(self.cores);
+        late && self.sessions.values().any(|other| {
+            let quick = other.id != agent.id && self.lag(other.id) < TAIL_LAG_MIN;
+            quick && other.rest_until == 0 && self.suits(other, need)
+        })
     }
 
     /// Whether a connected agent could run what is asked, now or when it is free again.
@@ -325,15 +376,18 @@ impl Agents {
             Target::Any => capability.cpu || capability.gpu,
         };
         let engine = need.engine.is_none_or(|engine| engine == capability.engine);
-        target && engine && capability.memory_bytes >= need.memory_bytes && self.takes_work(agent)
+        let requires = need.requires.as_ref().is_none_or(|requires| requires.met_by(capability));
+        target && engine && requires && capability.memory_bytes >= need.memory_bytes && self.takes_work(agent)
     }
 
-    /// Whether an agent can take one more now: within its memory, and above its cores only where the work is plenty.
+    /// Whether an agent can take one more now: within its memory, and above its cores only where the work is plenty and
+    /// it is not much slower than is usual.
     pub fn has_room(&self, agent: &Agent, need: &Need, plenty: bool) -> bool {
         let by_memory = agent.capability.memory_bytes.checked_div(need.memory_bytes).unwrap_or(u64::MAX).max(1);
         let running = u64::from(agent.capability.cores).min(by_memory);
         let ahead = u64::from(agent.capability.leases.saturating_sub(agent.capability.cores));
-        u64::from(agent.held) < running + if plenty { ahead } else { 0 }
+        let ahead = if plenty && self.lag(agent.id) <= AHEAD_LAG_MAX { ahead } else { 0 };
+        u64::from(agent.held) < running + ahead
     }
 
     /// Whether some connected agent suits that is none of these.
@@ -382,7 +436,7 @@ impl Agents {
     /// The engine profile with the most cores among agents that suit otherwise; the smaller digest where equal.
     pub fn engine(&self, need: &Need) -> Option<Digest> {
         let mut cores: BTreeMap<Digest, u64> = BTreeMap::new();
-        let open = Need { engine: None, ..*need };
+        let open = Need { engine: None, ..need.clone() };
         for agent in self.sessions.values().filter(|agent| self.suits(agent, &open)) {
             *cores.entry(agent.capability.engine).or_default() += u64::from(agent.capability.cores);
         }
@@ -410,6 +464,7 @@ impl Agents {
                 reported: history.map_or(0, |h| h.reported),
                 failed: history.map_or(0, |h| h.failed),
                 fuel_per_ms: history.map_or(0, |h| 1_000_000_000u64.checked_div(h.us_per_megafuel).unwrap_or(0)),
+                rtt_us: history.map_or(0, |h| h.rtt_us),
             }
         };
         self.sessions.iter().map(view).collect()
@@ -421,7 +476,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const NEED: Need = Need { target: Target::Any, memory_bytes: 100, engine: None };
+    const NEED: Need = Need { target: Target::Any, memory_bytes: 100, engine: None, requires: None };
 
     fn capability(cores: u32, memory_bytes: u64) -> Capability {
         Capability {
@@ -518,6 +573,48 @@ mod tests {
         assert!(!agents.suits(agents.agent(SessionId(0)).unwrap(), &need));
         let gpu = Need { target: Target::Gpu, ..NEED };
         assert_eq!((agents.suitable(&gpu), agents.suitable(&NEED)), (0, 1));
+    }
+
+    #[test]
+    fn labels_architecture_and_region_decide_who_suits() {
+        let mut agents = pool(&[(1, 1000)]);
+        let labels = vec!["region=eu".to_owned(), "tier=a".to_owned()];
+        let labelled = Capability { labels, arch: "aarch64".into(), ..capability(1, 1000) };
+        agents.join(id(1), SessionId(1), labelled, Membership::default());
+        let suit = |labels: &[&str], arch: Option<&str>| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            let requires = Requires { labels, arch: arch.map(str::to_owned) };
+            agents.suitable(&Need { requires: Some(Arc::new(requires)), ..NEED })
+        };
+        assert_eq!((suit(&[], None), suit(&["region=eu"], None), suit(&["region=us"], None)), (2, 1, 0));
+        assert_eq!((suit(&[], Some("aarch64")), suit(&["tier=a"], Some("x"))), (1, 0));
+    }
+
+    #[test]
+    fn who_is_much_slower_gets_no_last_shard_and_nothing_ahead() {
+        let mut agents = pool(&[(1, 1000), (1, 1000)]);
+        for _ in 0..200 {
+            agents.mark(0, id(0), Mark::Answered { us_per_megafuel: 100 });
+        }
+        agents.mark(0, id(1), Mark::Answered { us_per_megafuel: 2_000 });
+        let slow = agents.agent(SessionId(1)).unwrap();
+        let quick = agents.agent(SessionId(0)).unwrap();
+        assert!(agents.drags(slow, 10, &NEED) && !agents.drags(quick, 10, &NEED));
+        assert!(!agents.drags(slow, 1_000, &NEED), "there is enough left for it to be of use");
+        agents.hold(SessionId(0));
+        agents.hold(SessionId(1));
+        let room = |session| agents.has_room(agents.agent(SessionId(session)).unwrap(), &NEED, true);
+        assert_eq!((room(0), room(1)), (true, false));
+        agents.leave(SessionId(0));
+        assert!(!agents.drags(agents.agent(SessionId(1)).unwrap(), 1, &NEED), "nobody else is there");
+    }
+
+    #[test]
+    fn of_two_alike_the_nearer_one_is_first() {
+        let mut agents = pool(&[(1, 1000), (1, 1000)]);
+        agents.hear(SessionId(0), 80_000);
+        agents.hear(SessionId(1), 2_000);
+        assert_eq!(order(&agents), [1, 0]);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Event {
         job: JobId,
         /// Its plan, inputs resolved ([`Plan::resolve`]).
         plan: Arc<Plan>,
+        /// Whose it is: projects take turns, whatever number of jobs each has.
+        project: Arc<str>,
     },
     /// A job of an earlier process goes on from what was accepted.
     JobRestored {
@@ -27,6 +29,8 @@ pub enum Event {
         job: JobId,
         /// Its plan as recorded.
         plan: Arc<Plan>,
+        /// Whose it is.
+        project: Arc<str>,
         /// Every recorded acceptance, in any order.
         accepted: Vec<Accepted>,
         /// When it was first accepted.
@@ -73,6 +77,13 @@ pub enum Event {
     AgentDraining {
         /// The session.
         session: SessionId,
+    },
+    /// An agent lives, and how far away it is.
+    AgentHeard {
+        /// The session.
+        session: SessionId,
+        /// Microseconds of a round trip.
+        rtt_us: u64,
     },
     /// An agent is on its way through a shard.
     ShardProgress {

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod reduce;
 
 pub mod dispatch;
+mod turns;
 
 pub mod job;
 pub mod pool;

@@ -71,4 +71,6 @@ pub struct AgentView {
     pub failed: u64,
     /// Measured fuel per millisecond of one shard; 0 before the first.
     pub fuel_per_ms: u64,
+    /// Measured microseconds of a round trip; 0 before the first.
+    pub rtt_us: u64,
 }

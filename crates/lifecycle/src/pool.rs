@@ -2,14 +2,14 @@
 
 mod trials;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use forge_contract::report::{Outcome, Report};
-use forge_contract::{AgentId, Capability, Failure, FailureCode, JobId, LeaseId};
+use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
-use crate::action::{Accepted, Action, Ending, JobOutcome, Placement, Reason, Record, Snapshot, Summary};
+use crate::action::{Accepted, Action, Asked, Ending, JobOutcome, Placement, Reason, Record, Snapshot, Summary};
 use crate::dispatch::Agents;
 use crate::event::{Event, SessionId};
 use crate::job::{Effects, Grant, Job, attempt};
@@ -18,6 +18,7 @@ use crate::member::Membership;
 use crate::plan::Plan;
 pub use crate::settings::Settings;
 use crate::trial::{Trial, TrialId};
+use crate::turns::Turns;
 
 /// Ended leases remembered, so that a late answer is recorded with its shard.
 const ENDED_MAX: usize = 4096;
@@ -33,7 +34,7 @@ pub struct Pool {
     agents: Agents,
     jobs: BTreeMap<JobId, Job>,
     /// Jobs in the order in which they are offered the next free agent.
-    turns: VecDeque<JobId>,
+    turns: Turns,
     /// Kernels on trial, in the order in which they came.
     trials: BTreeMap<TrialId, Trial>,
     leases: BTreeMap<LeaseId, Held>,
@@ -42,6 +43,8 @@ pub struct Pool {
     ended: BTreeMap<LeaseId, Ended>,
     wakes: BTreeSet<(Millis, JobId)>,
     wake_of: BTreeMap<JobId, Millis>,
+    /// Kernels that gave a sound answer in this process.
+    seasoned: BTreeSet<Digest>,
     next_lease: u64,
     stray_reports: u64,
     stopping: bool,
@@ -77,7 +80,7 @@ impl Pool {
             next_lease: settings.first_lease,
             settings: Arc::new(settings),
             jobs: BTreeMap::new(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
             trials: BTreeMap::new(),
             leases: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -85,6 +88,7 @@ impl Pool {
             ended: BTreeMap::new(),
             wakes: BTreeSet::new(),
             wake_of: BTreeMap::new(),
+            seasoned: BTreeSet::new(),
             stray_reports: 0,
             stopping: false,
         }
@@ -93,9 +97,9 @@ impl Pool {
     /// Takes one event and says what to do.
     pub fn apply(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::JobAccepted { job, plan } => self.begin(now, job, plan, actions),
-            Event::JobRestored { job, plan, accepted, accepted_at } => {
-                self.restore(now, (job, plan), (accepted_at, accepted), actions)
+            Event::JobAccepted { job, plan, project } => self.begin(now, job, (plan, project), actions),
+            Event::JobRestored { job, plan, project, accepted, accepted_at } => {
+                self.restore(now, (job, plan, project), (accepted_at, accepted), actions)
             }
             Event::JobReopened { job, round, accepted } => self.reopened(now, job, round, accepted, actions),
             Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
@@ -108,6 +112,7 @@ impl Pool {
                 self.agents.drain(session);
                 self.look_all(now);
             }
+            Event::AgentHeard { session, rtt_us } => self.agents.hear(session, rtt_us),
             Event::ShardProgress { lease, units_done } => self.on_lease(now, lease, actions, |job, _, fx| {
                 job.progress(lease, units_done);
                 job.say(now, fx);
@@ -168,12 +173,18 @@ impl Pool {
         self.stray_reports
     }
 
-    fn begin(&mut self, now: Millis, id: JobId, plan: Arc<Plan>, actions: &mut Vec<Action>) {
+    fn begin(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        (plan, project): (Arc<Plan>, Arc<str>),
+        actions: &mut Vec<Action>,
+    ) {
         if self.jobs.contains_key(&id) {
             return;
         }
         let shards_total = plan.shards_total();
-        match Job::new(now, id, plan, Arc::clone(&self.settings), now) {
+        match Job::new(now, id, (plan, project), Arc::clone(&self.settings), now) {
             Ok(job) => self.admit(now, id, job, actions),
             Err(failure) => refuse(id, failure, shards_total, actions),
         }
@@ -182,7 +193,7 @@ impl Pool {
     fn restore(
         &mut self,
         now: Millis,
-        (id, plan): (JobId, Arc<Plan>),
+        (id, plan, project): (JobId, Arc<Plan>, Arc<str>),
         accepted: (Millis, Vec<Accepted>),
         actions: &mut Vec<Action>,
     ) {
@@ -191,7 +202,7 @@ impl Pool {
         }
         let shards_total = plan.shards_total();
         let mut fx = Effects::new(actions);
-        match Job::restored(now, id, plan, Arc::clone(&self.settings), accepted, &self.agents, &mut fx) {
+        match Job::restored(now, id, (plan, project), Arc::clone(&self.settings), accepted, &self.agents, &mut fx) {
             Ok(job) => self.admit(now, id, job, actions),
             Err(failure) => refuse(id, failure, shards_total, actions),
         }
@@ -204,7 +215,7 @@ impl Pool {
         match old.reopened(now, accepted, &self.agents, &mut fx) {
             Ok(job) => {
                 self.jobs.remove(&id);
-                self.turns.retain(|turn| *turn != id);
+                self.turns.leave(id);
                 rearm(&mut self.wakes, &mut self.wake_of, id, None);
                 self.admit(now, id, job, actions);
             }
@@ -217,8 +228,11 @@ impl Pool {
             return;
         }
         job.look(now, &self.agents);
+        if !self.seasoned.contains(&job.component()) {
+            job.goes_first();
+        }
+        self.turns.join(job.project(), id);
         self.jobs.insert(id, job);
-        self.turns.push_back(id);
         self.step(now, id, actions, |job, _, fx| job.say(now, fx));
     }
 
@@ -298,12 +312,16 @@ impl Pool {
     ) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let mut fx = Effects::new(actions);
+        let before = job.has_run();
         step(job, &self.agents, &mut fx);
+        if !before && job.has_run() {
+            self.seasoned.insert(job.component());
+        }
         let (ended, marks) = (fx.ended, fx.marks);
         rearm(&mut self.wakes, &mut self.wake_of, id, job.wake(&self.agents));
         if job.is_over() {
             self.jobs.remove(&id);
-            self.turns.retain(|turn| *turn != id);
+            self.turns.leave(id);
         }
         for (lease, grant, stage) in ended {
             self.release(lease, Ended { job: id, stage, grant });
@@ -416,19 +434,12 @@ impl Pool {
 
     /// Gives out shards while an agent is free and a job wants one: a shard per job and turn.
     fn dispatch(&mut self, now: Millis, actions: &mut Vec<Action>) {
-        let mut skipped = VecDeque::new();
+        let mut turns = core::mem::take(&mut self.turns);
         while !self.stopping && !self.agents.none_free() {
-            let Some(id) = self.turns.pop_front() else { break };
-            match self.place(id) {
-                Some((place, shard, reason)) => {
-                    self.give(now, id, place, (shard, reason), actions);
-                    self.turns.push_back(id);
-                }
-                None => skipped.push_back(id),
-            }
+            let Some((id, (place, shard, reason))) = turns.next(|id| self.place(id)) else { break };
+            self.give(now, id, place, (shard, reason), actions);
         }
-        skipped.append(&mut self.turns);
-        self.turns = skipped;
+        self.turns = turns;
     }
 
     /// The best free agent for a job, and a shard for it.
@@ -471,7 +482,8 @@ impl Pool {
         let lease = self.number();
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let trust = self.agents.trust(agent);
-        let grant = Grant { shard, agent, session, reason, placement, trust, started_at: now, units_done: 0 };
+        let asked = Asked::Shard;
+        let grant = Grant { shard, agent, session, reason, asked, placement, trust, started_at: now, units_done: 0 };
         let Some((task, deadline_ms)) = job.grant(now, lease, grant, &self.agents) else { return };
         self.hold(now, lease, session, Owner::Job(id), deadline_ms);
         actions.push(Action::Dispatch { lease, agent, session, task, deadline_ms });

@@ -39,10 +39,14 @@ pub struct Settings {
     pub quorum_wait_ms: u64,
     /// Least time between two `Progress` of a job, milliseconds.
     pub progress_ms: u64,
-    /// Whether slow last shards get a second copy on an idle agent.
+    /// Whether slow last shards get a second copy on an idle agent: slow is what takes longer than 95 of 100.
     pub hedge: bool,
     /// A shard is not slow before this many milliseconds.
     pub hedge_ms_min: u64,
+    /// Such copies of a job at most, per thousand of its shards.
+    pub hedges_permille: u64,
+    /// Such copies that every job may have, however small: what one silent agent may hold.
+    pub hedges_min: u64,
 }
 
 impl Default for Settings {
@@ -64,7 +68,9 @@ impl Default for Settings {
             quorum_wait_ms: 10_000,
             progress_ms: 100,
             hedge: true,
-            hedge_ms_min: 1_000,
+            hedge_ms_min: 200,
+            hedges_permille: 50,
+            hedges_min: 4,
         }
     }
 }

@@ -79,14 +79,14 @@ pub struct JobQuery {
     status: Option<String>,
 }
 
-/// Which executions.
+/// Which part of a list.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutionQuery {
-    /// Most executions to give, 1 to 1000; 200 where absent.
-    limit: Option<u32>,
-    /// Executions to leave out.
-    offset: Option<u64>,
+    /// Most items to give, 1 to 1000; 200 where absent.
+    pub(super) limit: Option<u32>,
+    /// Items to leave out.
+    pub(super) offset: Option<u64>,
 }
 
 /// Executions by (stage, shard, lease).
@@ -113,7 +113,7 @@ pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|_| Problem::not_found("job"))
 }
 
-fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
+pub(super) fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
     let limit = asked.unwrap_or(usual);
     if (1..=PAGE_MAX).contains(&limit) {
         return Ok(limit);
@@ -234,7 +234,7 @@ pub(super) fn answer_stored(row: &JobRow) -> Result<Response, Problem> {
     Ok(document_response(status_of_end(row.phase, row.code), text, &row.trace_id))
 }
 
-async fn stored(app: &App, caller: &Caller, job: JobId) -> Result<JobRow, Problem> {
+pub(super) async fn stored(app: &App, caller: &Caller, job: JobId) -> Result<JobRow, Problem> {
     app.store.job(&caller.project, job).await?.ok_or_else(|| Problem::not_found("job"))
 }
 

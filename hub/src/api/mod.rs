@@ -16,6 +16,7 @@ mod replay;
 mod signed;
 mod trace;
 mod uploads;
+mod verification;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +124,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::executions))
+        .routes(routes!(verification::verification))
         .routes(routes!(jobs::artifacts))
         .routes(routes!(jobs::artifact))
         .routes(routes!(events::events))

@@ -1,7 +1,7 @@
 //! Attempts as they are recorded and shown: who computed which shard, and what came of it.
 
 use forge_contract::report::Usage;
-use forge_lifecycle::action::{Attempt, Ending, Placement, Reason};
+use forge_lifecycle::action::{Asked, Attempt, Ending, Placement, Reason};
 use forge_lifecycle::plan::Plan;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -30,7 +30,8 @@ pub struct Execution {
     pub lease: u64,
     /// `REPORTED`, `FAILED`, `REVOKED`, `LATE`, or `SUPERSEDED`: an answer beyond the unit at which its stage ended.
     pub status: String,
-    /// Why it ran: `first`, `retry`, `hedge` or `check`.
+    /// Why it ran: `first`, `retry`, `hedge`, `check` (a whole copy), `unit` (one unit again) or `proof` (the kernel's
+    /// own check).
     pub reason: String,
     /// The failure's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +60,9 @@ pub struct Execution {
     pub placed_failed_permille: u64,
     /// The agent's measured microseconds per million fuel when it was chosen; 0 is unknown.
     pub placed_us_per_megafuel: u64,
+    /// The agent's measured round trip when it was chosen, microseconds; 0 is unknown.
+    #[serde(default)]
+    pub placed_rtt_us: u64,
     /// Engine profile it ran under, where it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
@@ -93,6 +97,8 @@ const fn reason_word(reason: Reason) -> &'static str {
         Reason::Retry => "retry",
         Reason::Hedge => "hedge",
         Reason::Check => "check",
+        Reason::Unit => "unit",
+        Reason::Proof => "proof",
     }
 }
 
@@ -104,8 +110,12 @@ impl Execution {
         let span = stage.map_or(0, |stage| stage.shard_units);
         let first_unit = span.saturating_mul(u64::from(attempt.shard));
         let units = stage.map_or(0, |stage| span.min(stage.units.saturating_sub(first_unit)));
+        let (first_unit, units) = match attempt.asked {
+            Asked::Shard => (first_unit, units),
+            Asked::Unit(unit) => (unit, 1),
+        };
         let Usage { wall_us, cpu_us, prepare_us } = attempt.usage;
-        let Placement { load_permille, failed_permille, us_per_megafuel } = attempt.placement;
+        let Placement { load_permille, failed_permille, us_per_megafuel, rtt_us, .. } = attempt.placement;
         Self {
             agent_id: attempt.agent.to_string(),
             shard_id: format!("{}/{}", attempt.stage, attempt.shard),
@@ -129,6 +139,7 @@ impl Execution {
             placed_load_permille: load_permille,
             placed_failed_permille: failed_permille,
             placed_us_per_megafuel: us_per_megafuel,
+            placed_rtt_us: rtt_us,
             engine: signed.map(|signed| signed.engine.to_string()),
             agent_key: signed.map(|signed| signed.key.to_string()),
             signature: signed.map(|signed| signed.signature.to_string()),

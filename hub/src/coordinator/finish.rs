@@ -8,7 +8,7 @@ use forge_lifecycle::action::{Completed, JobOutcome, Summary};
 use forge_lifecycle::artifact::Entry;
 use forge_lifecycle::bundle::leaf::{self, OutcomeRecord};
 use forge_lifecycle::ledger::{Bill, Rates, bill};
-use forge_lifecycle::verify::VerificationReport;
+use forge_lifecycle::verify::{Outlier, VerificationReport};
 use serde_json::json;
 
 use super::board::{Ended, JobInfo, LiveJob};
@@ -16,8 +16,8 @@ use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
 use super::{Surroundings, evidence, repeat};
 use crate::document::{
-    ArtifactLink, BillingBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock, OpBlock,
-    RepeatBlock, ReplayBlock, VerificationBlock,
+    ArtifactLink, BillingBlock, BoundBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links, MetricsBlock,
+    OpBlock, OutlierBlock, RepeatBlock, ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
 use crate::store::{FinishedJob, Phase, StoreError, Write};
@@ -239,8 +239,23 @@ fn verification(report: &VerificationReport) -> VerificationBlock {
         reassigned: report.reassigned,
         unchecked: report.unchecked,
         malformed: report.malformed,
+        forgotten: report.forgotten,
+        sampled: report.sampled,
+        proved: report.proved,
         agents_refuted: report.agents_refuted.iter().map(ToString::to_string).collect(),
+        bound: report.bound.map(|bound| BoundBlock {
+            shard_error: decimal(u64::from(bound.shard_ppm)),
+            shards_alone: bound.alone,
+            job_error: decimal(u64::from(bound.job_ppm)),
+        }),
+        outliers: report.outliers.iter().map(outlier).collect(),
     }
+}
+
+fn outlier(found: &Outlier) -> OutlierBlock {
+    #[expect(clippy::cast_precision_loss, reason = "shown, never computed with")]
+    let z = found.z_milli as f64 / 1000.0;
+    OutlierBlock { shard_id: format!("{}/{}", found.stage, found.shard), agent_id: found.agent.to_string(), z }
 }
 
 /// Millionths as a decimal number, for display; the integers beside it are what counts.

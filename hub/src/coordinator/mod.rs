@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 pub use board::{Board, Ended, JobInfo, LiveJob, Signed, Stamped};
 pub use evidence::{INDEX, Notary};
 pub use finish::{decimal, waiting};
+pub use restore::accepted_of;
 
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -181,7 +182,8 @@ async fn run(
             None => break,
             Some(Command::Submit(job)) => {
                 performer.take(&job);
-                let event = Event::JobAccepted { job: job.info.job, plan: Arc::clone(&job.info.plan) };
+                let (plan, project) = (Arc::clone(&job.info.plan), Arc::clone(&job.info.project));
+                let event = Event::JobAccepted { job: job.info.job, plan, project };
                 pool.apply(now, event, &mut actions);
             }
             Some(Command::Event(event)) => pool.apply(now, *event, &mut actions),

@@ -119,8 +119,8 @@ impl Performer {
         let sampled = live.is_some_and(|live| live.info.plan.verify == VerifyMode::None);
         match accepted.verdict.standing {
             Standing::Matched => {}
-            Standing::Structural if !sampled => {}
-            Standing::Structural | Standing::Unchecked => return,
+            Standing::Structural | Standing::Sampled | Standing::Checked if !sampled => {}
+            Standing::Structural | Standing::Sampled | Standing::Checked | Standing::Unchecked => return,
         }
         for agent in std::iter::once(&accepted.agent).chain(&accepted.verdict.agreed) {
             *self.clean.entry(*agent).or_default() += 1;

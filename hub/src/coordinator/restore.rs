@@ -14,7 +14,7 @@ use crate::document::JobDocument;
 use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
 
 /// First byte of a stored acceptance. Another format is not read: its shard is computed again, with the same bits.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// A job to go on with.
 pub(super) struct Restored {
@@ -43,6 +43,12 @@ pub(super) fn decode_body(body: &[u8]) -> Option<(Digest, Accepted)> {
     postcard::from_bytes(body).ok().filter(|_| *format == FORMAT)
 }
 
+/// A stored acceptance without its fragment; `None` where another format was written.
+#[must_use]
+pub fn accepted_of(body: &[u8]) -> Option<Accepted> {
+    decode_body(body).map(|(_, accepted)| accepted)
+}
+
 fn decode(row: AcceptedRow) -> Option<Accepted> {
     let (_, accepted) = decode_body(&row.body)?;
     Some(Accepted { fragment: row.fragment, ..accepted })
@@ -69,7 +75,8 @@ pub(super) async fn unfinished(around: &Surroundings) -> Result<Vec<Restored>, S
         let accepted: Vec<Accepted> = rows.into_iter().filter_map(decode).collect();
         let attempts = around.store.attempts_count(job).await?;
         tracing::info!(%job, trace_id = info.trace_id, shards = accepted.len(), unread = found - accepted.len(), "job goes on");
-        let event = Event::JobRestored { job, plan: Arc::clone(&info.plan), accepted, accepted_at: info.accepted_ms };
+        let (plan, project) = (Arc::clone(&info.plan), Arc::clone(&info.project));
+        let event = Event::JobRestored { job, plan, project, accepted, accepted_at: info.accepted_ms };
         around.board.insert(&LiveJob::new(info));
         restored.push(Restored { job, attempts, event });
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::LABEL_BYTES_MAX;
+use crate::capability::{LABELS_MAX, WORD_BYTES_MAX, word_is_valid};
 use crate::failure::{Failure, FailureCode};
 
 /// One of a closed set of spellings.
@@ -163,6 +164,24 @@ impl<'a> Object<'a> {
             "a word of 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first",
             &Value::String(text),
         ))
+    }
+
+    /// A list of agents' labels, `region=eu`.
+    pub fn labels(&self, field: &str) -> Result<Option<Vec<String>>, Failure> {
+        let Some(value) = self.map.get(field) else { return Ok(None) };
+        let expected = format!("a list of at most {LABELS_MAX} labels");
+        let items = value.as_array().filter(|items| items.len() <= LABELS_MAX);
+        let items = items.ok_or_else(|| self.wrong(field, &expected, value))?;
+        let label = |(index, item): (usize, &Value)| {
+            let text = item.as_str().filter(|text| word_is_valid(text)).map(str::to_owned);
+            text.ok_or_else(|| {
+                let pointer = format!("{}/{index}", self.pointer(field));
+                let rule = format!("1 to {WORD_BYTES_MAX} printable ASCII bytes");
+                let detail = format!("{}: expected a label of {rule}, found {}", name(&pointer), found(item));
+                Failure::new(FailureCode::RequestSchema, detail).at(pointer)
+            })
+        };
+        items.iter().enumerate().map(label).collect::<Result<_, _>>().map(Some)
     }
 
     /// An integer within `min ..= max` that may be absent.

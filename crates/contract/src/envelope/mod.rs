@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::canon;
+use crate::capability::Capability;
 use crate::digest::Digest;
 use crate::failure::{Failure, FailureCode};
 use crate::limits::{AGENTS_MAX, REQUEST_BYTES_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
@@ -143,6 +144,42 @@ pub struct Policy {
     pub shards: Option<u32>,
     /// Whether too few agents is a failure instead of a warning.
     pub strict_agents: bool,
+    /// What agents must be beside that.
+    pub requires: Requires,
+}
+
+/// What agents must be: the job never leaves those that are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requires {
+    /// Labels they all have, sorted, each once; the region is one of them (`region=eu`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Their processor architecture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+}
+
+impl Requires {
+    /// Whether every agent will do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.arch.is_none()
+    }
+
+    /// Whether an agent is what is asked for.
+    #[must_use]
+    pub fn met_by(&self, capability: &Capability) -> bool {
+        let labelled = |label| capability.labels.binary_search(label).is_ok();
+        self.labels.iter().all(labelled) && self.arch.as_ref().is_none_or(|arch| *arch == capability.arch)
+    }
+}
+
+impl core::fmt::Display for Requires {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let arch = self.arch.iter().map(|arch| format!("arch={arch}"));
+        let all: Vec<String> = self.labels.iter().cloned().chain(arch).collect();
+        f.write_str(&all.join(", "))
+    }
 }
 
 choice! {
@@ -289,7 +326,7 @@ fn seed(seed: &Object<'_>) -> Result<Seed, Failure> {
 }
 
 fn policy(policy: &Object<'_>) -> Result<Policy, Failure> {
-    policy.only(&["target", "min_agents", "max_agents", "timeout_ms", "verify", "shards", "strict_agents"])?;
+    policy.only(&["target", "min_agents", "max_agents", "timeout_ms", "verify", "shards", "strict_agents", "labels", "region", "arch"])?;
     let shards = policy.integer("shards", 1, SHARDS_MAX)?;
     Ok(Policy {
         target: policy.choice("target")?,
@@ -299,7 +336,16 @@ fn policy(policy: &Object<'_>) -> Result<Policy, Failure> {
         verify: policy.choice("verify")?,
         shards: shards.and_then(|n| u32::try_from(n).ok()),
         strict_agents: policy.flag("strict_agents")?.unwrap_or(false),
+        requires: requires(policy)?,
     })
+}
+
+fn requires(policy: &Object<'_>) -> Result<Requires, Failure> {
+    let mut labels = policy.labels("labels")?.unwrap_or_default();
+    labels.extend(policy.word("region")?.map(|region| format!("region={region}")));
+    labels.sort();
+    labels.dedup();
+    Ok(Requires { labels, arch: policy.word("arch")? })
 }
 
 fn artifacts(artifacts: &Object<'_>) -> Result<Artifacts, Failure> {

@@ -70,11 +70,21 @@ fn what_is_left_out_has_a_meaning() {
         verify: VerifyMode::Spotcheck,
         shards: None,
         strict_agents: false,
+        requires: Requires::default(),
     };
     assert_eq!(envelope.policy, policy);
     let mut empty = least;
     empty["ctx"] = json!({"job_id": ""});
     assert_eq!(parse(&empty).unwrap().ctx.job_id, None);
+}
+
+#[test]
+fn region_is_a_label_and_labels_are_a_set() {
+    let policy = json!({"labels": ["tier=a", "gpu", "tier=a"], "region": "eu", "arch": "x86_64"});
+    let all = json!({"ctx": {}, "op": {"name": "mc", "version": 1, "profile": "p"}, "seed": {"mode": "derived"}, "policy": policy, "args": {}});
+    let requires = parse(&all).unwrap().policy.requires;
+    assert_eq!(requires.labels, ["gpu", "region=eu", "tier=a"]);
+    assert_eq!(requires.to_string(), "gpu, region=eu, tier=a, arch=x86_64");
 }
 
 /// Sets one place, parses, and gives code, pointer and detail of the refusal.
@@ -172,11 +182,32 @@ fn each_rule_names_its_field_and_its_fix() {
             "policy.strict_agents: expected true or false, found \"yes\"",
         ),
         (
+            "/policy/labels",
+            json!("region=eu"),
+            "request.schema",
+            "/policy/labels",
+            "policy.labels: expected a list of at most 64 labels, found \"region=eu\"",
+        ),
+        (
+            "/policy/labels",
+            json!(["tier=a", "é"]),
+            "request.schema",
+            "/policy/labels/1",
+            "policy.labels.1: expected a label of 1 to 128 printable ASCII bytes, found \"é\"",
+        ),
+        (
+            "/policy/region",
+            json!("e u"),
+            "request.schema",
+            "/policy/region",
+            "policy.region: expected a word of 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first, found \"e u\"",
+        ),
+        (
             "/policy/agents_min",
             json!(1),
             "request.schema",
             "/policy/agents_min",
-            "policy.agents_min: no such field; expected one of target, min_agents, max_agents, timeout_ms, verify, shards, strict_agents",
+            "policy.agents_min: no such field; expected one of target, min_agents, max_agents, timeout_ms, verify, shards, strict_agents, labels, region, arch",
         ),
         (
             "/polcy",

@@ -15,7 +15,7 @@ use super::key::{Key, Verify};
 use super::leaf::{self, ExecutionRecord, Recorded, ShardRecord};
 use crate::ledger::{Rates, bill};
 use crate::plan::{Kernel, Plan, StagePlan};
-use crate::verify::VerificationReport;
+use crate::verify::{Looked, VerificationReport};
 use crate::{admit, plan, reduce, replay};
 
 /// One check and what it found.
@@ -342,8 +342,20 @@ fn verification(recorded: &Recorded) -> Checked {
         return Err(Not::Made(BROKEN_OFF.into()));
     }
     let said = &recorded.verification;
-    let mut found =
-        VerificationReport { mode: recorded.plan.verify, malformed: said.malformed, ..VerificationReport::default() };
+    let mut found = VerificationReport {
+        mode: recorded.plan.verify,
+        malformed: said.malformed,
+        forgotten: said.forgotten,
+        // What the hub's policy makes of the counts, and advice: neither follows from the shards alone.
+        bound: said.bound,
+        outliers: said.outliers.clone(),
+        ..VerificationReport::default()
+    };
+    let alone = recorded.shards.iter().filter(|shard| shard.verdict.agreed.is_empty()).count() as u64;
+    if let Some(bound) = said.bound.filter(|bound| bound.alone != alone) {
+        return wrong(format!("{alone} shards rest on one owner alone, the bound is that of {}", bound.alone));
+    }
+    let by_lease = recorded.by_lease();
     let answers: BTreeSet<(AgentId, Option<Digest>)> =
         recorded.executions.iter().map(|execution| (execution.agent_id, execution.result_hash)).collect();
     for shard in &recorded.shards {
@@ -352,6 +364,13 @@ fn verification(recorded: &Recorded) -> Checked {
             if !answers.contains(&(*agent, Some(shard.result))) {
                 let place = format!("stage {}, shard {}", shard.stage, shard.shard);
                 return wrong(format!("{place}: no execution shows that agent {} agreed", agent.0.short()));
+            }
+        }
+        for look in shard.verdict.looks.iter().filter(|look| look.right) {
+            let shown = by_lease.get(&look.lease).filter(|execution| execution.agent_id == look.agent);
+            if shown.is_none_or(|execution| execution.result_hash != looked_result(shard, look)) {
+                let place = format!("stage {}, shard {}", shard.stage, shard.shard);
+                return wrong(format!("{place}: no execution shows what agent {} looked at", look.agent.0.short()));
             }
         }
     }
@@ -366,6 +385,14 @@ fn verification(recorded: &Recorded) -> Checked {
         "mode {}: {checked} of {shards} shards compared, {matched} equal, {refuted} disputed",
         said.mode.as_str()
     ))
+}
+
+/// What the execution of a look that found an answer right must have given: the unit's own record.
+fn looked_result(shard: &ShardRecord, look: &Looked) -> Option<Digest> {
+    let at = usize::try_from(look.unit?.checked_sub(shard.first_unit)?).ok()?;
+    let record = shard.units.get(at)?;
+    // A single unit's fragment is its own fold.
+    Some(result_digest(&record.digest, &[*record]))
 }
 
 fn output(recorded: &Recorded) -> Checked {

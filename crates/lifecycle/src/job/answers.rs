@@ -6,11 +6,11 @@ use forge_contract::report::{Completed, Outcome, Report};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
 
 use super::stage::{Answer, Grant};
-use super::{Effects, Job, verdict};
+use super::{Effects, Job, looks, standing};
 use crate::Millis;
 use crate::action::{Accepted, Ending, Record};
-use crate::dispatch::{Agents, Mark};
-use crate::verify::{Askable, Decision, From, coin, decide, structure};
+use crate::dispatch::{Agents, Mark, Trust};
+use crate::verify::{Askable, Circumstances, Decision, From, Look, Looked, Verdict, coins, decide, structure};
 
 /// Failures of the kernel on one shard until they count, where only one agent can be asked.
 const KERNEL_FAILURES_MAX: usize = 3;
@@ -42,10 +42,14 @@ impl Job {
     /// Takes the answer to a lease it gave.
     pub fn report(&mut self, now: Millis, report: Report, agents: &Agents, fx: &mut Effects<'_>) {
         let lease = report.lease;
-        let Some(grant) = self.end(lease, fx) else { return };
+        let Some((grant, about)) = self.end(lease, fx) else { return };
         let mut attempt = self.attempt(now, lease, &grant, Ending::Failed);
         attempt.usage = report.usage;
         attempt.log.clone_from(&report.log);
+        if let Some(about) = about {
+            self.looked(now, (grant, about), attempt, report, agents, fx);
+            return self.say(now, fx);
+        }
         let sound = match &report.outcome {
             Outcome::Failed(failure) => Err(failure_of_agent(failure)),
             Outcome::Completed(completed) => self.sound(&grant, &report, completed),
@@ -53,6 +57,7 @@ impl Job {
         match (sound, report.outcome) {
             (Ok(fragment), Outcome::Completed(completed)) => {
                 let result = completed.result_digest();
+                self.canary = false;
                 attempt.ending = Ending::Reported;
                 attempt.fuel = completed.fuel();
                 attempt.result = Some(result);
@@ -60,10 +65,10 @@ impl Job {
                 let us_per_megafuel = rate(report.usage.wall_us, completed.fuel());
                 fx.marks.push((grant.agent, Mark::Answered { us_per_megafuel }, FailureCode::AgentDeclined));
                 let (agent, engine, usage) = (grant.agent, report.engine, report.usage);
-                // Only now, with the answer committed, is its coin looked at.
-                let coin = coin(&self.settings.hub_secret, self.id, (self.run.index, grant.shard), lease);
+                // Only now, with the answer committed, are its coins looked at.
+                let coins = coins(&self.settings.hub_secret, self.id, (self.run.index, grant.shard), lease);
                 let trust = agents.trust(agent);
-                let answer = Answer { agent, trust, coin, lease, engine, usage, result, completed, fragment };
+                let answer = Answer { agent, trust, coins, lease, engine, usage, result, completed, fragment };
                 self.run.answer(grant.shard, answer, now.saturating_sub(grant.started_at));
                 self.decide(now, grant.shard, agents, fx);
             }
@@ -110,23 +115,41 @@ impl Job {
         let other = |from| agents.any_trusted(&need, from, policy.proven, |_, owner| open.has_owner(owner));
         let verifier = other(From::Verifier) || open.trusts().any(|trust| trust.verifier);
         let askable = Askable { anyone: other(From::Anyone), verifier, proven: other(From::Proven) };
-        let decision = match decide(policy, mode, &votes, askable, self.settings.copies_max) {
+        let about = Circumstances {
+            askable,
+            units: open.task.unit_count,
+            checkable: open.checkable,
+            looked: open.looked(),
+            doubted: open.doubted(),
+        };
+        let decision = match decide(policy, mode, &votes, about, self.settings.copies_max) {
             // What was asked for could not be had: equal answers stand as they are.
-            Decision::More(_) if open.unchecked && !open.disputed() => {
+            Decision::More(_) if open.unchecked && !open.disputed() && !about.doubted => {
                 votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
             }
-            // A sample at the platform's cost keeps nobody waiting.
-            Decision::More(_) if mode == VerifyMode::None && !open.disputed() && !askable.anyone => {
+            Decision::Look(_) if open.unchecked => {
+                votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
+            }
+            // A sample at the platform's cost keeps nobody waiting, and some units again are beside the audits.
+            Decision::More(_) | Decision::Look(Look::Check)
+                if mode == VerifyMode::None && !open.disputed() && !about.doubted && !askable.anyone =>
+            {
+                votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
+            }
+            Decision::Look(Look::Units) if open.units_waived || !askable.anyone => {
                 votes.first().map_or(Decision::Unsettled, |vote| Decision::Accept(vote.result))
             }
             decision => decision,
         };
         match decision {
             Decision::Accept(result) => self.settle(now, shard, result, agents, fx),
+            // What was wished for is still under way.
+            Decision::Look(_) if open.is_looked_at() => {}
+            Decision::Look(look) => self.look_at(now, shard, look),
             Decision::More(from) => {
                 let owners = u32::try_from(votes.len()).unwrap_or(u32::MAX);
                 (open.want, open.from) = (open.want.max(owners.saturating_add(1)), from);
-                let patient = open.disputed() || !self.is_light();
+                let patient = open.disputed() || about.doubted || !self.is_light();
                 let wait = if patient { self.settings.quorum_wait_ms } else { self.settings.spotcheck_wait_ms };
                 self.run.file(shard, now.saturating_add(wait));
             }
@@ -157,14 +180,25 @@ impl Job {
         let chosen = open.answers.iter().position(|answer| answer.result == result);
         let Some(chosen) = chosen else { return };
         let first = open.answers.get(chosen).map(|answer| answer.agent);
-        let (agreed, refuted) = (others(true, first), others(false, None));
+        let (agreed, mut refuted) = (others(true, first), others(false, None));
+        let looks: Vec<Looked> = open.findings.iter().map(|finding| finding.looked).collect();
+        for agent in looks::refuted(open, chosen) {
+            if !refuted.contains(&agent) {
+                refuted.push(agent);
+            }
+        }
         // A sample was not promised to anybody. What hardly anybody looks at earns no record either.
         let sampled = self.plan.verify == VerifyMode::None;
         let unchecked = open.unchecked && !sampled;
         let earns = !agreed.is_empty() || !(unchecked || sampled);
         let clean = first.into_iter().chain(agreed.iter().copied()).filter(|_| earns);
         fx.marks.extend(clean.map(|agent| (agent, Mark::Clean, FailureCode::VerificationMismatch)));
-        let verdict = verdict(unchecked, agreed, refuted, open.failed);
+        // Who said that the kernel fails where a verifier, or two owners, got the same answer did not tell the truth.
+        let sure = !agreed.is_empty() || open.answers.get(chosen).is_some_and(|answer| answer.trust.verifier);
+        let false_words = open.kernel.iter().filter(|_| sure).map(|(agent, _, _)| *agent);
+        fx.marks.extend(false_words.map(|agent| (agent, Mark::Strike, FailureCode::VerificationMismatch)));
+        let standing = standing(unchecked, &agreed, &looks);
+        let verdict = Verdict { standing, agreed, refuted, failed: open.failed, looks };
         let answer = open.answers.swap_remove(chosen);
         let task = open.key;
         let accepted = Accepted {
@@ -190,7 +224,7 @@ impl Job {
             .run
             .open
             .iter()
-            .filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent))
+            .filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent) || open.findings.iter().any(|f| f.agent == agent))
             .map(|(s, _)| *s)
             .collect();
         for shard in held {
@@ -207,13 +241,16 @@ impl Job {
 
     /// A lease ended without an answer.
     pub fn broken(&mut self, now: Millis, lease: LeaseId, failure: Failure, agents: &Agents, fx: &mut Effects<'_>) {
-        let Some(grant) = self.end(lease, fx) else { return };
+        let Some((grant, about)) = self.end(lease, fx) else { return };
         let mut attempt = self.attempt(now, lease, &grant, Ending::Failed);
         attempt.code = Some(failure.code);
         attempt.detail = Some(failure.detail.clone());
         attempt.unit = failure.unit;
         fx.record(Record::Attempt(attempt));
-        self.failed(now, &grant, failure, agents, fx);
+        match about {
+            Some(about) => self.look_failed(now, (&grant, about), &failure, agents, fx),
+            None => self.failed(now, &grant, failure, agents, fx),
+        }
         self.say(now, fx);
     }
 
@@ -235,34 +272,33 @@ impl Job {
         let mut hopeless = false;
         match kind {
             Broken::Kernel => {
-                open.kernel.push((grant.agent, failure.code));
-                let alike = open.kernel.iter().filter(|(_, code)| *code == failure.code);
-                let others = alike.clone().any(|(agent, _)| *agent != grant.agent);
-                let alone = !agents.any_other(&need, |agent| *agent == grant.agent);
+                let Trust { owner, verifier, .. } = grant.trust;
+                open.kernel.push((grant.agent, owner, failure.code));
+                let alike = open.kernel.iter().filter(|(_, _, code)| *code == failure.code);
+                let others = alike.clone().any(|(_, other, _)| *other != owner);
+                let proven = self.settings.audits.proven;
+                let alone = !agents.any_trusted(&need, From::Anyone, proven, |_, other| other == owner);
                 let repeated = alike.count() >= 2 && alone;
-                hopeless = others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
+                open.condemned =
+                    others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
+                // Strangers could agree to break a job: where a verifier can be asked, its word is waited for.
+                hopeless = open.condemned && (verifier || !agents.any_verifier(&need, |agent| open.avoid.contains(agent)));
             }
             Broken::Lost => open.losses += 1,
             Broken::Machine | Broken::Agent => open.attempts += 1,
         }
-        match Broken::of(failure.code) {
-            Broken::Agent => fx.marks.push((grant.agent, Mark::Strike, failure.code)),
-            Broken::Machine => fx.marks.push((grant.agent, Mark::Failed, failure.code)),
-            Broken::Lost if failure.code == FailureCode::AgentDeclined => {
-                fx.marks.push((grant.agent, Mark::Failed, failure.code))
-            }
-            Broken::Kernel | Broken::Lost => {}
-        }
+        blame(grant.agent, failure.code, fx);
         if hopeless {
             return self.fail_shard(now, grant.shard, failure, fx);
         }
         let spent = open.attempts >= self.settings.attempts_max || open.losses >= self.settings.losses_max;
         let (answered, disputed) = (!open.answers.is_empty(), open.disputed());
         // All that could check failed at it or will not: nobody waits for them, and the agent earns no record by it.
+        let doubted = open.doubted();
         let nobody_else = !agents.any_trusted(&need, open.from, self.settings.audits.proven, |agent, owner| {
             open.avoid.contains(agent) || open.has_owner(owner)
         });
-        if (spent || nobody_else) && answered && !disputed && self.is_light() {
+        if (spent || nobody_else) && answered && !disputed && !doubted && self.is_light() {
             // What failed is the check alone: the answer stands, unchecked.
             if let Some(open) = self.run.open.get_mut(&grant.shard) {
                 open.unchecked = true;
@@ -281,8 +317,18 @@ impl Job {
     }
 }
 
+/// Notes what a failure says of the agent it happened on.
+pub(super) fn blame(agent: AgentId, code: FailureCode, fx: &mut Effects<'_>) {
+    match Broken::of(code) {
+        Broken::Agent => fx.marks.push((agent, Mark::Strike, code)),
+        Broken::Machine => fx.marks.push((agent, Mark::Failed, code)),
+        Broken::Lost if code == FailureCode::AgentDeclined => fx.marks.push((agent, Mark::Failed, code)),
+        Broken::Kernel | Broken::Lost => {}
+    }
+}
+
 /// A failure as an agent may state it: of its own family; everything else breaks the protocol.
-fn failure_of_agent(failure: &Failure) -> Failure {
+pub(super) fn failure_of_agent(failure: &Failure) -> Failure {
     if failure.code.family() == forge_contract::Family::Agent {
         return failure.clone();
     }
@@ -293,6 +339,6 @@ fn failure_of_agent(failure: &Failure) -> Failure {
 }
 
 /// Microseconds per million fuel; 0 where too little was burned to tell.
-fn rate(wall_us: u64, fuel: u64) -> u64 {
+pub(super) fn rate(wall_us: u64, fuel: u64) -> u64 {
     if fuel < 1_000_000 { 0 } else { wall_us / (fuel / 1_000_000) }
 }

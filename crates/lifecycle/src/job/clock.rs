@@ -9,7 +9,7 @@ use crate::dispatch::Agents;
 use crate::verify::From;
 
 /// Hedges begun at one time.
-const HEDGES_MAX: usize = 8;
+const HEDGES_AT_ONCE: u64 = 8;
 
 impl Job {
     /// When it wants to be called at the latest.
@@ -26,16 +26,23 @@ impl Job {
     }
 
     fn hedge_at(&self, agents: &Agents) -> Option<Millis> {
-        if !self.settings.hedge || self.run.is_hungry(Self::window(agents)) {
+        let spent = self.hedges >= self.hedges_max();
+        if !self.settings.hedge || spent || self.run.is_hungry(self.window(agents)) {
             return None;
         }
         self.slow_at()
     }
 
+    /// Copies of slow shards that the whole job may have.
+    fn hedges_max(&self) -> u64 {
+        let share = self.plan.shards_total().saturating_mul(self.settings.hedges_permille) / 1000;
+        share.max(self.settings.hedges_min)
+    }
+
     /// When the oldest lease without a hedge counts as slow.
     fn slow_at(&self) -> Option<Millis> {
         let (started_at, lease) = self.run.oldest()?;
-        let after = self.run.took_ms().map_or_else(|| self.first_hedge_ms(lease), |took| took.saturating_mul(2));
+        let after = self.run.slow_ms().unwrap_or_else(|| self.first_hedge_ms(lease));
         Some(started_at.saturating_add(after.max(self.settings.hedge_ms_min)))
     }
 
@@ -83,21 +90,26 @@ impl Job {
             }
         }
         // Asked once: the first hedge makes the job hungry, and the others are as slow.
-        let hedges = if self.hedge_at(agents).is_some() { HEDGES_MAX } else { 0 };
+        let left = self.hedges_max().saturating_sub(self.hedges).min(HEDGES_AT_ONCE);
+        let hedges = if self.hedge_at(agents).is_some() { left } else { 0 };
         for _ in 0..hedges {
             let Some(at) = self.slow_at().filter(|at| *at <= now) else { break };
             let Some((started_at, lease)) = self.run.oldest().filter(|(started_at, _)| *started_at <= at) else {
                 break;
             };
-            self.run.hedge(started_at, lease, now + self.settings.quorum_wait_ms);
+            let asked = self.run.hedge(started_at, lease, now + self.settings.quorum_wait_ms);
+            self.hedges += u64::from(asked);
         }
         self.say(now, fx);
     }
 
     fn no_agents(&self) -> Failure {
         let (target, memory, waited) = (self.plan.target, self.need().memory_bytes, self.settings.no_agents_ms);
-        let detail =
+        let mut detail =
             format!("no connected agent can run the job (target {target}, {memory} bytes of memory) for {waited} ms");
+        if !self.plan.requires.is_empty() {
+            detail.push_str(&format!("; policy asks for agents with {}", self.plan.requires));
+        }
         Failure::new(FailureCode::SchedulingNoAgents, detail)
     }
 
@@ -115,13 +127,16 @@ impl Job {
         }
         let asked = open.live.iter().any(|holder| holder.trust.is_of(open.from, proven));
         // A check of a sample waits for who is busy, not for who rests because it fails.
-        let patient = open.disputed() || !light;
+        let patient = open.disputed() || open.doubted() || !light;
         let there = |agent: &AgentId, owner| open.has_owner(owner) || (!patient && agents.rests(*agent));
         if asked || agents.any_trusted(&need, open.from, proven, there) {
             return self.run.file(shard, again);
         }
+        if !open.wishes.is_empty() {
+            return self.give_up_looking(now, shard, agents, fx);
+        }
         let weaker = match open.from {
-            From::Verifier if open.disputed() => Some(From::Anyone),
+            From::Verifier if open.disputed() || open.doubted() => Some(From::Anyone),
             From::Proven => Some(From::Anyone),
             From::Anyone | From::Verifier => None,
         };
@@ -138,8 +153,8 @@ impl Job {
         let mode = self.plan.verify;
         let Some(open) = self.run.open.get_mut(&shard) else { return };
         let owners = open.votes().len();
-        if open.disputed() {
-            let detail = format!("shard {shard}: its answers differ and nobody is there to settle it");
+        if open.disputed() || open.doubted() {
+            let detail = format!("shard {shard}: what was found of it differs and nobody is there to settle it");
             return self.fail_shard(now, shard, Failure::new(FailureCode::VerificationUnsettled, detail), fx);
         }
         let lacking = match mode {

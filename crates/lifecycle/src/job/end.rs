@@ -1,5 +1,6 @@
 //! How stages and jobs end.
 
+use forge_contract::envelope::VerifyMode;
 use forge_contract::fragment::tree::Fold;
 use forge_contract::{Digest, Failure, FailureCode, LeaseId};
 
@@ -9,6 +10,7 @@ use crate::Millis;
 use crate::action::{Action, Completed, JobOutcome, Phase, Record, StageFragment, Summary};
 use crate::plan::PlannedSource;
 use crate::reduce;
+use crate::verify::{ErrorBound, Screen, VerificationReport};
 
 impl Job {
     /// Ends a stage whose shards are all in: the next one starts, or the job is complete.
@@ -58,6 +60,8 @@ impl Job {
         self.fragments.push(StageFragment { stage: stage.name.clone(), digest: Digest::of(&bytes), bytes });
         if let Some(next) = self.plan.stages.get(self.fragments.len()) {
             let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX);
+            self.report.outliers.extend(self.screen.outliers(index.saturating_sub(1)));
+            self.screen = Screen::default();
             self.run = StageRun::new(index, next, inputs(next, &self.fragments)?);
             self.phase = Phase::Running;
         }
@@ -127,9 +131,19 @@ impl Job {
             agents_used: self.used.len() as u64,
             shards: self.shards_done,
             shards_total: self.plan.shards_total(),
-            verification: self.report.clone(),
+            verification: self.verification(),
             warnings: self.warnings(),
         }
+    }
+
+    /// The verification report as it stands now.
+    fn verification(&self) -> VerificationReport {
+        let mut report = self.report.clone();
+        // Of a stage that is over they are in already; its screen is still there only where it was the last one.
+        report.outliers.extend(self.screen.outliers(self.run.index));
+        let bound = ErrorBound::of(&self.settings.audits, self.alone);
+        report.bound = (self.plan.verify != VerifyMode::None).then_some(bound);
+        report
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -139,6 +153,13 @@ impl Job {
             warnings.push(format!(
                 "policy.min_agents asks for {wished} agents; at most {} were connected",
                 self.agents_peak
+            ));
+        }
+        let odd = self.screen.outliers(self.run.index).len() + self.report.outliers.len();
+        if odd > 0 {
+            warnings.push(format!(
+                "the mean of {odd} shards lies far from that of the others (verification.outliers); their bits were \
+                 checked like all others"
             ));
         }
         let unchecked = self.report.unchecked;

@@ -4,6 +4,8 @@ mod answers;
 mod backing;
 mod clock;
 mod end;
+mod looks;
+mod pace;
 mod restore;
 mod stage;
 mod waves;
@@ -11,13 +13,13 @@ mod waves;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use forge_contract::envelope::VerifyMode;
+use forge_contract::envelope::{Requires, VerifyMode};
 use forge_contract::fragment::{Fragment, Moments, Part};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
-use crate::action::{Accepted, Action, Attempt, Ending, Estimate, Phase, Reason, Record, Snapshot, StageFragment};
+use crate::action::{Accepted, Action, Asked, Attempt, Ending, Estimate, Phase, Reason, Record, Snapshot, StageFragment};
 use crate::action::{Placement, Target, Work};
 use crate::converge::{Convergence, Measured};
 use crate::dispatch::{Agents, Mark, Need};
@@ -25,16 +27,18 @@ use crate::member::SessionId;
 use crate::plan::{Plan, PlannedSource, StagePlan};
 use crate::reduce;
 use crate::settings::Settings;
-use crate::verify::{From, Standing, Verdict, VerificationReport};
+use crate::verify::{From, Looked, Screen, Standing, VerificationReport};
 use backing::Backing;
 pub(crate) use stage::Grant;
-use stage::StageRun;
+use stage::{Shard, StageRun, Wish};
 use waves::Settled;
 
 /// Shards open at once at least, whatever the pool's size: the others stay untouched in their run.
 const WINDOW_MIN: usize = 256;
 /// Shards open at once per lease the pool can hold.
 const WINDOW_PER_LEASE: usize = 4;
+/// Shards given out before a kernel has given its first sound answer.
+const CANARY_SHARDS: usize = 4;
 /// Longest lease, milliseconds: a day.
 const LEASE_MS_MAX: u64 = 24 * 3600 * 1000;
 
@@ -60,7 +64,9 @@ impl<'a> Effects<'a> {
 /// A job under way.
 pub(crate) struct Job {
     id: JobId,
+    project: Arc<str>,
     plan: Arc<Plan>,
+    requires: Option<Arc<Requires>>,
     settings: Arc<Settings>,
     accepted_at: Millis,
     phase: Phase,
@@ -78,7 +84,15 @@ pub(crate) struct Job {
     shards_done: u64,
     work: Work,
     report: VerificationReport,
+    /// The means of the current stage's shards.
+    screen: Screen,
+    /// Accepted shards that one owner alone stands behind.
+    alone: u64,
     agents_peak: u64,
+    /// Copies asked for because another one is slow.
+    hedges: u64,
+    /// Whether its kernel has not given a sound answer yet: a few shards go first.
+    canary: bool,
     unserved_since: Option<Millis>,
     /// Until when a strict job waits for its agents.
     gate: Option<Millis>,
@@ -93,7 +107,7 @@ impl Job {
     pub fn new(
         now: Millis,
         id: JobId,
-        plan: Arc<Plan>,
+        (plan, project): (Arc<Plan>, Arc<str>),
         settings: Arc<Settings>,
         accepted_at: Millis,
     ) -> Result<Self, Failure> {
@@ -105,6 +119,8 @@ impl Job {
         let strict = plan.parallel.strict && plan.parallel.min_agents > 0;
         Ok(Self {
             id,
+            project,
+            requires: (!plan.requires.is_empty()).then(|| Arc::new(plan.requires.clone())),
             gate: strict.then(|| now + settings.no_agents_ms),
             report: VerificationReport { mode: plan.verify, ..VerificationReport::default() },
             plan,
@@ -121,6 +137,10 @@ impl Job {
             reloading: false,
             shards_done: 0,
             work: Work::default(),
+            screen: Screen::default(),
+            alone: 0,
+            hedges: 0,
+            canary: false,
             agents_peak: 0,
             unserved_since: None,
             progress_at: now,
@@ -142,11 +162,34 @@ impl Job {
     /// What it asks of an agent now.
     pub fn need(&self) -> Need {
         let memory_bytes = self.stage().map_or(0, |stage| stage.limits.memory_bytes);
-        Need { target: self.plan.target, memory_bytes, engine: self.engine }
+        Need { target: self.plan.target, memory_bytes, engine: self.engine, requires: self.requires.clone() }
     }
 
-    fn window(agents: &Agents) -> usize {
+    fn window(&self, agents: &Agents) -> usize {
+        if self.canary {
+            return CANARY_SHARDS;
+        }
         usize::try_from(agents.leases()).unwrap_or(usize::MAX).saturating_mul(WINDOW_PER_LEASE).max(WINDOW_MIN)
+    }
+
+    /// Lets a few shards go first: a kernel that nobody has seen run may fail everywhere.
+    pub fn goes_first(&mut self) {
+        self.canary = true;
+    }
+
+    /// Whether its kernel has given a sound answer, here or in another job.
+    pub fn has_run(&self) -> bool {
+        !self.canary
+    }
+
+    /// Whose it is.
+    pub fn project(&self) -> &Arc<str> {
+        &self.project
+    }
+
+    /// The kernel it runs.
+    pub fn component(&self) -> Digest {
+        self.plan.component
     }
 
     /// Looks at who is connected: after a join, a leave, a quarantine, and before the first grant.
@@ -169,7 +212,7 @@ impl Job {
 
     /// Whether a shard waits for an agent.
     pub fn is_hungry(&self, agents: &Agents) -> bool {
-        !self.over && !self.reloading && self.gate.is_none() && self.run.is_hungry(Self::window(agents))
+        !self.over && !self.reloading && self.gate.is_none() && self.run.is_hungry(self.window(agents))
     }
 
     /// The free agents it may ask, best first: all, or those it already uses where the policy allows no more.
@@ -197,9 +240,10 @@ impl Job {
         if !agents.suits(agent, &need) || !agents.has_room(agent, &need, plenty) {
             return None;
         }
-        let (holder, sizes) =
-            ((&agent.id, agents.trust(agent.id)), (Self::window(agents), self.settings.audits.proven));
-        self.run.next(holder, sizes, agents, &need)
+        let holder = (&agent.id, agents.trust(agent.id));
+        let sizes = (self.window(agents), self.settings.audits.proven);
+        let first = !agents.drags(agent, self.run.fresh_left(), &need);
+        self.run.next(holder, sizes, (agents, &need), first)
     }
 
     /// Gives a shard to an agent: the task, and the milliseconds its lease lasts.
@@ -212,7 +256,9 @@ impl Job {
             VerifyMode::Full => 3,
         };
         let (plan, id, stage) = (Arc::clone(&self.plan), self.id, self.run.index);
-        let task = self.run.grant(lease, grant, want, |inputs| plan.task(id, stage, shard, inputs.to_vec()))?;
+        let checkable = false;
+        let new = (want, checkable);
+        let task = self.run.grant(lease, grant, new, |inputs| plan.task(id, stage, shard, inputs.to_vec()))?;
         *self.active.entry(agent).or_default() += 1;
         self.ask(shard, agents);
         self.run.file(shard, now + self.settings.quorum_wait_ms);
@@ -258,7 +304,7 @@ impl Job {
 
     /// Notes how far a running shard is.
     pub fn progress(&mut self, lease: LeaseId, units_done: u64) {
-        let Some(grant) = self.run.grants.get_mut(&lease) else { return };
+        let Some(grant) = self.run.grants.get_mut(&lease).filter(|grant| grant.asked == Asked::Shard) else { return };
         let units = self.run.open.get(&grant.shard).map_or(0, |open| open.task.unit_count);
         let done = units_done.min(units);
         if done > grant.units_done {
@@ -390,35 +436,42 @@ impl Job {
         let (first, count) = stage.shard_run(settled.shard).unwrap_or((0, 0));
         let items = stage.items_of(first, count);
         self.estimate = estimate(self.estimate.take(), stage, &settled.fragment);
+        self.screen.add(settled.shard, settled.agent, &stage.parts, &settled.fragment);
         self.used.insert(settled.agent);
         self.shards_done += 1;
         self.work.items = self.work.items.saturating_add(items);
         self.work.units += count;
         self.work.fuel = self.work.fuel.saturating_add(settled.fuel);
         self.report.add(&settled.verdict);
+        self.alone += u64::from(settled.verdict.agreed.is_empty());
         self.run.folded += count;
         self.run.fold.insert(first, count, settled.fragment).map_err(|e| reduce::fold_failure(&e))
     }
 
     /// Takes a lease back.
     pub fn revoke(&mut self, now: Millis, lease: LeaseId, fx: &mut Effects<'_>) {
-        let Some(grant) = self.end(lease, fx) else { return };
+        let Some((grant, _)) = self.end(lease, fx) else { return };
         fx.actions.push(Action::Revoke { lease, session: grant.session });
         fx.record(Record::Attempt(self.attempt(now, lease, &grant, Ending::Revoked)));
     }
 
     /// Takes a lease back whose shard is still wanted: it goes to another agent.
     pub fn withdraw(&mut self, now: Millis, lease: LeaseId, fx: &mut Effects<'_>) {
-        let shard = self.run.grants.get(&lease).map(|grant| grant.shard);
+        let Some((shard, asked)) = self.run.grants.get(&lease).map(|grant| (grant.shard, grant.asked)) else { return };
+        let holder = self.run.open.get(&shard).and_then(|open| open.live.iter().find(|holder| holder.lease == lease));
+        let about = holder.and_then(|holder| holder.about);
         self.revoke(now, lease, fx);
-        if let Some(shard) = shard {
-            self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms));
+        // A look that was taken back is still wanted, as long as the answer it is about stands undoubted.
+        let wanted = |open: &Shard| about.filter(|about| !open.doubted() && open.answer_of(*about).is_some());
+        if let Some(about) = self.run.open.get(&shard).and_then(wanted) {
+            self.run.wish(shard, [Wish { asked, about }]);
         }
+        self.run.file(shard, now.saturating_add(self.settings.quorum_wait_ms));
     }
 
-    /// Ends a lease in the books.
-    fn end(&mut self, lease: LeaseId, fx: &mut Effects<'_>) -> Option<Grant> {
-        let grant = self.run.end(lease)?;
+    /// Ends a lease in the books. Gives the answer it was to look at, too, where it was a look.
+    fn end(&mut self, lease: LeaseId, fx: &mut Effects<'_>) -> Option<(Grant, Option<LeaseId>)> {
+        let (grant, about) = self.run.end(lease)?;
         if let Some(count) = self.active.get_mut(&grant.agent) {
             *count -= 1;
             if *count == 0 {
@@ -427,7 +480,7 @@ impl Job {
         }
         fx.ended.push((lease, grant.clone(), self.run.index));
         self.dirty = true;
-        Some(grant)
+        Some((grant, about))
     }
 
     fn attempt(&self, now: Millis, lease: LeaseId, grant: &Grant, ending: Ending) -> Attempt {
@@ -444,6 +497,7 @@ pub(crate) fn attempt(job: JobId, stage: u32, now: Millis, lease: LeaseId, grant
         lease,
         agent: grant.agent,
         reason: grant.reason,
+        asked: grant.asked,
         ending,
         code: None,
         detail: None,
@@ -490,16 +544,13 @@ fn estimate(so_far: Option<(String, Moments)>, stage: &StagePlan, fragment: &Fra
     }
 }
 
-fn standing(unchecked: bool, agreed: &[AgentId]) -> Standing {
-    if !agreed.is_empty() {
-        Standing::Matched
-    } else if unchecked {
-        Standing::Unchecked
-    } else {
-        Standing::Structural
+fn standing(unchecked: bool, agreed: &[AgentId], looks: &[Looked]) -> Standing {
+    let mut right = looks.iter().filter(|look| look.right).map(|look| look.unit);
+    match right.next() {
+        _ if !agreed.is_empty() => Standing::Matched,
+        _ if unchecked => Standing::Unchecked,
+        Some(None) => Standing::Checked,
+        Some(Some(_)) => Standing::Sampled,
+        None => Standing::Structural,
     }
-}
-
-fn verdict(unchecked: bool, agreed: Vec<AgentId>, refuted: Vec<AgentId>, failed: u32) -> Verdict {
-    Verdict { standing: standing(unchecked, &agreed), agreed, refuted, failed }
 }

@@ -22,13 +22,13 @@ impl Job {
     pub fn restored(
         now: Millis,
         id: JobId,
-        plan: Arc<Plan>,
+        (plan, project): (Arc<Plan>, Arc<str>),
         settings: Arc<Settings>,
         (accepted_at, accepted): (Millis, Vec<Accepted>),
         agents: &Agents,
         fx: &mut Effects<'_>,
     ) -> Result<Self, Failure> {
-        let mut job = Self::new(now, id, plan, settings, accepted_at)?;
+        let mut job = Self::new(now, id, (plan, project), settings, accepted_at)?;
         let mut by_stage: BTreeMap<u32, Vec<Accepted>> = BTreeMap::new();
         let mut unbacked: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for shard in accepted.into_iter().filter(|shard| shard.job == id) {
@@ -81,8 +81,8 @@ impl Job {
         agents: &Agents,
         fx: &mut Effects<'_>,
     ) -> Result<Self, Failure> {
-        let (plan, settings) = (Arc::clone(&self.plan), Arc::clone(&self.settings));
-        let mut job = Self::restored(now, self.id, plan, settings, (self.accepted_at, accepted), agents, fx)?;
+        let (of, settings) = ((Arc::clone(&self.plan), Arc::clone(&self.project)), Arc::clone(&self.settings));
+        let mut job = Self::restored(now, self.id, of, settings, (self.accepted_at, accepted), agents, fx)?;
         job.rounds = self.rounds;
         job.agents_peak = self.agents_peak;
         job.report.malformed = self.report.malformed;
@@ -92,6 +92,7 @@ impl Job {
             }
         }
         job.report.forgotten = self.report.forgotten;
+        job.hedges = self.hedges;
         Ok(job)
     }
 }

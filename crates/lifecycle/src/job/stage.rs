@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use forge_contract::fragment::Fragment;
 use forge_contract::fragment::tree::Fold;
-use forge_contract::report::{Completed, Usage};
+use forge_contract::report::{Completed, UnitRecord, Usage};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
 
+use super::pace::Pace;
 use super::waves::Waves;
 use crate::Millis;
-use crate::action::{Placement, Reason};
+use crate::action::{Asked, Placement, Reason};
 use crate::dispatch::{Agents, Need, Trust};
 use crate::member::{OwnerId, SessionId};
 use crate::plan::StagePlan;
-use crate::verify::{From, Vote};
+use crate::verify::{Coins, From, Looked, Vote};
 
 /// Entries of a queue looked at for one agent: those skipped wait for another agent, or for this one's next turn.
 const LOOK_MAX: usize = 32;
@@ -28,10 +29,30 @@ pub(crate) struct Grant {
     pub agent: AgentId,
     pub session: SessionId,
     pub reason: Reason,
+    pub asked: Asked,
     pub placement: Placement,
     pub trust: Trust,
     pub started_at: Millis,
     pub units_done: u64,
+}
+
+/// A cheap look that is wanted of a shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub asked: Asked,
+    /// The lease of the answer it is about.
+    pub about: LeaseId,
+}
+
+/// What a cheap look found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finding {
+    pub agent: AgentId,
+    pub trust: Trust,
+    pub about: LeaseId,
+    /// What the unit gave, where one ran again.
+    pub unit: Option<(u64, UnitRecord)>,
+    pub looked: Looked,
 }
 
 /// A structurally sound answer that is not settled yet.
@@ -39,7 +60,7 @@ pub(crate) struct Grant {
 pub(crate) struct Answer {
     pub agent: AgentId,
     pub trust: Trust,
-    pub coin: u32,
+    pub coins: Coins,
     pub lease: LeaseId,
     pub engine: Digest,
     pub usage: Usage,
@@ -54,6 +75,8 @@ pub(crate) struct Holder {
     pub lease: LeaseId,
     pub agent: AgentId,
     pub trust: Trust,
+    /// The answer it looks at; `None` for a copy.
+    pub about: Option<LeaseId>,
 }
 
 /// A shard given out at least once and not settled.
@@ -72,12 +95,24 @@ pub(crate) struct Shard {
     pub attempts: u32,
     pub losses: u32,
     pub failed: u32,
-    /// Failures that answer for the kernel, by agent.
-    pub kernel: Vec<(AgentId, FailureCode)>,
+    /// Failures that answer for the kernel, by agent and owner.
+    pub kernel: Vec<(AgentId, OwnerId, FailureCode)>,
+    /// Whether owners agree that the kernel fails: a verifier is to say so, where one is there.
+    pub condemned: bool,
     /// Whether a second copy was asked for because the first is slow.
     pub hedged: bool,
     /// Whether a further agent was wanted and none was there.
     pub unchecked: bool,
+    /// Cheap looks that wait for an agent.
+    pub wishes: VecDeque<Wish>,
+    /// What cheap looks found.
+    pub findings: Vec<Finding>,
+    /// Cheap looks that failed.
+    pub looks_failed: u32,
+    /// Whether the kernel's own check may be asked.
+    pub checkable: bool,
+    /// Whether nobody could be had to run some units again.
+    pub units_waived: bool,
     answered: bool,
     retrying: bool,
     /// Which queue of copies it waits in, and until when.
@@ -85,7 +120,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    fn new(task: Arc<Task>, want: u32) -> Self {
+    fn new(task: Arc<Task>, want: u32, checkable: bool) -> Self {
         let key = task.key_digest();
         Self {
             task,
@@ -99,8 +134,14 @@ impl Shard {
             losses: 0,
             failed: 0,
             kernel: Vec::new(),
+            condemned: false,
             hedged: false,
             unchecked: false,
+            wishes: VecDeque::new(),
+            findings: Vec::new(),
+            looks_failed: 0,
+            checkable,
+            units_waived: false,
             answered: false,
             retrying: false,
             due: None,
@@ -112,23 +153,50 @@ impl Shard {
         self.live.iter().any(|holder| holder.agent == *agent) || self.answers.iter().any(|a| a.agent == *agent)
     }
 
-    /// Those who have it or have answered it.
+    /// Those who have a copy or have answered it.
     pub fn trusts(&self) -> impl Iterator<Item = Trust> + '_ {
-        self.live.iter().map(|holder| holder.trust).chain(self.answers.iter().map(|answer| answer.trust))
+        let live = self.live.iter().filter(|holder| holder.about.is_none());
+        live.map(|holder| holder.trust).chain(self.answers.iter().map(|answer| answer.trust))
     }
 
-    /// Whether an agent of this owner has it or has answered it.
+    /// Whether an agent of this owner has it, has answered it or has looked at it. Who found fault with an answer is a
+    /// party to the dispute; a verifier is above it.
     pub fn has_owner(&self, owner: OwnerId) -> bool {
-        self.trusts().any(|trust| trust.owner == owner)
+        let found = self.findings.iter().filter(|finding| !finding.trust.verifier).map(|finding| finding.trust);
+        let live = self.live.iter().map(|holder| holder.trust);
+        live.chain(self.answers.iter().map(|answer| answer.trust)).chain(found).any(|trust| trust.owner == owner)
+    }
+
+    /// The answer given under this lease.
+    pub fn answer_of(&self, lease: LeaseId) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.lease == lease)
+    }
+
+    /// Whether cheap looks are wanted or under way: those at an answer that was dropped say nothing of this one.
+    pub fn is_looked_at(&self) -> bool {
+        let stands = |about: LeaseId| self.answer_of(about).is_some();
+        !self.wishes.is_empty() || self.live.iter().any(|holder| holder.about.is_some_and(stands))
+    }
+
+    /// Whether looks at the only answer found it right, all that were wanted.
+    pub fn looked(&self) -> bool {
+        let about = |lease: LeaseId| self.answers.first().is_some_and(|answer| answer.lease == lease);
+        let right = self.findings.iter().any(|finding| finding.looked.right && about(finding.about));
+        right && !self.is_looked_at()
+    }
+
+    /// Whether a look found an answer wrong that stands.
+    pub fn doubted(&self) -> bool {
+        self.findings.iter().any(|finding| !finding.looked.right && self.answer_of(finding.about).is_some())
     }
 
     /// The answers as votes: an owner has one, unless its agents contradict each other.
     pub fn votes(&self) -> Vec<Vote> {
         let mut votes: Vec<Vote> = Vec::with_capacity(self.answers.len());
-        for Answer { result, trust, coin, .. } in &self.answers {
+        for Answer { result, trust, coins, .. } in &self.answers {
             let Trust { owner, verifier, clean } = *trust;
             if votes.iter().all(|vote| vote.owner != owner || vote.result != *result) {
-                votes.push(Vote { result: *result, owner, verifier, clean, coin: *coin });
+                votes.push(Vote { result: *result, owner, verifier, clean, coins: *coins });
             }
         }
         votes
@@ -143,6 +211,9 @@ impl Shard {
 
     /// Copies asked for: those the mode wants, and one more where one of them is slow.
     fn lacks_copy(&self) -> bool {
+        if !self.wishes.is_empty() {
+            return true;
+        }
         let want = usize::try_from(self.want).unwrap_or(usize::MAX);
         let hedge = self.hedged && self.answers.len() < want && self.live.len() + self.answers.len() <= want;
         self.copies() < want || hedge
@@ -150,7 +221,7 @@ impl Shard {
 
     /// Whether a further copy is wanted for no other reason than that one is slow.
     pub fn wants_hedge_only(&self) -> bool {
-        self.copies() >= usize::try_from(self.want).unwrap_or(usize::MAX)
+        self.wishes.is_empty() && self.copies() >= usize::try_from(self.want).unwrap_or(usize::MAX)
     }
 
     /// Whether this agent may have the next copy.
@@ -194,10 +265,9 @@ pub(crate) struct StageRun {
 }
 
 /// What answers so far took.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
-    answers: u64,
-    took_ms: u64,
+    took: Pace,
     units: u64,
     fuel: u64,
 }
@@ -302,14 +372,17 @@ impl StageRun {
         &mut self,
         (agent, trust): (&AgentId, Trust),
         (window, proven): (usize, u64),
-        agents: &Agents,
-        need: &Need,
+        (agents, need): (&Agents, &Need),
+        may_be_first: bool,
     ) -> Option<(u32, Reason)> {
-        if let Some(shard) = self.next_retry(agent, proven, agents, need) {
+        if let Some(shard) = self.next_retry((agent, trust), proven, agents, need) {
             return Some((shard, Reason::Retry));
         }
         if let Some(found) = self.next_copy((agent, trust), proven, agents, need) {
             return Some(found);
+        }
+        if !may_be_first {
+            return None;
         }
         while self.fresh < self.total && self.is_settled(self.fresh) {
             self.fresh += 1;
@@ -319,8 +392,18 @@ impl StageRun {
         Some((first, Reason::First))
     }
 
-    fn next_retry(&mut self, agent: &AgentId, proven: u64, agents: &Agents, need: &Need) -> Option<u32> {
-        let fits = |shard: &u32| self.open.get(shard).is_none_or(|s| acceptable(s, agent, proven, agents, need));
+    fn next_retry(
+        &mut self,
+        (agent, trust): (&AgentId, Trust),
+        proven: u64,
+        agents: &Agents,
+        need: &Need,
+    ) -> Option<u32> {
+        let may = |shard: &Shard| {
+            let judge = !shard.condemned || trust.verifier || !agents.any_verifier(need, |_| false);
+            judge && acceptable(shard, agent, proven, agents, need)
+        };
+        let fits = |shard: &u32| self.open.get(shard).is_none_or(may);
         let at = self.retries.iter().take(LOOK_MAX).position(fits)?;
         let shard = self.retries.remove(at)?;
         if let Some(open) = self.open.get_mut(&shard) {
@@ -350,45 +433,74 @@ impl StageRun {
         if let Some((from, due)) = due {
             self.waiting(from).remove(&(due, shard));
         }
-        Some((shard, if hedge_only { Reason::Hedge } else { Reason::Check }))
+        let open = self.open.get_mut(&shard)?;
+        let reason = match open.wishes.front().map(|wish| wish.asked) {
+            Some(Asked::Unit(_)) => Reason::Unit,
+            Some(Asked::Shard) | None if hedge_only => Reason::Hedge,
+            Some(Asked::Shard) | None => Reason::Check,
+        };
+        Some((shard, reason))
     }
 
-    /// Notes a lease. The first one of a shard opens it.
+    /// Notes a lease and says what its agent is to do. The first one of a shard opens it.
     pub fn grant(
         &mut self,
         lease: LeaseId,
-        grant: Grant,
-        want: u32,
+        mut grant: Grant,
+        (want, checkable): (u32, bool),
         task: impl FnOnce(&[InputRef]) -> Option<Task>,
     ) -> Option<Arc<Task>> {
         let shard = grant.shard;
         if !self.open.contains_key(&shard) {
             let task = Arc::new(task(&self.inputs)?);
-            self.open.insert(shard, Shard::new(task, want));
+            self.open.insert(shard, Shard::new(task, want, checkable));
             self.unanswered += 1;
         }
         let open = self.open.get_mut(&shard)?;
-        open.live.push(Holder { lease, agent: grant.agent, trust: grant.trust });
-        self.by_age.insert((grant.started_at, lease));
+        let wish = match grant.reason {
+            Reason::Unit | Reason::Proof => open.wishes.pop_front(),
+            Reason::First | Reason::Retry | Reason::Hedge | Reason::Check => None,
+        };
+        let task = match wish.map(|wish| wish.asked) {
+            Some(Asked::Unit(unit)) => Arc::new(Task { first_unit: unit, unit_count: 1, ..Task::clone(&open.task) }),
+            Some(Asked::Shard) | None => Arc::clone(&open.task),
+        };
+        grant.asked = wish.map_or(Asked::Shard, |wish| wish.asked);
+        let about = wish.map(|wish| wish.about);
+        open.live.push(Holder { lease, agent: grant.agent, trust: grant.trust, about });
+        if about.is_none() {
+            self.by_age.insert((grant.started_at, lease));
+        }
         self.grants.insert(lease, grant);
-        Some(Arc::clone(&open.task))
+        Some(task)
+    }
+
+    /// Asks for cheap looks at an answer.
+    pub fn wish(&mut self, shard: u32, wishes: impl IntoIterator<Item = Wish>) {
+        if let Some(open) = self.open.get_mut(&shard) {
+            open.wishes.extend(wishes);
+            open.from = From::Anyone;
+        }
     }
 
     /// Ends a lease, however it ended.
-    pub fn end(&mut self, lease: LeaseId) -> Option<Grant> {
+    ///
+    /// Gives the answer it was to look at, too.
+    pub fn end(&mut self, lease: LeaseId) -> Option<(Grant, Option<LeaseId>)> {
         let grant = self.grants.remove(&lease)?;
         self.by_age.remove(&(grant.started_at, lease));
         self.units_running = self.units_running.saturating_sub(grant.units_done);
+        let mut about = None;
         if let Some(open) = self.open.get_mut(&grant.shard) {
+            about = open.live.iter().find(|holder| holder.lease == lease).and_then(|holder| holder.about);
             open.live.retain(|holder| holder.lease != lease);
         }
-        Some(grant)
+        Some((grant, about))
     }
 
     /// Notes an answer and what it took.
     pub fn answer(&mut self, shard: u32, answer: Answer, took_ms: u64) {
-        self.seen.answers += 1;
-        self.seen.took_ms += took_ms;
+        self.seen.took.add(took_ms);
         self.seen.units += answer.completed.units.len() as u64;
         self.seen.fuel = self.seen.fuel.saturating_add(answer.completed.fuel());
         if let Some(open) = self.open.get_mut(&shard) {
@@ -398,12 +510,17 @@ impl StageRun {
         }
     }
 
-    /// Drops an agent's answer to a shard.
+    /// Drops an agent's answer to a shard, and what it found of others'.
     pub fn disown(&mut self, shard: u32, agent: AgentId) {
         let Some(open) = self.open.get_mut(&shard) else { return };
+        let answers = open.answers.len();
         open.answers.retain(|answer| answer.agent != agent);
+        // A look is about one answer; what it found of another one says nothing.
+        let left: Vec<LeaseId> = open.answers.iter().map(|answer| answer.lease).collect();
+        open.wishes.retain(|wish| left.contains(&wish.about));
+        open.findings.retain(|finding| left.contains(&finding.about) && finding.agent != agent);
         open.avoid.insert(agent);
-        open.failed += 1;
+        open.failed += u32::from(open.answers.len() < answers);
         if open.answered && open.answers.is_empty() {
             open.answered = false;
             self.unanswered += 1;
@@ -413,7 +530,7 @@ impl StageRun {
     /// Puts a shard into the queue it belongs to; a copy that finds no agent is looked at again at `due`.
     pub fn file(&mut self, shard: u32, due: Millis) {
         let Some(open) = self.open.get_mut(&shard) else { return };
-        let none = open.live.is_empty() && open.answers.is_empty();
+        let none = open.trusts().next().is_none();
         let old = open.due.take();
         let lacks_copy = open.lacks_copy();
         let from = if open.wants_hedge_only() { From::Anyone } else { open.from };
@@ -468,9 +585,9 @@ impl StageRun {
         true
     }
 
-    /// Mean milliseconds from grant to answer so far.
-    pub fn took_ms(&self) -> Option<u64> {
-        self.seen.took_ms.checked_div(self.seen.answers)
+    /// Milliseconds from grant to answer that few answers exceed; `None` before the first.
+    pub fn slow_ms(&self) -> Option<u64> {
+        self.seen.took.slow_ms()
     }
 
     /// Mean fuel of a unit so far.

@@ -6,7 +6,7 @@ mod sizing;
 mod split;
 
 use forge_contract::canon::{self, Writer};
-use forge_contract::envelope::{Envelope, SeedMode, Target, VerifyMode};
+use forge_contract::envelope::{Envelope, Requires, SeedMode, Target, VerifyMode};
 use forge_contract::limits::{INPUT_BYTES_MAX, UnitLimits};
 use forge_contract::manifest::{InputSource, Manifest, PartSpec, Profile, Stage};
 use forge_contract::seed::{RootSeed, StageKey};
@@ -60,6 +60,9 @@ pub struct Plan {
     pub verify: VerifyMode,
     /// Where it may run.
     pub target: Target,
+    /// What agents must be beside that.
+    #[serde(default, skip_serializing_if = "Requires::is_empty")]
+    pub requires: Requires,
     /// How many agents.
     pub parallel: Parallel,
     /// Milliseconds from acceptance to the end; 0 is no limit.
@@ -315,6 +318,7 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
         stages,
         verify: envelope.policy.verify,
         target: envelope.policy.target,
+        requires: envelope.policy.requires.clone(),
         parallel: Parallel {
             min_agents: envelope.policy.min_agents,
             max_agents: envelope.policy.max_agents,

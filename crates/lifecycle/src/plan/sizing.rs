@@ -67,7 +67,7 @@ fn floor_power(number: u64) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use forge_contract::envelope::{Target, VerifyMode};
+    use forge_contract::envelope::{Requires, Target, VerifyMode};
     use proptest::prelude::*;
 
     fn policy(min_agents: u64, max_agents: u64, shards: Option<u32>) -> Policy {
@@ -79,6 +79,7 @@ mod tests {
             verify: VerifyMode::None,
             shards,
             strict_agents: false,
+            requires: Requires::default(),
         }
     }
 

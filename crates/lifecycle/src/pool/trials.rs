@@ -141,5 +141,5 @@ impl Pool {
 }
 
 fn need(exam: &Exam) -> Need {
-    Need { target: Target::Any, memory_bytes: exam.task.limits.memory_bytes, engine: None }
+    Need { target: Target::Any, memory_bytes: exam.task.limits.memory_bytes, engine: None, requires: None }
 }

@@ -4,6 +4,8 @@
 //! identity gains before it is caught by `n eps / f`, so their share stays below `eps` even where identities cost
 //! nothing (docs/verification.md has the argument and the simulated grid).
 
+use std::collections::BTreeSet;
+
 use forge_contract::canon::Writer;
 use forge_contract::envelope::VerifyMode;
 use forge_contract::{Digest, JobId, LeaseId};
@@ -31,6 +33,15 @@ pub struct AuditPolicy {
     pub proven: u64,
     /// Share of shards sampled under `none`, at the platform's cost, per million.
     pub sample_ppm: u32,
+    /// Share of answers that no audit was drawn for of which some units run again elsewhere, per million.
+    pub units_ppm: u32,
+    /// Units that run again of such an answer.
+    pub units_again: u32,
+    /// Units of a shard at least for that: it must stay a small part of a second run.
+    pub units_min: u64,
+    /// Share of audits that run a whole copy although the kernel has a check of its own, per million: a check has a
+    /// tolerance, a copy has none.
+    pub copies_ppm: u32,
 }
 
 impl Default for AuditPolicy {
@@ -43,6 +54,10 @@ impl Default for AuditPolicy {
             probation: 50,
             proven: 1_000,
             sample_ppm: 10_000,
+            units_ppm: 250_000,
+            units_again: 2,
+            units_min: 32,
+            copies_ppm: 125_000,
         }
     }
 }
@@ -73,22 +88,58 @@ impl AuditPolicy {
     }
 }
 
-/// The coin of one answer: below a share of a million it is audited.
+/// What was drawn for one answer, each below a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Coins {
+    /// Below the audit rate it is audited.
+    pub audit: u32,
+    /// Decides how.
+    pub kind: u32,
+    /// Decides which units, or is what the kernel's own check draws from.
+    pub place: [u8; 32],
+}
+
+/// The coins of one answer.
 ///
 /// Order: drawn only once the answer is committed. Determinism: keyed by a secret of the hub, the same after a restart;
-/// nobody without the secret can tell, and an answer given anew under another lease has another coin.
+/// nobody without the secret can tell, and an answer given anew under another lease has other coins.
 #[must_use]
-pub fn coin(secret: &[u8; 32], job: JobId, (stage, shard): (u32, u32), lease: LeaseId) -> u32 {
+pub fn coins(secret: &[u8; 32], job: JobId, (stage, shard): (u32, u32), lease: LeaseId) -> Coins {
     let mut w = Writer::new();
     w.str(&job.to_string());
     w.u64(u64::from(stage));
     w.u64(u64::from(shard));
     w.u64(lease.0);
-    let hash = blake3::keyed_hash(secret, &w.into_bytes());
-    let mut head = [0u8; 8];
-    head.copy_from_slice(hash.as_bytes().first_chunk::<8>().unwrap_or(&[0; 8]));
+    let mut drawn = [[0u8; 8]; 6];
+    let mut reader = blake3::Hasher::new_keyed(secret).update(&w.into_bytes()).finalize_xof();
+    drawn.iter_mut().for_each(|word| reader.fill(word));
+    let [audit, kind, place @ ..] = drawn.map(u64::from_le_bytes);
     // A share of 2^64 is as good as a share of a million: the bias is below 2^-43.
-    u32::try_from(u64::from_le_bytes(head) % MILLION).unwrap_or(u32::MAX)
+    let of_million = |word: u64| u32::try_from(word % MILLION).unwrap_or(u32::MAX);
+    let mut bytes = [0u8; 32];
+    for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(place) {
+        *to = word.to_le_bytes();
+    }
+    Coins { audit: of_million(audit), kind: of_million(kind), place: bytes }
+}
+
+/// Which units of a shard run again: distinct, rising, at most as many as it has.
+///
+/// Source: Floyd's sampling without replacement (Bentley and Floyd 1987). Determinism: a function of its arguments.
+#[must_use]
+pub fn drawn_units(place: &[u8; 32], first: u64, count: u64, wanted: u32) -> Vec<u64> {
+    let wanted = u64::from(wanted).min(count);
+    let mut reader = blake3::Hasher::new_keyed(place).update(b"units").finalize_xof();
+    let mut chosen = BTreeSet::new();
+    for top in count - wanted..count {
+        let mut word = [0u8; 8];
+        reader.fill(&mut word);
+        let drawn = u64::from_le_bytes(word) % (top + 1);
+        if !chosen.insert(drawn) {
+            chosen.insert(top);
+        }
+    }
+    chosen.into_iter().map(|unit| first.saturating_add(unit)).collect()
 }
 
 /// One sound answer to a shard.
@@ -102,8 +153,8 @@ pub struct Vote {
     pub verifier: bool,
     /// Its clean shards when it answered.
     pub clean: u64,
-    /// Its coin.
-    pub coin: u32,
+    /// What was drawn for it.
+    pub coins: Coins,
 }
 
 /// Who may give the next answer. Always of an owner that has not answered, and never quarantined.
@@ -129,6 +180,30 @@ pub struct Askable {
     pub proven: bool,
 }
 
+/// What stands about a shard beside the answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Who could be asked.
+    pub askable: Askable,
+    /// Units of the shard.
+    pub units: u64,
+    /// Whether the kernel has a check of its own for it that has not failed.
+    pub checkable: bool,
+    /// Whether a cheap look found the answer right.
+    pub looked: bool,
+    /// Whether a cheap look found it wrong: one of the two agents is.
+    pub doubted: bool,
+}
+
+/// A cheap look at a committed answer by an agent of another owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Some of its units run again.
+    Units,
+    /// The kernel's own check.
+    Check,
+}
+
 /// What the answers at hand mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -136,7 +211,9 @@ pub enum Decision {
     Accept(Digest),
     /// Ask for one more answer.
     More(From),
-    /// As many copies as allowed, or answers that differ where none may.
+    /// Have the only answer looked at.
+    Look(Look),
+    /// As many copies as allowed, or answers that nobody can settle.
     Unsettled,
 }
 
@@ -145,23 +222,49 @@ pub enum Decision {
 /// Where no verifier can be asked, answers that differ are settled by more than half of at least two equal ones, and a
 /// third owner, if there is one, audits in its place; where nobody proven can be asked, two owners are enough.
 #[must_use]
-pub fn decide(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], askable: Askable, copies_max: u32) -> Decision {
+pub fn decide(
+    policy: &AuditPolicy,
+    mode: VerifyMode,
+    votes: &[Vote],
+    about: Circumstances,
+    copies_max: u32,
+) -> Decision {
     let Some(first) = votes.first() else { return Decision::More(From::Anyone) };
     if votes.iter().any(|vote| vote.result != first.result) {
-        return differing(mode, votes, askable.verifier, copies_max);
+        return differing(mode, votes, about.askable.verifier, copies_max);
     }
     let wanted = match mode {
-        VerifyMode::None | VerifyMode::Spotcheck => single(policy, mode, votes),
-        VerifyMode::Quorum => pair(policy, votes, askable),
-        VerifyMode::Full => trio(votes),
+        _ if about.doubted => doubted(votes, about.askable).map(Decision::More),
+        VerifyMode::None | VerifyMode::Spotcheck => single(policy, mode, votes, about),
+        VerifyMode::Quorum => pair(policy, votes, about.askable).map(Decision::More),
+        VerifyMode::Full => trio(votes).map(Decision::More),
     };
-    wanted.map_or(Decision::Accept(first.result), Decision::More)
+    wanted.unwrap_or(Decision::Accept(first.result))
 }
 
-/// One answer is enough unless its coin says otherwise.
-fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote]) -> Option<From> {
-    let [only] = votes else { return None };
-    (only.coin < policy.share_ppm(mode, only.clean)).then_some(From::Anyone)
+/// One answer is enough unless its coins say otherwise.
+fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], about: Circumstances) -> Option<Decision> {
+    let [Vote { clean, coins, .. }] = votes else { return None };
+    if about.looked {
+        return None;
+    }
+    if coins.audit < policy.share_ppm(mode, *clean) {
+        let checked = about.checkable && coins.kind >= policy.copies_ppm;
+        return Some(if checked { Decision::Look(Look::Check) } else { Decision::More(From::Anyone) });
+    }
+    let few = mode == VerifyMode::Spotcheck && about.units >= policy.units_min.max(1) && policy.units_again > 0;
+    (few && coins.kind < policy.units_ppm).then_some(Decision::Look(Look::Units))
+}
+
+/// A look says that an answer is wrong: a verifier's copy settles it, or a second owner's where there is none.
+fn doubted(votes: &[Vote], askable: Askable) -> Option<From> {
+    let verified = votes.iter().any(|vote| vote.verifier);
+    match votes {
+        _ if verified => None,
+        _ if askable.verifier => Some(From::Verifier),
+        [_] => Some(From::Anyone),
+        _ => None,
+    }
 }
 
 /// Two owners, one of them proven or a verifier; audited by a verifier at the rate of the less proven one.
@@ -175,7 +278,7 @@ fn pair(policy: &AuditPolicy, votes: &[Vote], askable: Askable) -> Option<From> 
             let verified = votes.iter().any(|vote| vote.verifier);
             let clean = votes.iter().map(|vote| vote.clean).min().unwrap_or(0);
             let auditor = if askable.verifier { From::Verifier } else { From::Anyone };
-            (!verified && askable.anyone && first.coin < policy.rate_ppm(clean)).then_some(auditor)
+            (!verified && askable.anyone && first.coins.audit < policy.rate_ppm(clean)).then_some(auditor)
         }
         _ => None,
     }
@@ -193,11 +296,23 @@ fn trio(votes: &[Vote]) -> Option<From> {
 }
 
 fn differing(mode: VerifyMode, votes: &[Vote], verifiers: bool, copies_max: u32) -> Decision {
-    if mode == VerifyMode::Full {
-        return Decision::Unsettled;
-    }
     let of_verifiers: Vec<Digest> = votes.iter().filter(|vote| vote.verifier).map(|vote| vote.result).collect();
     let total = u32::try_from(votes.len()).unwrap_or(u32::MAX);
+    if mode == VerifyMode::Full {
+        return match of_verifiers.as_slice() {
+            [truth, rest @ ..] if rest.iter().all(|other| other == truth) => {
+                // What was refuted counts for nothing: two owners and a verifier must still be equal.
+                let equal = votes.iter().filter(|vote| vote.result == *truth).count();
+                match equal {
+                    3.. => Decision::Accept(*truth),
+                    _ if total >= copies_max => Decision::Unsettled,
+                    _ => Decision::More(From::Anyone),
+                }
+            }
+            [] if verifiers && total < copies_max => Decision::More(From::Verifier),
+            _ => Decision::Unsettled,
+        };
+    }
     match of_verifiers.as_slice() {
         [] if verifiers => return Decision::More(From::Verifier),
         [] => {}

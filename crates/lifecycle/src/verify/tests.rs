@@ -22,11 +22,25 @@ const POLICY: AuditPolicy = AuditPolicy {
     probation: 50,
     proven: 1_000,
     sample_ppm: 10_000,
+    units_ppm: 250_000,
+    units_again: 2,
+    units_min: 32,
+    copies_ppm: 125_000,
 };
+
+/// Coins of this value alike.
+fn coin(value: u32) -> Coins {
+    Coins { audit: value, kind: value, place: [0; 32] }
+}
+
+/// A shard of one unit about which nothing but who can be asked is known.
+fn about(askable: Askable) -> Circumstances {
+    Circumstances { askable, units: 1, ..Circumstances::default() }
+}
 
 /// The answer `result` of owner `owner`.
 fn vote(result: u8, owner: u64) -> Vote {
-    Vote { result: Digest::of(&[result]), owner: OwnerId(owner), verifier: false, clean: 0, coin: 999_999 }
+    Vote { result: Digest::of(&[result]), owner: OwnerId(owner), verifier: false, clean: 0, coins: coin(999_999) }
 }
 
 fn verifier(result: u8, owner: u64) -> Vote {
@@ -51,7 +65,7 @@ fn without_a_verifier_the_majority_decides() {
     ];
     for (answers, expected) in cases {
         let votes: Vec<Vote> = (0..).zip(answers).map(|(owner, result)| proven(vote(*result, owner))).collect();
-        assert_eq!(decide(&POLICY, VerifyMode::Spotcheck, &votes, NOBODY, 5), expected, "{answers:?}");
+        assert_eq!(decide(&POLICY, VerifyMode::Spotcheck, &votes, about(NOBODY), 5), expected, "{answers:?}");
     }
 }
 
@@ -61,7 +75,7 @@ fn proven(vote: Vote) -> Vote {
 
 #[test]
 fn a_verifier_settles_what_others_disagree_about() {
-    let decide = |votes: &[Vote], mode| decide(&POLICY, mode, votes, ALL, 5);
+    let decide = |votes: &[Vote], mode| decide(&POLICY, mode, votes, about(ALL), 5);
     for mode in [VerifyMode::None, VerifyMode::Spotcheck, VerifyMode::Quorum] {
         assert_eq!(decide(&[vote(1, 1), vote(2, 2)], mode), Decision::More(From::Verifier));
         // Two that collude lose against one verifier.
@@ -71,21 +85,29 @@ fn a_verifier_settles_what_others_disagree_about() {
         let votes = [verifier(1, 1), verifier(2, 2), verifier(2, 3)];
         assert_eq!(decide(&votes, mode), Decision::Accept(Digest::of(&[2])));
     }
-    assert_eq!(decide(&[vote(1, 1), verifier(2, 2)], VerifyMode::Full), Decision::Unsettled, "full wants all equal");
+    // What a verifier refutes counts for nothing: full still wants two owners and a verifier that are equal.
+    let full = |votes: &[Vote]| decide(votes, VerifyMode::Full);
+    assert_eq!(full(&[vote(1, 1), vote(2, 2)]), Decision::More(From::Verifier));
+    assert_eq!(full(&[vote(1, 1), verifier(2, 2)]), Decision::More(From::Anyone));
+    assert_eq!(full(&[vote(1, 1), verifier(2, 2), vote(2, 3)]), Decision::More(From::Anyone));
+    let settled = [vote(1, 1), vote(1, 2), verifier(2, 3), vote(2, 4), vote(2, 5)];
+    assert_eq!(full(&settled), Decision::Accept(Digest::of(&[2])), "two liars that agree change nothing");
+    assert_eq!(full(&[settled[0], settled[1], settled[2], vote(3, 4), settled[4]]), Decision::Unsettled);
+    assert_eq!(full(&[verifier(1, 1), verifier(2, 2)]), Decision::Unsettled, "verifiers that differ settle nothing");
 }
 
 #[test]
 fn each_mode_asks_for_its_owners() {
     use Decision::{Accept, More};
     let one = Accept(Digest::of(&[1]));
-    let at = |mode, votes: &[Vote], askable| decide(&POLICY, mode, votes, askable, 5);
+    let at = |mode, votes: &[Vote], askable| decide(&POLICY, mode, votes, about(askable), 5);
     let quorum = |votes: &[Vote], askable| at(VerifyMode::Quorum, votes, askable);
     assert_eq!(quorum(&[vote(1, 1)], ALL), More(From::Proven));
     assert_eq!(quorum(&[proven(vote(1, 1))], ALL), More(From::Anyone));
     assert_eq!(quorum(&[vote(1, 1), vote(1, 2)], ALL), More(From::Proven), "two strangers prove nothing");
     assert_eq!(quorum(&[vote(1, 1), vote(1, 2)], NOBODY), one, "nobody better is there");
     assert_eq!(quorum(&[vote(1, 1), verifier(1, 2)], ALL), one);
-    let audited = [Vote { coin: 0, ..proven(vote(1, 1)) }, proven(vote(1, 2))];
+    let audited = [Vote { coins: coin(0), ..proven(vote(1, 1)) }, proven(vote(1, 2))];
     assert_eq!(quorum(&audited, ALL), More(From::Verifier));
     assert_eq!(quorum(&audited, STRANGERS), More(From::Anyone));
     assert_eq!(quorum(&audited, NOBODY), one);
@@ -96,9 +118,9 @@ fn each_mode_asks_for_its_owners() {
     assert_eq!(full(&[vote(1, 1), vote(1, 2)]), More(From::Verifier));
     assert_eq!(full(&[vote(1, 1), vote(1, 2), vote(1, 3)]), More(From::Verifier));
     assert_eq!(full(&[vote(1, 1), vote(1, 2), verifier(1, 3)]), one);
-    let none = |coin| at(VerifyMode::None, &[Vote { coin, ..vote(1, 1) }], ALL);
+    let none = |drawn| at(VerifyMode::None, &[Vote { coins: coin(drawn), ..vote(1, 1) }], ALL);
     assert_eq!((none(9_999), none(10_000)), (More(From::Anyone), one));
-    let spot = |clean, coin| at(VerifyMode::Spotcheck, &[Vote { coin, clean, ..vote(1, 1) }], ALL);
+    let spot = |clean, drawn| at(VerifyMode::Spotcheck, &[Vote { coins: coin(drawn), clean, ..vote(1, 1) }], ALL);
     assert_eq!(
         (spot(49, 999_999), spot(20_000, 50_000), spot(20_000, 49_999)),
         (More(From::Anyone), one, More(From::Anyone))
@@ -122,19 +144,94 @@ fn the_audit_rate_falls_as_the_formula_says_and_never_to_zero() {
 }
 
 #[test]
+fn a_cheap_look_is_asked_for_where_the_coins_say_so() {
+    let policy = AuditPolicy { probation: 0, ..POLICY };
+    let at = |audit, kind, about: Circumstances| {
+        let coins = Coins { audit, kind, place: [0; 32] };
+        decide(&policy, VerifyMode::Spotcheck, &[Vote { coins, ..proven(vote(1, 1)) }], about, 5)
+    };
+    let many = Circumstances { units: 64, ..about(ALL) };
+    let accepted = Decision::Accept(Digest::of(&[1]));
+    assert_eq!(at(900_000, 249_999, many), Decision::Look(Look::Units));
+    assert_eq!(at(900_000, 250_000, many), accepted);
+    assert_eq!(at(900_000, 0, Circumstances { units: 31, ..many }), accepted, "too few units: it would be no saving");
+    assert_eq!(at(900_000, 0, Circumstances { looked: true, ..many }), accepted);
+    // An audit is a whole copy, or seven times in eight the kernel's own check where it has one.
+    assert_eq!(at(0, 0, many), Decision::More(From::Anyone));
+    let checkable = Circumstances { checkable: true, ..many };
+    assert_eq!((at(0, 124_999, checkable), at(0, 125_000, checkable)), (Decision::More(From::Anyone), Decision::Look(Look::Check)));
+    assert_eq!(at(0, 999_999, Circumstances { looked: true, ..checkable }), accepted);
+}
+
+#[test]
+fn what_a_look_found_wrong_is_settled_by_a_whole_copy() {
+    let doubted = |votes: &[Vote], askable| {
+        let about = Circumstances { doubted: true, units: 64, ..about(askable) };
+        decide(&POLICY, VerifyMode::Spotcheck, votes, about, 5)
+    };
+    let one = Decision::Accept(Digest::of(&[1]));
+    assert_eq!(doubted(&[vote(1, 1)], ALL), Decision::More(From::Verifier));
+    assert_eq!(doubted(&[vote(1, 1)], STRANGERS), Decision::More(From::Anyone));
+    assert_eq!(doubted(&[vote(1, 1), vote(1, 2)], ALL), Decision::More(From::Verifier));
+    assert_eq!(doubted(&[vote(1, 1), vote(1, 2)], STRANGERS), one, "two owners against one");
+    assert_eq!(doubted(&[vote(1, 1), verifier(1, 2)], ALL), one, "who looked was wrong");
+    assert_eq!(doubted(&[vote(1, 1), verifier(2, 2)], ALL), Decision::Accept(Digest::of(&[2])));
+}
+
+#[test]
 fn coins_are_fair_keyed_and_repeatable() {
     let job = JobId::from_bits(7);
-    let toss = |secret: u8, lease: u64| -> Vec<u32> {
-        (0..20_000).map(|shard| coin(&[secret; 32], job, (0, shard), LeaseId(lease))).collect()
+    let toss = |secret: u8, lease: u64| -> Vec<Coins> {
+        (0..20_000).map(|shard| coins(&[secret; 32], job, (0, shard), LeaseId(lease))).collect()
     };
     let one = toss(1, 5);
-    let hits = one.iter().filter(|coin| **coin < 80_000).count();
     // 1600 expected; five standard deviations are 192.
-    assert!((1408..1792).contains(&hits), "{hits}");
+    let fair = 1408..1792;
+    let hits = |of: fn(&Coins) -> u32| one.iter().filter(|coins| of(coins) < 80_000).count();
+    assert!(fair.contains(&hits(|coins| coins.audit)) && fair.contains(&hits(|coins| coins.kind)));
+    let both = one.iter().filter(|coins| coins.audit < 80_000 && coins.kind < 80_000).count();
+    assert!((70..190).contains(&both), "128 expected where they are independent: {both}");
     assert_eq!(one, toss(1, 5));
     assert_ne!(one, toss(2, 5));
-    assert_ne!(one, toss(1, 6), "an answer given anew has another coin");
-    assert!(one.iter().all(|coin| *coin < 1_000_000));
+    assert_ne!(one, toss(1, 6), "an answer given anew has other coins");
+    assert!(one.iter().all(|coins| coins.audit < 1_000_000 && coins.kind < 1_000_000));
+}
+
+#[test]
+fn units_are_drawn_without_repetition_and_alike_often() {
+    let mut counts = [0u32; 40];
+    for seed in 0..4_000u32 {
+        let mut place = [0; 32];
+        place[..4].copy_from_slice(&seed.to_le_bytes());
+        let drawn = drawn_units(&place, 100, 40, 3);
+        assert!(drawn.len() == 3 && drawn.is_sorted_by(|a, b| a < b), "{drawn:?}");
+        assert_eq!(drawn, drawn_units(&place, 100, 40, 3));
+        drawn.iter().for_each(|unit| counts[usize::try_from(unit - 100).unwrap()] += 1);
+    }
+    // 300 expected each; five standard deviations are 84.
+    assert!(counts.iter().all(|count| (216..384).contains(count)), "{counts:?}");
+    assert_eq!(drawn_units(&[1; 32], 7, 2, 9), [7, 8]);
+}
+
+/// docs/verification.md: an answer of which a share p was made up escapes s looks with (1 - p)^s.
+#[test]
+fn the_catch_rate_of_looks_is_the_formula() {
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    };
+    for (share, looks) in [(0.1, 2), (0.5, 2), (0.02, 8), (1.0, 1)] {
+        let trials = 20_000u32;
+        let caught = (0..trials).filter(|trial| {
+            let made_up: Vec<bool> = (0..256).map(|_| uniform() < share).collect();
+            let mut place = [0; 32];
+            place[..4].copy_from_slice(&trial.to_le_bytes());
+            drawn_units(&place, 0, 256, looks).iter().any(|unit| made_up[usize::try_from(*unit).unwrap()])
+        });
+        let (found, expected) = (caught.count() as f64, f64::from(trials) * (1.0 - (1.0f64 - share).powi(looks as i32)));
+        assert!((found - expected).abs() <= 5.0 * expected.sqrt(), "p {share}, s {looks}: {found}, expected {expected}");
+    }
 }
 
 fn stage(cut: Cut, kind: PartKind) -> StagePlan {

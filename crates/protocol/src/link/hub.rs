@@ -90,6 +90,8 @@ pub enum LinkEvent {
         session: u64,
         /// What the agent has in hand.
         load: Load,
+        /// A round trip to it, as the connection measures it.
+        rtt: Duration,
     },
 }
 

@@ -277,7 +277,8 @@ async fn listen(hub: &Hub, session: &HubSession, mut control: HubControl, recv: 
         if kind == Kind::Heartbeat {
             match frame::decode::<Heartbeat>(&body) {
                 Ok(Heartbeat { load }) => {
-                    let _ = hub.events.try_send((LinkEvent::Heartbeat { session: session.number, load }, None));
+                    let (session, rtt) = (session.number, session.connection.rtt());
+                    let _ = hub.events.try_send((LinkEvent::Heartbeat { session, load, rtt }, None));
                 }
                 Err(error) => return error.to_string(),
             }

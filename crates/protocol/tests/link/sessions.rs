@@ -16,7 +16,7 @@ async fn heartbeats_carry_the_load() {
     link.set_load(load);
     loop {
         match soon(hub.events.recv()).await.unwrap() {
-            LinkEvent::Heartbeat { load: found, session: of } if found == load => break assert_eq!(of, session),
+            LinkEvent::Heartbeat { load: found, session: of, .. } if found == load => break assert_eq!(of, session),
             LinkEvent::Heartbeat { load: found, .. } => assert_eq!(found, Load::default()),
             other => panic!("{other:?}"),
         }
