@@ -61,7 +61,7 @@ async fn who_breaks_the_protocol_gains_nothing_and_is_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_answers_late_or_never_or_blames_the_kernel_costs_time_alone() {
+async fn who_answers_late_or_never_costs_time_alone_and_who_slanders_the_kernel_is_out() {
     let expected = honest().await;
     let pool = strangers(3, &["--lease-ms", "1500"]).await;
     let manners = ["late,rate=200000", "silent,rate=200000", "slow,times=5", "trap,rate=500000"];
@@ -78,10 +78,13 @@ async fn who_answers_late_or_never_or_blames_the_kernel_costs_time_alone() {
     }
     assert!(!of(2).is_empty() && ended(of(2), "agent.protocol", "") == 0, "{:#?}", of(2));
     assert!(ended(of(3), "agent.trap", "") > 0, "{:#?}", of(3));
-    quarantined(&pool, &[]).await;
+    // What it says of the kernel, two others do not see.
+    let slanderer = &liars.agents[3..];
+    let codes = quarantined(&pool, slanderer).await;
+    assert_eq!(codes.iter().collect::<Vec<_>>(), ["verification.mismatch"]);
     let report = evidence(&pool, &job).await;
     assert_eq!(report["agents_refuted"], serde_json::json!([]), "{report:#}");
-    settled(&pool, &job, &[]).await;
+    settled(&pool, &job, slanderer).await;
     pool.stop().await;
     liars.stop().await;
 }

@@ -105,7 +105,8 @@ fn full_takes_two_owners_and_a_verifier_that_are_equal_or_nothing() {
                         let index = (0..world.machines.len()).find(|index| agent_id(*index) == *agent).unwrap();
                         (world.machines[index].owner, world.machines[index].verifier)
                     };
-                    let behind: BTreeMap<u64, bool> = accepted.verdict.agreed.iter().chain([&accepted.agent]).map(of).collect();
+                    let behind: BTreeMap<u64, bool> =
+                        accepted.verdict.agreed.iter().chain([&accepted.agent]).map(of).collect();
                     assert!(behind.len() >= 3 && behind.values().any(|verifier| *verifier), "seed {seed}: {behind:?}");
                 }
             }

@@ -120,7 +120,9 @@ fn an_unknown_kernel_costs_a_few_shards_before_it_fails() {
     let mut world = World::new(11, Settings::default());
     world.compute = |task, inputs| match task.first_unit {
         // Every shard traps, whoever runs it.
-        _ if task.stage == "simulate" => Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit))),
+        _ if task.stage == "simulate" => {
+            Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit)))
+        }
         _ => crate::world::honest(task, inputs),
     };
     for _ in 0..40 {

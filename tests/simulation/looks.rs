@@ -11,8 +11,14 @@ use crate::world::{Manner, World, agent_id};
 
 /// No audits but the smallest rate, so that what is found was found by looks; every shard is looked at.
 fn looks_alone(units_again: u32) -> Settings {
-    let audits =
-        AuditPolicy { probation: 0, rate_min_ppm: 1, error_ppm: 1_000_000, units_ppm: 1_000_000, units_again, ..AuditPolicy::default() };
+    let audits = AuditPolicy {
+        probation: 0,
+        rate_min_ppm: 1,
+        error_ppm: 1_000_000,
+        units_ppm: 1_000_000,
+        units_again,
+        ..AuditPolicy::default()
+    };
     Settings { hub_secret: [9; 32], attempts_max: 50, audits, ..Settings::default() }
 }
 
@@ -68,7 +74,10 @@ fn who_slanders_others_is_refuted_itself() {
         let job = world.submit(1, plan());
         world.run();
         world.assert_completed(job, &expected);
-        assert!(world.quarantined.iter().all(|agent| *agent == agent_id(bad)), "seed {seed}: an honest agent was refuted");
+        assert!(
+            world.quarantined.iter().all(|agent| *agent == agent_id(bad)),
+            "seed {seed}: an honest agent was refuted"
+        );
         found += world.quarantined.len();
     }
     assert_eq!(found, 20, "each of them looked at something");

@@ -160,7 +160,18 @@ impl World {
     pub fn machine(&mut self, manner: Manner, cores: u32, shard_ms: u64, joins_at: u64) -> usize {
         let owner = self.machines.len() as u64;
         let (verifier, labels, clean, answered, held) = (false, Vec::new(), 0, 0, BTreeSet::new());
-        self.machines.push(Machine { manner, owner, verifier, labels, clean, answered, cores, shard_ms, session: None, held });
+        self.machines.push(Machine {
+            manner,
+            owner,
+            verifier,
+            labels,
+            clean,
+            answered,
+            cores,
+            shard_ms,
+            session: None,
+            held,
+        });
         let index = self.machines.len() - 1;
         self.at(joins_at, Happening::Join(index));
         index
@@ -385,7 +396,8 @@ impl World {
                 self.at(at, Happening::ToPool(self.life, Box::new(Event::JobReopened { job, round, accepted })));
             }
             Action::Record(Record::Attempt(attempt)) => {
-                let (_, shard) = self.jobs[&attempt.job].stages[attempt.stage as usize].shard_run(attempt.shard).unwrap();
+                let (_, shard) =
+                    self.jobs[&attempt.job].stages[attempt.stage as usize].shard_run(attempt.shard).unwrap();
                 let units = if attempt.asked == Asked::Shard { shard } else { 1 };
                 *self.units.entry(attempt.reason).or_default() += units;
                 self.traps += u64::from(attempt.code == Some(FailureCode::AgentTrap));
@@ -497,7 +509,11 @@ impl World {
                 made_up = true;
             }
         }
-        let fragment = if made_up { lie(Completed { fragment: honest.fragment, units: units.clone() }, 1).fragment } else { honest.fragment };
+        let fragment = if made_up {
+            lie(Completed { fragment: honest.fragment, units: units.clone() }, 1).fragment
+        } else {
+            honest.fragment
+        };
         Outcome::Completed(Completed { fragment, units })
     }
 

@@ -221,7 +221,8 @@ fn checks(state: &Value) -> Option<String> {
     let block = state.pointer("/hub/verification")?;
     let count = |name: &str| block.get(name).and_then(Value::as_u64).unwrap_or(0);
     let mode = block.get("mode")?.as_str()?;
-    let mut text = format!("{mode}: {} of {} shards compared", number::count(count("checked")), number::count(count("shards")));
+    let mut text =
+        format!("{mode}: {} of {} shards compared", number::count(count("checked")), number::count(count("shards")));
     for (name, meaning) in [
         ("proved", "proved"),
         ("sampled", "sampled by unit"),

@@ -173,13 +173,7 @@ impl Pool {
         self.stray_reports
     }
 
-    fn begin(
-        &mut self,
-        now: Millis,
-        id: JobId,
-        (plan, project): (Arc<Plan>, Arc<str>),
-        actions: &mut Vec<Action>,
-    ) {
+    fn begin(&mut self, now: Millis, id: JobId, (plan, project): (Arc<Plan>, Arc<str>), actions: &mut Vec<Action>) {
         if self.jobs.contains_key(&id) {
             return;
         }

@@ -326,7 +326,18 @@ fn seed(seed: &Object<'_>) -> Result<Seed, Failure> {
 }
 
 fn policy(policy: &Object<'_>) -> Result<Policy, Failure> {
-    policy.only(&["target", "min_agents", "max_agents", "timeout_ms", "verify", "shards", "strict_agents", "labels", "region", "arch"])?;
+    policy.only(&[
+        "target",
+        "min_agents",
+        "max_agents",
+        "timeout_ms",
+        "verify",
+        "shards",
+        "strict_agents",
+        "labels",
+        "region",
+        "arch",
+    ])?;
     let shards = policy.integer("shards", 1, SHARDS_MAX)?;
     Ok(Policy {
         target: policy.choice("target")?,

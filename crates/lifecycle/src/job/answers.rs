@@ -224,7 +224,9 @@ impl Job {
             .run
             .open
             .iter()
-            .filter(|(_, open)| open.answers.iter().any(|a| a.agent == agent) || open.findings.iter().any(|f| f.agent == agent))
+            .filter(|(_, open)| {
+                open.answers.iter().any(|a| a.agent == agent) || open.findings.iter().any(|f| f.agent == agent)
+            })
             .map(|(s, _)| *s)
             .collect();
         for shard in held {
@@ -279,10 +281,10 @@ impl Job {
                 let proven = self.settings.audits.proven;
                 let alone = !agents.any_trusted(&need, From::Anyone, proven, |_, other| other == owner);
                 let repeated = alike.count() >= 2 && alone;
-                open.condemned =
-                    others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
+                open.condemned = others || agents.ever() <= 1 || repeated || open.kernel.len() >= KERNEL_FAILURES_MAX;
                 // Strangers could agree to break a job: where a verifier can be asked, its word is waited for.
-                hopeless = open.condemned && (verifier || !agents.any_verifier(&need, |agent| open.avoid.contains(agent)));
+                hopeless =
+                    open.condemned && (verifier || !agents.any_verifier(&need, |agent| open.avoid.contains(agent)));
             }
             Broken::Lost => open.losses += 1,
             Broken::Machine | Broken::Agent => open.attempts += 1,

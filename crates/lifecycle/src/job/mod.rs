@@ -19,7 +19,9 @@ use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
-use crate::action::{Accepted, Action, Asked, Attempt, Ending, Estimate, Phase, Reason, Record, Snapshot, StageFragment};
+use crate::action::{
+    Accepted, Action, Asked, Attempt, Ending, Estimate, Phase, Reason, Record, Snapshot, StageFragment,
+};
 use crate::action::{Placement, Target, Work};
 use crate::converge::{Convergence, Measured};
 use crate::dispatch::{Agents, Mark, Need};

@@ -12,8 +12,8 @@ pub mod policy;
 mod screen;
 mod structure;
 
-use forge_contract::{AgentId, LeaseId};
 use forge_contract::envelope::VerifyMode;
+use forge_contract::{AgentId, LeaseId};
 use serde::{Deserialize, Serialize};
 
 pub use policy::{Askable, AuditPolicy, Circumstances, Coins, Decision, From, Look, Vote, coins, decide, drawn_units};

@@ -4,9 +4,9 @@
 //! the normal distribution is bounded by `2 exp(-z^2 / 2)`, and Bonferroni's correction divides the level by the number
 //! of shards. Means of heavy tails are far from normal: what stands out is worth a look, no more.
 
+use forge_contract::AgentId;
 use forge_contract::fragment::{Fragment, Moments, Part};
 use forge_contract::manifest::PartSpec;
-use forge_contract::AgentId;
 use serde::{Deserialize, Serialize};
 
 /// Chance that a job without any fault has an outlier at all.
@@ -106,7 +106,6 @@ fn distance(one: &Seen, rest: &Seen) -> Option<f64> {
     let z = (one.mean - rest.mean) / (of_mean(one) + of_mean(rest)).sqrt();
     z.is_finite().then_some(z)
 }
-
 
 #[cfg(test)]
 mod tests {

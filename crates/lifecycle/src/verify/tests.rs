@@ -159,7 +159,10 @@ fn a_cheap_look_is_asked_for_where_the_coins_say_so() {
     // An audit is a whole copy, or seven times in eight the kernel's own check where it has one.
     assert_eq!(at(0, 0, many), Decision::More(From::Anyone));
     let checkable = Circumstances { checkable: true, ..many };
-    assert_eq!((at(0, 124_999, checkable), at(0, 125_000, checkable)), (Decision::More(From::Anyone), Decision::Look(Look::Check)));
+    assert_eq!(
+        (at(0, 124_999, checkable), at(0, 125_000, checkable)),
+        (Decision::More(From::Anyone), Decision::Look(Look::Check))
+    );
     assert_eq!(at(0, 999_999, Circumstances { looked: true, ..checkable }), accepted);
 }
 
@@ -229,8 +232,12 @@ fn the_catch_rate_of_looks_is_the_formula() {
             place[..4].copy_from_slice(&trial.to_le_bytes());
             drawn_units(&place, 0, 256, looks).iter().any(|unit| made_up[usize::try_from(*unit).unwrap()])
         });
-        let (found, expected) = (caught.count() as f64, f64::from(trials) * (1.0 - (1.0f64 - share).powi(looks as i32)));
-        assert!((found - expected).abs() <= 5.0 * expected.sqrt(), "p {share}, s {looks}: {found}, expected {expected}");
+        let (found, expected) =
+            (caught.count() as f64, f64::from(trials) * (1.0 - (1.0f64 - share).powi(looks as i32)));
+        assert!(
+            (found - expected).abs() <= 5.0 * expected.sqrt(),
+            "p {share}, s {looks}: {found}, expected {expected}"
+        );
     }
 }
 
