@@ -1,6 +1,7 @@
 //! Every speed the project claims, each as a ratio measured in one run. Start it with `cargo xtask bench`.
 //!
-//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--only kernel|platform|scale|sessions|stragglers`, `--json FILE`.
+//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--shards N` (100,000),
+//! `--only kernel|platform|scale|sessions|stragglers`, `--json FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -36,7 +37,7 @@ fn main() {
         platform::measure(&mut report, rounds, number("--iterations", 100_000_000));
     }
     if wanted("scale") {
-        scale::measure(&mut report);
+        scale::measure(&mut report, number("--shards", 100_000));
     }
     if wanted("sessions") {
         sessions::measure(&mut report);
