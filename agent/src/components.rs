@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use forge_contract::duty::{Duty, Examination};
 use forge_contract::limits::{COMPONENT_BYTES_MAX, INPUT_BYTES_MAX};
 use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
@@ -77,15 +78,20 @@ impl Components {
         self.get(Want::Code(component), move |workshop| async move { workshop.code(component, bytes).await }).await
     }
 
-    /// The inputs a task declares, in its order.
+    /// The inputs a task declares, in its order, and the fragment to check where that is its duty.
     pub async fn inputs(&self, task: &Task) -> Result<Inputs, Failure> {
         let mut inputs = Inputs::none();
         for input in &task.inputs {
-            let (digest, bytes) = (input.digest, input.bytes);
-            let got = self.get(Want::Input(digest), move |workshop| async move { workshop.input(digest, bytes).await });
-            inputs.add(input, got.await?);
+            inputs.add(input, self.input(input.digest, input.bytes).await?);
+        }
+        if let Duty::Check(Examination { found, .. }) = &task.duty {
+            inputs.set_found(found, self.input(found.digest, found.bytes).await?);
         }
         Ok(inputs)
+    }
+
+    async fn input(&self, digest: Digest, bytes: u64) -> Found {
+        self.get(Want::Input(digest), move |workshop| async move { workshop.input(digest, bytes).await }).await
     }
 
     /// Forgets code that the engine refused, in memory and on disk.

@@ -129,8 +129,7 @@ async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<b
             ShardResult::failed(Failure::new(FailureCode::AgentDeadline, detail))
         }
     };
-    let count =
-        if matches!(result.outcome, Outcome::Completed(_)) { &shop.counts.completed } else { &shop.counts.failed };
+    let count = if matches!(result.outcome, Outcome::Failed(_)) { &shop.counts.failed } else { &shop.counts.completed };
     count.fetch_add(1, Ordering::Relaxed);
     result.usage.prepare_us = prepare_us;
     responder.report(report(shop, lease, &task, result)).await
@@ -230,6 +229,10 @@ fn report(shop: &Shop, lease: LeaseId, task: &Task, result: ShardResult) -> Repo
         Outcome::Failed(mut failure) => {
             cut(&mut failure.detail, DETAIL_BYTES_MAX);
             Outcome::Failed(failure)
+        }
+        Outcome::Checked(mut checked) => {
+            checked.shorten();
+            Outcome::Checked(checked)
         }
         completed @ Outcome::Completed(_) => completed,
     };

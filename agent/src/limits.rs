@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use forge_contract::Digest;
+use forge_contract::duty::Duty;
 use forge_contract::task::Task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -66,7 +67,12 @@ impl Limits {
 /// Memory that a worker needs for a task, bytes.
 fn need_bytes(task: &Task) -> u64 {
     let inputs = task.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(input.bytes));
-    WORKER_BYTES.saturating_add(task.limits.memory_bytes).saturating_add(inputs)
+    let found = match &task.duty {
+        Duty::Compute => 0,
+        // As it came, and decoded.
+        Duty::Check(examination) => examination.found.bytes.saturating_mul(2),
+    };
+    WORKER_BYTES.saturating_add(task.limits.memory_bytes).saturating_add(inputs).saturating_add(found)
 }
 
 /// The memory that workers share.
@@ -117,6 +123,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use forge_contract::JobId;
+    use forge_contract::duty::{Challenge, Examination, FoundRef};
     use forge_contract::limits::UnitLimits;
     use forge_contract::seed::StageKey;
     use forge_contract::task::Cut;
@@ -138,6 +145,7 @@ mod tests {
             limits: UnitLimits { fuel: 1, memory_bytes, output_bytes: 1 },
             parts: vec![],
             inputs: vec![],
+            duty: Duty::Compute,
         }
     }
 
@@ -157,6 +165,11 @@ mod tests {
         assert!(limits(None, None).admit(&task(1 << 40)).is_ok());
         assert!(limits(Some(256 << 20), None).admit(&task(192 << 20)).is_ok());
         assert!(limits(Some(256 << 20), None).admit(&task(193 << 20)).is_err());
+        let found = FoundRef { digest: Digest::of(b"f"), bytes: 1 << 20 };
+        let check = Examination { found, challenge: Challenge([0; 32]) };
+        let checking = |memory_bytes| Task { duty: Duty::Check(check), ..task(memory_bytes) };
+        assert!(limits(Some(256 << 20), None).admit(&checking(190 << 20)).is_ok());
+        assert!(limits(Some(256 << 20), None).admit(&checking(191 << 20)).is_err());
         let only = |digest| Some(BTreeSet::from([digest]));
         assert!(limits(None, only(Digest::of(b"component"))).admit(&task(0)).is_ok());
         assert!(limits(None, only(Digest::of(b"another"))).admit(&task(0)).is_err());

@@ -2,6 +2,7 @@
 //! compiler's. With them it makes any system call, from the very thread and process that kernels run in.
 
 use forge_contract::Digest;
+use forge_contract::duty::Duty;
 use forge_contract::id::JobId;
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
@@ -164,5 +165,6 @@ pub fn task(component: &[u8], attempts: usize, index: usize) -> Task {
             unit: None,
         }],
         inputs: vec![],
+        duty: Duty::Compute,
     }
 }

@@ -1,5 +1,6 @@
 //! The same modules as kernels: inside a component, through the path that every unit takes.
 
+use forge_contract::duty::Duty;
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
 use forge_contract::seed::StageKey;
@@ -30,6 +31,7 @@ fn task(component: &[u8]) -> Task {
         limits: UnitLimits { fuel: 100_000, memory_bytes: 4 << 20, output_bytes: 1 << 20 },
         parts: vec![part],
         inputs: Vec::new(),
+        duty: Duty::Compute,
     }
 }
 

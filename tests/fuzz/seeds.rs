@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use forge_contract::canon;
+use forge_contract::duty::{Challenge, Duty, Examination, FoundRef};
 use forge_contract::envelope::Envelope;
 use forge_contract::fragment::{
     Distribution, Extrema, Fragment, Histogram, Matrix, Moments, Named, Number, Part, Rows, Segment, Tile,
 };
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{Manifest, PartKind, PartSpec};
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, InputRef, Interval, Rectangle, Task};
 use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, LeaseId};
@@ -60,7 +61,7 @@ pub fn manifests() -> Vec<Vec<u8>> {
     let text = |manifest: &Manifest| canon::json(manifest).unwrap().into_bytes();
     let mut found: Vec<Vec<u8>> = files("workloads/dist", "wasm").into_iter().map(|b| text(&manifest(b))).collect();
     found.push(
-        br#"{"name":"acme/two","version":3,"interface":"forgepool:kernel@1.0.0","summary":"s","profiles":{"a.v1":{"summary":"s","args":{"type":"object","properties":{"rows":{"type":"integer"},"m":{"type":"string"},"cuts":{"type":"array"}}},"stages":[{"name":"t","split":{"tiles":{"rows":"rows","columns":"rows","tile_rows":4,"tile_columns":4}},"inputs":[{"name":"m","from":{"argument":"m"}}],"parts":[{"name":"c","kind":"tile","unit":"m"}],"limits":{"fuel":100,"memory_bytes":65536,"output_bytes":1000},"fuel_expected":50},{"name":"u","split":{"segments":{"boundaries":"cuts"}},"inputs":[{"name":"m","from":{"stage":"t"}}],"parts":[{"name":"s","kind":"segment"}],"limits":{"fuel":100,"memory_bytes":65536,"output_bytes":1000},"fuel_expected":50}],"goldens":[{"stage":"t","args":{},"seed":"s","unit":0,"inputs":[{"name":"m","content":"AQID"}],"digest":"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262","fuel":1}]}}}"#
+        br#"{"name":"acme/two","version":3,"interface":"forgepool:kernel@1.0.0","summary":"s","checks":true,"profiles":{"a.v1":{"summary":"s","args":{"type":"object","properties":{"rows":{"type":"integer"},"m":{"type":"string"},"cuts":{"type":"array"}}},"stages":[{"name":"t","split":{"tiles":{"rows":"rows","columns":"rows","tile_rows":4,"tile_columns":4}},"inputs":[{"name":"m","from":{"argument":"m"}}],"parts":[{"name":"c","kind":"tile","unit":"m"}],"limits":{"fuel":100,"memory_bytes":65536,"output_bytes":1000},"fuel_expected":50},{"name":"u","split":{"segments":{"boundaries":"cuts"}},"inputs":[{"name":"m","from":{"stage":"t"}}],"parts":[{"name":"s","kind":"segment"}],"limits":{"fuel":100,"memory_bytes":65536,"output_bytes":1000},"fuel_expected":50}],"goldens":[{"stage":"t","args":{},"seed":"s","unit":0,"inputs":[{"name":"m","content":"AQID"}],"digest":"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262","fuel":1}]}}}"#
             .to_vec(),
     );
     found
@@ -157,7 +158,13 @@ fn task() -> Task {
         limits: UnitLimits { fuel: 5, memory_bytes: 6, output_bytes: 7 },
         parts: vec![part(PartKind::Distribution), part(PartKind::Tile)],
         inputs: vec![InputRef { name: "in".into(), digest: Digest::of(b"i"), bytes: 9 }],
+        duty: Duty::Compute,
     }
+}
+
+fn check() -> Task {
+    let found = FoundRef { digest: Digest::of(b"f"), bytes: 300 };
+    Task { duty: Duty::Check(Examination { found, challenge: Challenge([0x22; 32]) }), ..task() }
 }
 
 fn report(outcome: Outcome) -> Vec<u8> {
@@ -193,6 +200,9 @@ pub fn frames() -> Vec<Vec<u8>> {
     let unit = UnitRecord { digest: Digest::of(b"u"), fuel: 300 };
     let completed = Outcome::Completed(Completed { fragment: vec![1, 2, 3], units: vec![unit; 3] });
     let failed = Outcome::Failed(Failure::new(FailureCode::AgentTrap, "x").in_unit(5));
+    let verdicts = [Finding::Sound { error: 1e-12 }, Finding::Wrong { reason: "cell (3, 4) differs".into() }];
+    let verdicts = verdicts.map(|finding| UnitVerdict { finding, fuel: 300 });
+    let checked = Outcome::Checked(Checked { units: verdicts.into() });
     let each = vec![
         frame::encode(&hello).unwrap(),
         frame::encode(&welcome).unwrap(),
@@ -200,9 +210,11 @@ pub fn frames() -> Vec<Vec<u8>> {
         frame::encode(&Heartbeat { load }).unwrap(),
         frame::encode(&Drain).unwrap(),
         frame::encode(&Lease { lease: LeaseId(9), deadline_ms: 1000, task: task() }).unwrap(),
+        frame::encode(&Lease { lease: LeaseId(10), deadline_ms: 1000, task: check() }).unwrap(),
         frame::encode(&Progress { units_done: 3 }).unwrap(),
         report(completed),
         report(failed),
+        report(checked),
         frame::encode(&Fetch { digest: Digest::of(b"d"), offset: 300 }).unwrap(),
         frame::encode(&Have { bytes: 300 }).unwrap(),
         frame::encode(&Missing).unwrap(),

@@ -1,7 +1,6 @@
 //! The example kernels of `examples/kernels`, as committed: read, planned and run in this process.
 
 use forge_contract::envelope::Envelope;
-use forge_contract::report::Outcome;
 use forge_contract::{JobId, task::Task};
 use forge_lifecycle::plan::{Kernel, Plan, plan};
 use forge_lifecycle::{admit, replay};
@@ -73,10 +72,7 @@ pub fn output(name: &str, profile: &str, args: &Value, seed: &str) -> Value {
     let plan = planned(&kernel(name), profile, args, seed);
     let compiled = local::compile(&component(name), Backend::CraneliftSpeed).expect("it compiles");
     let ran = replay::run(&plan, JobId::from_bits(1), |task, _| {
-        match local::run_shard(&compiled, task, &Inputs::none(), |_| ()).outcome {
-            Outcome::Completed(completed) => Ok(completed),
-            Outcome::Failed(failure) => Err(failure),
-        }
+        local::run_shard(&compiled, task, &Inputs::none(), |_| ()).outcome.completed()
     });
     ran.unwrap_or_else(|failure| panic!("{name}: {failure:?}")).output
 }

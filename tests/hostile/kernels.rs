@@ -1,5 +1,6 @@
 //! The kernels of this folder, as components, and what each must lead to.
 
+use forge_contract::duty::Duty;
 use forge_contract::id::JobId;
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
@@ -149,6 +150,7 @@ pub fn task(name: &str, kind: PartKind) -> Task {
         limits: UnitLimits { fuel: 50_000_000, memory_bytes, output_bytes: 4096 },
         parts: vec![PartSpec { name: "work".into(), kind, counts_items: true, shown: true, unit: None }],
         inputs: vec![InputRef { name: "data".into(), digest: Digest::of(DATA), bytes: DATA.len() as u64 }],
+        duty: Duty::Compute,
     }
 }
 

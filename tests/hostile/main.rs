@@ -7,3 +7,4 @@ mod in_process;
 mod kernels;
 mod processes;
 mod shipped;
+mod verdicts;

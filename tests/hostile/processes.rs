@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::kernels::{component, failing, inputs, task};
 
 /// Far beyond what any of these takes: only a hung test meets it.
-const LONG: Duration = Duration::from_secs(120);
+pub const LONG: Duration = Duration::from_secs(120);
 
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_forge-test-worker"))

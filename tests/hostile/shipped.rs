@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use forge_contract::Digest;
+use forge_contract::duty::Duty;
 use forge_contract::id::JobId;
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
@@ -40,6 +41,7 @@ fn task(profile: &str, stage: &str, args: &str, part: (&str, PartKind), cut: Cut
         limits: UnitLimits { fuel: 1 << 32, memory_bytes: 32 << 20, output_bytes: 8 << 20 },
         parts: vec![PartSpec { name: part.0.into(), kind: part.1, counts_items: true, shown: true, unit: None }],
         inputs: vec![],
+        duty: Duty::Compute,
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use forge_contract::envelope::Envelope;
 use forge_contract::fragment::tree::Fold;
-use forge_contract::fragment::{Distribution, Extrema, Fragment, Histogram, Moments, Named, Part};
+use forge_contract::fragment::{Distribution, Extrema, Fragment, Histogram, Moments, Named, Number, Part, Tile};
 use forge_contract::manifest::Manifest;
 use forge_contract::report::{Completed, UnitRecord};
-use forge_contract::task::Task;
+use forge_contract::task::{Slice, Task};
 use forge_contract::{Digest, Failure};
 use forge_lifecycle::action::StageFragment;
 use forge_lifecycle::plan::{Kernel, Plan, plan};
@@ -30,9 +30,15 @@ pub fn kernel() -> Kernel {
         "parts": [{"name": "seal", "kind": "bytes"}],
         "limits": {"fuel": 10_000_000, "memory_bytes": 1_048_576, "output_bytes": 100_000}, "fuel_expected": 1_000_000,
     });
+    let paint = json!({
+        "name": "paint", "split": {"tiles": {"rows": "items", "columns": "items", "tile_rows": 2, "tile_columns": 2}},
+        "parts": [{"name": "picture", "kind": "tile"}],
+        "limits": {"fuel": 10_000_000, "memory_bytes": 1_048_576, "output_bytes": 100_000}, "fuel_expected": 1_000_000,
+    });
     let args = json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "integer", "minimum": 1}, "stop": {"type": "object"}}});
     let manifest = json!({
-        "name": "sim", "version": 1, "interface": "forgepool:kernel@1.0.0", "summary": "s", "profiles": {
+        "name": "sim", "version": 1, "interface": "forgepool:kernel@1.0.0", "summary": "s", "checks": true, "profiles": {
+            "tiles.v1": {"summary": "s", "args": args, "stages": [paint]},
             "one.v1": {"summary": "s", "args": args, "stages": [simulate]},
             "two.v1": {"summary": "s", "args": args, "stages": [simulate, finish]},
         },
@@ -72,6 +78,11 @@ pub fn unit(task: &Task, unit: u64, inputs: &[StageFragment]) -> Fragment {
         let read = inputs.iter().find(|f| f.digest == task.inputs[0].digest).expect("the input was published");
         let seal = Digest::of(&read.bytes).as_bytes().to_vec();
         return Fragment { parts: vec![Named { name: "seal".into(), part: Part::Bytes(seal) }] };
+    }
+    if let Some(Slice::Rectangle(at)) = task.cut.slice(unit) {
+        let values = (0..at.rows * at.columns).flat_map(|_| next().to_le_bytes()).collect();
+        let tile = Tile { at, number: Number::Float64, values };
+        return Fragment { parts: vec![Named { name: "picture".into(), part: Part::Tiles(vec![tile]) }] };
     }
     let items = task.cut.slice(unit).unwrap().items();
     let values: Vec<f64> = (0..items).map(|_| 1e3 * next() * next() / (next() + 1e-3)).collect();

@@ -3,7 +3,7 @@
 
 use forge_lifecycle::action::{JobOutcome, Reason};
 use forge_lifecycle::pool::Settings;
-use forge_lifecycle::verify::AuditPolicy;
+use forge_lifecycle::verify::{AuditPolicy, Standing};
 use serde_json::json;
 
 use crate::kernel::{planned, reference};
@@ -118,4 +118,62 @@ fn looks_that_fail_are_left_out_in_time() {
     lone.run();
     lone.assert_completed(job, &reference(&plan()));
     assert!(lone.quarantined.is_empty() && lone.now < 400_000, "{} ms", lone.now);
+}
+
+/// Every audit is the kernel's own check; no other looks.
+fn checks_alone() -> Settings {
+    let audits = AuditPolicy { probation: u64::MAX, copies_ppm: 0, units_ppm: 0, ..AuditPolicy::default() };
+    Settings { hub_secret: [5; 32], attempts_max: 50, audits, ..Settings::default() }
+}
+
+fn tiles() -> forge_lifecycle::plan::Plan {
+    let plan = planned("tiles.v1", 20, json!({"verify": "spotcheck", "shards": 25}));
+    assert!(plan.stages[0].checks && plan.stages[0].units == 100 && plan.stages[0].shards == 25);
+    plan
+}
+
+#[test]
+fn a_kernels_own_check_stands_for_a_copy() {
+    let (mut world, _) = world(1, checks_alone(), Manner::Honest);
+    world.machines[3].verifier = false;
+    let job = world.submit(1, tiles());
+    world.run();
+    world.assert_completed(job, &reference(&tiles()));
+    let report = &world.finished[&job].summary().verification;
+    assert_eq!((report.proved, report.shards, report.matched), (25, 25, 0), "{report:?}");
+    assert!(world.accepted.values().all(|accepted| accepted.verdict.standing == Standing::Checked));
+    assert_eq!(world.units_by_reason(Reason::Check), 0);
+}
+
+#[test]
+fn what_a_check_finds_wrong_is_settled_by_a_copy_whoever_was_wrong() {
+    let expected = reference(&tiles());
+    let mut found = [0, 0];
+    for seed in 0..100 {
+        for (number, manner) in [Manner::Lies, Manner::Slanders].into_iter().enumerate() {
+            let (mut world, bad) = world(seed, checks_alone(), manner);
+            world.machines[3].verifier = seed % 2 == 0;
+            let job = world.submit(1, tiles());
+            world.run();
+            world.assert_completed(job, &expected);
+            assert!(
+                world.quarantined.iter().all(|agent| *agent == agent_id(bad)),
+                "seed {seed}: an honest agent was refuted"
+            );
+            found[number] += world.quarantined.len();
+        }
+    }
+    assert!(found[0] == 100 && found[1] > 90, "{found:?}");
+}
+
+#[test]
+fn a_check_that_fails_is_replaced_by_a_copy() {
+    let (mut world, _) = world(2, checks_alone(), Manner::Honest);
+    world.machines[3].verifier = false;
+    world.checks_trap = true;
+    let job = world.submit(1, tiles());
+    world.run();
+    world.assert_completed(job, &reference(&tiles()));
+    let report = &world.finished[&job].summary().verification;
+    assert_eq!((report.proved, report.matched, world.quarantined.len()), (0, 25, 0), "{report:?}");
 }

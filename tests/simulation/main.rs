@@ -17,6 +17,7 @@ mod cuts;
 mod dice;
 mod failures;
 mod fairness;
+mod grid;
 mod kernel;
 mod leases;
 mod looks;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use forge_contract::duty::Duty;
 use forge_contract::envelope::VerifyMode;
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Capability, Digest, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::{Accepted, Action, Asked, Forgotten, JobOutcome, Reason, Record, StageFragment};
@@ -83,6 +84,8 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub settings: Settings,
     pub compute: Compute,
+    /// Whether the kernel's own check traps.
+    pub checks_trap: bool,
     /// Messages lost, percent.
     pub loss: u64,
     pub jobs: BTreeMap<JobId, Arc<Plan>>,
@@ -132,6 +135,7 @@ impl World {
             machines: Vec::new(),
             settings,
             compute: honest,
+            checks_trap: false,
             loss: 0,
             jobs: BTreeMap::new(),
             started: BTreeMap::new(),
@@ -363,6 +367,10 @@ impl World {
                 assert_eq!(digest, Digest::of(&bytes));
                 self.published.push(StageFragment { stage: String::new(), digest, bytes: bytes.to_vec() });
             }
+            Action::Withdraw { digest, .. } => {
+                let at = self.published.iter().position(|published| published.digest == digest);
+                self.published.swap_remove(at.expect("only what was published is withdrawn"));
+            }
             Action::Record(Record::Accepted(accepted)) => {
                 let place = (accepted.job, accepted.stage, accepted.shard);
                 assert!(!self.finished.contains_key(&accepted.job), "accepted after the end");
@@ -459,6 +467,13 @@ impl World {
         let at = self.now + took + self.dice.from(1, 40);
         let outcome = match manner {
             Manner::Hangs => return,
+            Manner::Breaks => Outcome::Failed(kernel::failure(FailureCode::AgentWorkerLost, None)),
+            Manner::ClaimsTraps => Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit))),
+            Manner::Slanders if matches!(task.duty, Duty::Check(_)) => {
+                let wrong = UnitVerdict { finding: Finding::Wrong { reason: "it says so".into() }, fuel: 9 };
+                Outcome::Checked(Checked { units: vec![wrong; task.unit_count as usize] })
+            }
+            _ if matches!(task.duty, Duty::Check(_)) => self.checked(task),
             Manner::Honest | Manner::Repeats | Manner::Steals => (self.compute)(task, &self.published),
             Manner::Lies => self.lied(task, index),
             Manner::LiesAlike => self.lied(task, 0),
@@ -472,8 +487,6 @@ impl World {
                 let unit = UnitRecord { digest: Digest::of(b"?"), fuel: 1 };
                 Outcome::Completed(Completed { fragment: vec![1, 200, 7], units: vec![unit; task.unit_count as usize] })
             }
-            Manner::ClaimsTraps => Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit))),
-            Manner::Breaks => Outcome::Failed(kernel::failure(FailureCode::AgentWorkerLost, None)),
         };
         self.machines[index].answered += 1;
         let usage = Usage { wall_us: took * 1000, cpu_us: took * 1000, prepare_us: 0 };
@@ -494,8 +507,25 @@ impl World {
     fn lied(&self, task: &Task, index: usize) -> Outcome {
         match (self.compute)(task, &self.published) {
             Outcome::Completed(completed) => Outcome::Completed(lie(completed, index as u64)),
-            failed @ Outcome::Failed(_) => failed,
+            other => other,
         }
+    }
+
+    /// An honest check, which here compares with what it computes itself.
+    fn checked(&self, task: &Task) -> Outcome {
+        if self.checks_trap {
+            return Outcome::Failed(kernel::failure(FailureCode::AgentTrap, Some(task.first_unit)));
+        }
+        let Duty::Check(examination) = task.duty else { panic!("it was to check") };
+        let found = self.published.iter().find(|published| published.digest == examination.found.digest);
+        let found =
+            forge_contract::fragment::Fragment::decode(&found.expect("what is checked is served").bytes).unwrap();
+        let verdict = |index: u64| {
+            let same = found.unit(index as usize) == Some(kernel::unit(task, task.first_unit + index, &self.published));
+            let finding = if same { Finding::Sound { error: 1e-9 } } else { Finding::Wrong { reason: "other".into() } };
+            UnitVerdict { finding, fuel: 10 }
+        };
+        Outcome::Checked(Checked { units: (0..task.unit_count).map(verdict).collect() })
     }
 
     /// The answer of an agent that did not run some of the units: what it commits to for them is made up.
@@ -566,11 +596,19 @@ fn lie(honest: Completed, by: u64) -> Completed {
         match &mut named.part {
             Part::Sum(sum) => *sum += 1.0 + by as f64,
             Part::Bytes(bytes) => bytes[0] ^= by as u8 + 1,
+            Part::Tiles(tiles) => tiles[0].values[0] ^= by as u8 + 1,
             _ => {}
         }
     }
     let bytes = fragment.encode();
     let mut units = honest.units;
-    units[0].digest = if units.len() == 1 { Digest::of(&bytes) } else { Digest::of(&by.to_le_bytes()) };
+    let first = fragment.unit(0).map(|unit| unit.digest());
+    units[0].digest = if let Some(first) = first {
+        first
+    } else if units.len() == 1 {
+        Digest::of(&bytes)
+    } else {
+        Digest::of(&by.to_le_bytes())
+    };
     Completed { fragment: bytes, units }
 }

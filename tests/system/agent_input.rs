@@ -42,7 +42,7 @@ fn changed(stranger: &Stranger, kernel: &LocalKernel, granted: &Granted, change:
 fn completed(report: &mut Report) -> &mut Completed {
     match &mut report.outcome {
         Outcome::Completed(completed) => completed,
-        Outcome::Failed(failure) => panic!("{failure}"),
+        other => panic!("{other:?}"),
     }
 }
 

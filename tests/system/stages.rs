@@ -2,7 +2,6 @@
 
 use forge_contract::JobId;
 use forge_contract::envelope::Envelope;
-use forge_contract::report::Outcome;
 use forge_lifecycle::plan::{Kernel, Plan, plan};
 use forge_lifecycle::{admit, replay};
 use forge_sandbox::engine::Backend;
@@ -42,10 +41,7 @@ fn replayed(kernel: &local::LocalKernel, shards: u32) -> replay::Replayed {
             let found = done.iter().find(|fragment| fragment.digest == reference.digest).unwrap();
             inputs.add(reference, found.bytes.clone().into());
         }
-        match local::run_shard(kernel, task, &inputs, |_| {}).outcome {
-            Outcome::Completed(completed) => Ok(completed),
-            Outcome::Failed(failure) => Err(failure),
-        }
+        local::run_shard(kernel, task, &inputs, |_| {}).outcome.completed()
     })
     .unwrap()
 }

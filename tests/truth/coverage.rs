@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use forge_contract::report::Outcome;
 use forge_lifecycle::converge::{Convergence, Reason};
 use forge_lifecycle::replay;
 use forge_sandbox::engine::Backend;
@@ -41,10 +40,7 @@ fn run(model: &Insurance, half_width: f64, confidence: f64, seed: u32) -> Conver
     let plan = dist::planned(&contract, &dist::kernel(KERNEL));
     let kernel = dist::compiled(KERNEL, Backend::CraneliftSpeed);
     let replayed = replay::run(&plan, dist::job(), |task, _| {
-        match local::run_shard(&kernel, task, &Inputs::none(), |_| ()).outcome {
-            Outcome::Completed(completed) => Ok(completed),
-            Outcome::Failed(failure) => Err(failure),
-        }
+        local::run_shard(&kernel, task, &Inputs::none(), |_| ()).outcome.completed()
     });
     replayed.unwrap().convergence.unwrap()
 }

@@ -1,4 +1,5 @@
-//! insurance.v1 of mc@1 against an independent truth: closed forms and a convolution, sharing nothing with the kernel.
+//! insurance.v1 of mc@1 against an independent truth: closed forms and a convolution, sharing nothing with the kernel;
+//! and what the cheap check of gemm@1 says of true and false tiles.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -21,5 +22,6 @@ mod published;
 mod randomness;
 mod run;
 mod sample;
+mod tiles;
 
 use forge_golden::dist;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use forge_contract::duty::Duty;
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
 use forge_contract::report::{Outcome, Report};
@@ -171,6 +172,7 @@ pub fn task(hub: &Hub, component: Vec<u8>) -> Task {
             unit: None,
         }],
         inputs: vec![],
+        duty: Duty::Compute,
     }
 }
 

@@ -12,6 +12,10 @@ use crate::sections::{is_component, push_custom, without_custom};
 /// The interface package's text: `wit/kernel.wit`.
 const WIT: &str = include_str!("../../../wit/kernel.wit");
 const WORLD: &str = "kernel";
+/// The world of a kernel that can check its units.
+const CHECKED_WORLD: &str = "checked-kernel";
+/// The core function that such a kernel exports.
+const CHECK: &str = "forgepool:kernel/checks@1.0.0#check";
 
 /// Why bytes are no kernel component.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,12 @@ pub enum ComponentError {
         /// The export.
         name: String,
     },
+    /// A check is exported, and the manifest does not say so.
+    #[error("the component exports `{name}`: write `checks = true` in kernel.toml")]
+    ChecksUnsaid {
+        /// The export.
+        name: String,
+    },
     /// The manifest breaks a rule.
     #[error("manifest: {reason}")]
     Manifest {
@@ -74,7 +84,8 @@ fn refusals(names: &[String]) -> String {
 }
 
 /// Encodes a core module as a component. A module that does not name its world is taken to be of the world `kernel`:
-/// it exports the interface by its canonical names.
+/// it exports the interface by its canonical names. One that exports `check` is of the world `checked-kernel`, whatever
+/// it says.
 ///
 /// Imports of WASI preview 1 are sealed inside the component: a clock that stands still, an entropy source that traps,
 /// no argument, no environment, no file.
@@ -87,8 +98,11 @@ pub fn component_from_core(core: &[u8]) -> Result<Vec<u8>, ComponentError> {
     let world = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
     let seals = check_module_imports(core)?;
     let mut core = without_custom(core, &|name| !name.starts_with("component-type"))?;
-    if !names_world(&core)? {
-        embed_world(&mut core)?;
+    if exports_check(&core)? {
+        core = without_custom(&core, &|_| true)?;
+        embed_world(&mut core, CHECKED_WORLD)?;
+    } else if !names_world(&core)? {
+        embed_world(&mut core, WORLD)?;
     }
     let mut encoder = ComponentEncoder::default().debug_names(false).module(&core).map_err(|e| world(&e))?;
     if seals {
@@ -103,11 +117,24 @@ fn names_world(core: &[u8]) -> Result<bool, ComponentError> {
     Ok(without_custom(core, &|name| name.starts_with("component-type"))?.len() != core.len())
 }
 
-fn embed_world(core: &mut Vec<u8>) -> Result<(), ComponentError> {
+fn exports_check(core: &[u8]) -> Result<bool, ComponentError> {
+    let invalid = |e: wasmparser::BinaryReaderError| ComponentError::Invalid { reason: e.to_string() };
+    for payload in Parser::new(0).parse_all(core) {
+        let Payload::ExportSection(exports) = payload.map_err(invalid)? else { continue };
+        for export in exports {
+            if export.map_err(invalid)?.name == CHECK {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn embed_world(core: &mut Vec<u8>, world: &str) -> Result<(), ComponentError> {
     let reason = |e: &dyn std::fmt::Debug| ComponentError::World { reason: format!("{e:?}") };
     let mut resolve = Resolve::default();
     let package = resolve.push_str("kernel.wit", WIT).map_err(|e| reason(&e))?;
-    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| reason(&e))?;
+    let world = resolve.select_world(&[package], Some(world)).map_err(|e| reason(&e))?;
     wit_component::embed_component_metadata(core, &resolve, world, StringEncoding::UTF8).map_err(|e| reason(&e))
 }
 
@@ -183,15 +210,32 @@ pub fn check_interface(component: &[u8]) -> Result<(), ComponentError> {
         return Err(ComponentError::ForeignImports { names });
     }
     let unit = interface("unit");
-    let exported = outermost(component, |payload, names| {
+    if exports(component)?.contains(&unit) { Ok(()) } else { Err(ComponentError::MissingExport { name: unit }) }
+}
+
+/// Checks that a component exports `checks` just where its manifest says so.
+///
+/// # Errors
+/// `MissingExport` or `ChecksUnsaid`.
+pub fn check_checks(component: &[u8], manifest: &Manifest) -> Result<(), ComponentError> {
+    let name = interface("checks");
+    match (exports(component)?.contains(&name), manifest.checks) {
+        (false, true) => Err(ComponentError::MissingExport { name }),
+        (true, false) => Err(ComponentError::ChecksUnsaid { name }),
+        _ => Ok(()),
+    }
+}
+
+/// What a component exports, by name.
+fn exports(component: &[u8]) -> Result<Vec<String>, ComponentError> {
+    outermost(component, |payload, names| {
         if let Payload::ComponentExportSection(exports) = payload {
             for export in exports.clone() {
                 names.push(export?.name.name.to_owned());
             }
         }
         Ok(())
-    })?;
-    if exported.contains(&unit) { Ok(()) } else { Err(ComponentError::MissingExport { name: unit }) }
+    })
 }
 
 /// What a component imports that no kernel may have, by name, in its own order.
@@ -278,6 +322,28 @@ mod tests {
         let component = from_wat(CORE).unwrap();
         check_interface(&component).unwrap();
         assert!(!component.windows(9).any(|w| w == b"producers"));
+    }
+
+    /// The same with a check.
+    fn checked() -> String {
+        CORE.trim_end().strip_suffix(')').unwrap().to_owned()
+            + r#"(func (export "forgepool:kernel/checks@1.0.0#check") (param i32) (result i32) unreachable))"#
+    }
+
+    #[test]
+    fn a_module_that_checks_is_of_the_other_world() {
+        let (plain, checked) = (from_wat(CORE).unwrap(), from_wat(&checked()).unwrap());
+        check_interface(&checked).unwrap();
+        let says = |checks| Manifest { checks, ..manifest() };
+        check_checks(&checked, &says(true)).unwrap();
+        check_checks(&plain, &says(false)).unwrap();
+        let name = "forgepool:kernel/checks@1.0.0";
+        assert!(
+            matches!(check_checks(&plain, &says(true)), Err(ComponentError::MissingExport { name: n }) if n == name)
+        );
+        assert!(
+            matches!(check_checks(&checked, &says(false)), Err(ComponentError::ChecksUnsaid { name: n }) if n == name)
+        );
     }
 
     #[test]

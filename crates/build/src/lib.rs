@@ -21,7 +21,8 @@ use forge_contract::manifest::Manifest;
 
 pub use advice::advice;
 pub use component::{
-    ComponentError, check_interface, component_from_core, embed_manifest, foreign_imports, from_binary, from_wat,
+    ComponentError, check_checks, check_interface, component_from_core, embed_manifest, foreign_imports, from_binary,
+    from_wat,
 };
 pub use project::{GOLDENS_FILE, MANIFEST_FILE, Project, ProjectError};
 pub use source::{Source, SourceError};
@@ -102,6 +103,7 @@ pub fn build(folder: &Path) -> Result<Built, BuildError> {
 pub fn finish(component: &[u8], manifest: Manifest, toolchain: String) -> Result<Built, BuildError> {
     let component = embed_manifest(component, &manifest)?;
     check_interface(&component)?;
+    check_checks(&component, &manifest)?;
     let digest = Digest::of(&component);
     Ok(Built { component, digest, manifest, toolchain })
 }

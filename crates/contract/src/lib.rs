@@ -6,6 +6,7 @@
 pub mod canon;
 pub mod capability;
 pub mod digest;
+pub mod duty;
 pub mod envelope;
 pub mod failure;
 pub mod fragment;

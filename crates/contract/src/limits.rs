@@ -44,3 +44,5 @@ pub const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 pub const LOG_BYTES_MAX: usize = 16 << 10;
 /// Longest text of a kernel's refusal or a trap, bytes.
 pub const DETAIL_BYTES_MAX: usize = 1 << 10;
+/// Longest all reasons of a shard's verdicts together, bytes.
+pub const REASONS_BYTES_MAX: usize = 64 << 10;

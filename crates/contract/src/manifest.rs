@@ -29,6 +29,9 @@ pub struct Manifest {
     pub interface: String,
     /// One sentence for people.
     pub summary: String,
+    /// Whether the component exports `forgepool:kernel/checks`: a check of a unit that costs far less than the unit.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub checks: bool,
     /// Profiles by name (`insurance.v1`).
     pub profiles: BTreeMap<String, Profile>,
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon::Writer;
 use crate::digest::Digest;
+use crate::duty::{Duty, Examination};
 use crate::id::JobId;
 pub use crate::input::InputRef;
 use crate::limits::UnitLimits;
@@ -184,12 +185,32 @@ pub struct Task {
     pub parts: Vec<PartSpec>,
     /// What the units may read.
     pub inputs: Vec<InputRef>,
+    /// What is done with the units.
+    pub duty: Duty,
 }
 
 impl Task {
-    /// What is computed, without who asked: equal keys must give equal bits (SECURITY 4, "verdict key").
+    /// What is asked for, without who asked: equal keys must give equal answers (SECURITY 4, "verdict key").
+    ///
+    /// The key of a check is no key of the computation: an answer to the one is none to the other.
     #[must_use]
     pub fn key_digest(&self) -> Digest {
+        let computed = self.computation_digest();
+        match &self.duty {
+            Duty::Compute => computed,
+            Duty::Check(Examination { found, challenge }) => {
+                let mut w = Writer::with_capacity(96);
+                w.digest(&computed);
+                w.digest(&found.digest);
+                w.digest(&Digest::from_bytes(challenge.0));
+                Digest::tagged("forgepool v1 check task", &w.into_bytes())
+            }
+        }
+    }
+
+    /// What is computed, whether the task asks for that or for a check of it.
+    #[must_use]
+    pub fn computation_digest(&self) -> Digest {
         let mut w = Writer::new();
         w.digest(&self.component);
         for text in [&self.profile, &self.stage, &self.args] {
@@ -242,7 +263,48 @@ fn encode_cut(cut: &Cut, w: &mut Writer) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::duty::{Challenge, FoundRef};
     use proptest::prelude::*;
+
+    fn task(duty: Duty) -> Task {
+        Task {
+            job: JobId::from_bits(3),
+            stage_index: 1,
+            shard: 2,
+            component: Digest::of(b"c"),
+            component_bytes: 300,
+            profile: "p.v1".into(),
+            stage: "s".into(),
+            args: "{}".into(),
+            key: StageKey([0x11; 32]),
+            cut: Cut::Items { total: 100, unit: 10 },
+            first_unit: 4,
+            unit_count: 2,
+            limits: UnitLimits { fuel: 5, memory_bytes: 6, output_bytes: 7 },
+            parts: vec![],
+            inputs: vec![InputRef { name: "in".into(), digest: Digest::of(b"i"), bytes: 9 }],
+            duty,
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_computation_stays_as_it_is() {
+        // Stored evidence rests on it.
+        let pinned = "254ed41a84b4c2c07871d066ae7019f64ae1f982210a95153180e991560941c8";
+        assert_eq!(task(Duty::Compute).key_digest().to_string(), pinned);
+    }
+
+    #[test]
+    fn the_key_of_a_check_covers_what_is_checked_and_with_what() {
+        let check = |found: &[u8], challenge| {
+            let found = FoundRef { digest: Digest::of(found), bytes: 9 };
+            task(Duty::Check(Examination { found, challenge: Challenge([challenge; 32]) }))
+        };
+        let base = check(b"f", 1);
+        assert_eq!(base.computation_digest(), task(Duty::Compute).key_digest());
+        let others = [task(Duty::Compute), check(b"g", 1), check(b"f", 2)];
+        assert!(others.iter().all(|other| other.key_digest() != base.key_digest()));
+    }
 
     #[test]
     fn last_items_are_what_remains() {

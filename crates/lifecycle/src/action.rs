@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use forge_contract::duty::{Duty, Examination};
 use forge_contract::report::{UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
@@ -44,6 +45,13 @@ pub enum Action {
         digest: Digest,
         /// Canonical bytes of a stage's folded fragment.
         bytes: Arc<[u8]>,
+    },
+    /// Serve these bytes no more: nobody looks at them any longer.
+    Withdraw {
+        /// The job they belong to.
+        job: JobId,
+        /// Content address.
+        digest: Digest,
     },
     /// Make durable, in this order.
     Record(Record),
@@ -185,6 +193,8 @@ pub enum Asked {
     Shard,
     /// One unit of it, by its index in the stage.
     Unit(u64),
+    /// The kernel's own check of what another agent found for it.
+    Check(Examination),
 }
 
 /// How an attempt ended.
@@ -199,6 +209,18 @@ pub enum Ending {
     Revoked,
     /// It answered after its lease had ended; the answer was discarded.
     Late,
+}
+
+impl Asked {
+    /// What an agent is told, of the task of the whole shard.
+    #[must_use]
+    pub fn task(self, shard: &Task) -> Task {
+        match self {
+            Self::Shard => shard.clone(),
+            Self::Unit(unit) => Task { first_unit: unit, unit_count: 1, ..shard.clone() },
+            Self::Check(examination) => Task { duty: Duty::Check(examination), ..shard.clone() },
+        }
+    }
 }
 
 /// An attempt that ended.

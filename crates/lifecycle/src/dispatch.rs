@@ -47,6 +47,8 @@ pub(crate) struct Agent {
     pub id: AgentId,
     pub capability: Capability,
     pub verifier: bool,
+    /// What the checks know of it, kept here so that a look at every session costs no search.
+    trust: Trust,
     held: u32,
     draining: bool,
     rest_until: Millis,
@@ -76,6 +78,12 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
+    fn of(known: Membership) -> Self {
+        // The operator's own agents need no probation; they are audited at the smallest rate like everybody proven.
+        let clean = if known.verifier { u64::MAX } else { known.clean };
+        Self { owner: known.owner, verifier: known.verifier, clean }
+    }
+
     /// Whether this agent may give an answer asked for from these.
     pub fn is_of(&self, from: From, proven: u64) -> bool {
         match from {
@@ -112,6 +120,8 @@ pub(crate) struct Agents {
     rests: BTreeSet<(Millis, SessionId)>,
     cores: u64,
     leases: u64,
+    /// Connected verifiers that take work.
+    verifiers: u64,
     /// Microseconds per million fuel that are usual: a mean over the last answers of all; 0 before the first.
     usual: u64,
 }
@@ -169,6 +179,7 @@ impl Agents {
             id: agent,
             capability,
             verifier: membership.verifier,
+            trust: Trust::of(known.membership),
             held: 0,
             draining: false,
             rest_until: 0,
@@ -263,6 +274,10 @@ impl Agents {
         if mark == Mark::Strike {
             history.membership.clean = 0;
         }
+        let trust = Trust::of(history.membership);
+        if let Some(agent) = self.by_agent.get(&agent).and_then(|session| self.sessions.get_mut(session)) {
+            agent.trust = trust;
+        }
         if mark == Mark::Clean {
             return false;
         }
@@ -311,6 +326,8 @@ impl Agents {
             (cores + u64::from(agent.capability.cores), leases + u64::from(agent.capability.leases))
         });
         (self.cores, self.leases) = (cores, leases);
+        let verifiers = self.sessions.values().filter(|agent| agent.verifier && self.takes_work(agent)).count();
+        self.verifiers = verifiers as u64;
     }
 
     /// Puts an agent where it belongs in the order of free ones.
@@ -403,9 +420,11 @@ impl Agents {
         proven: u64,
         except: impl Fn(&AgentId, OwnerId) -> bool,
     ) -> bool {
+        if from == From::Verifier && self.verifiers == 0 {
+            return false;
+        }
         self.sessions.values().any(|agent| {
-            let trust = self.trust(agent.id);
-            trust.is_of(from, proven) && !except(&agent.id, trust.owner) && self.suits(agent, need)
+            agent.trust.is_of(from, proven) && !except(&agent.id, agent.trust.owner) && self.suits(agent, need)
         })
     }
 
@@ -417,15 +436,13 @@ impl Agents {
 
     /// What the checks know of an agent; nothing good where it never joined.
     pub fn trust(&self, agent: AgentId) -> Trust {
-        let known = self.history.get(&agent).map_or(Membership::default(), |history| history.membership);
-        // The operator's own agents need no probation; they are audited at the smallest rate like everybody proven.
-        let clean = if known.verifier { u64::MAX } else { known.clean };
-        Trust { owner: known.owner, verifier: known.verifier, clean }
+        Trust::of(self.history.get(&agent).map_or(Membership::default(), |history| history.membership))
     }
 
     /// Whether some connected verifier suits that is none of these.
     pub fn any_verifier(&self, need: &Need, except: impl Fn(&AgentId) -> bool) -> bool {
-        self.sessions.values().any(|agent| agent.verifier && !except(&agent.id) && self.suits(agent, need))
+        self.verifiers > 0
+            && self.sessions.values().any(|agent| agent.verifier && !except(&agent.id) && self.suits(agent, need))
     }
 
     /// How many connected agents suit.

@@ -292,6 +292,10 @@ impl Pool {
                 late.result = Some(completed.result_digest());
             }
             Outcome::Failed(failure) => late.code = Some(failure.code),
+            Outcome::Checked(checked) => {
+                late.fuel = checked.fuel();
+                late.result = Some(checked.result_digest());
+            }
         }
         actions.push(Action::Record(Record::Attempt(late)));
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use forge_contract::failure::Blame;
 use forge_contract::fragment::Fragment;
 use forge_contract::manifest::Manifest;
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord};
+use forge_contract::report::{Completed, Outcome, Report, UnitRecord, verdicts_unasked};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
@@ -235,6 +235,7 @@ impl Trial {
         }
         match report.outcome {
             Outcome::Failed(failure) => self.broken(failure, most),
+            Outcome::Checked(_) => self.broken(verdicts_unasked(), most),
             Outcome::Completed(completed) => match differs(exam, &completed) {
                 Some(failure) => self.refuse(failure),
                 None => {

@@ -5,8 +5,10 @@
 
 use forge_contract::capability::Capability;
 use forge_contract::failure::Failure;
-use forge_contract::limits::{DETAIL_BYTES_MAX, LOG_BYTES_MAX, OUTPUT_BYTES_MAX, REQUEST_BYTES_MAX, SHARD_UNITS_MAX};
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::limits::{
+    DETAIL_BYTES_MAX, LOG_BYTES_MAX, OUTPUT_BYTES_MAX, REASONS_BYTES_MAX, REQUEST_BYTES_MAX, SHARD_UNITS_MAX,
+};
+use forge_contract::report::{Checked, Completed, Outcome, Report, UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, LeaseId};
 use serde::de::DeserializeOwned;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub const FRAGMENT_BYTES_MAX: u64 = OUTPUT_BYTES_MAX;
 /// Most bytes of a unit record: a digest and a 64-bit number of at most ten bytes.
 const UNIT_RECORD_BYTES_MAX: usize = 32 + 10;
-/// Most bytes of a shard's unit records.
+/// Most bytes of a shard's unit records. A verdict without its reason takes less than a record.
 #[expect(clippy::cast_possible_truncation, reason = "2^14 fits every usize")]
 const UNIT_RECORDS_BYTES_MAX: usize = SHARD_UNITS_MAX as usize * UNIT_RECORD_BYTES_MAX;
 /// Longest text of a refusal or a software name, bytes.
@@ -83,7 +85,9 @@ impl Kind {
             // A task's arguments came in one request and grew by its schema's defaults at most.
             Self::Lease => 4 * REQUEST_BYTES_MAX,
             Self::Progress => 10,
-            Self::Report => 1024 + LOG_BYTES_MAX * 2 + DETAIL_BYTES_MAX * 2 + UNIT_RECORDS_BYTES_MAX,
+            Self::Report => {
+                1024 + LOG_BYTES_MAX * 2 + DETAIL_BYTES_MAX * 2 + REASONS_BYTES_MAX + UNIT_RECORDS_BYTES_MAX
+            }
         }
     }
 }
@@ -285,6 +289,8 @@ pub enum Ending {
     },
     /// It was not; nothing follows.
     Failed(Failure),
+    /// What was found for it was checked; nothing follows.
+    Checked(Checked),
 }
 
 impl ReportHead {
@@ -296,6 +302,7 @@ impl ReportHead {
                 (Ending::Completed { fragment_bytes: fragment.len() as u64, units }, fragment)
             }
             Outcome::Failed(failure) => (Ending::Failed(failure), Vec::new()),
+            Outcome::Checked(checked) => (Ending::Checked(checked), Vec::new()),
         };
         let head = Self {
             lease: report.lease,
@@ -314,7 +321,7 @@ impl ReportHead {
     pub fn fragment_bytes(&self) -> u64 {
         match &self.ending {
             Ending::Completed { fragment_bytes, .. } => *fragment_bytes,
-            Ending::Failed(_) => 0,
+            Ending::Failed(_) | Ending::Checked(_) => 0,
         }
     }
 
@@ -324,6 +331,7 @@ impl ReportHead {
         let outcome = match self.ending {
             Ending::Completed { units, .. } => Outcome::Completed(Completed { fragment, units }),
             Ending::Failed(failure) => Outcome::Failed(failure),
+            Ending::Checked(checked) => Outcome::Checked(checked),
         };
         let report = Report {
             lease: self.lease,

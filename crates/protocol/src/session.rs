@@ -277,7 +277,7 @@ mod tests {
     fn a_second_or_foreign_hello_is_refused() {
         type Spoil = fn(&mut Hello);
         let spoils: [(Spoil, RefusalCode); 3] = [
-            (|h| h.revision = 2, RefusalCode::Revision),
+            (|h| h.revision = REVISION + 1, RefusalCode::Revision),
             (|h| h.capability.cores = 0, RefusalCode::Malformed),
             (|h| h.software = "a\u{1b}[2J".into(), RefusalCode::Malformed),
         ];

@@ -1,9 +1,10 @@
 //! The wire, byte for byte: a change here breaks every agent that is out there.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use forge_contract::duty::{Challenge, Duty, Examination, FoundRef};
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
-use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
+use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, InputRef, Task};
 use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, LeaseId};
@@ -35,7 +36,7 @@ fn pinned<M: Message + PartialEq + core::fmt::Debug>(message: &M, expected: &[&s
 #[test]
 fn the_first_bytes() {
     assert_eq!(ALPN, b"forgepool/1");
-    assert_eq!(REVISION, 1);
+    assert_eq!(REVISION, 2);
     assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     assert!(Kind::ALL.iter().all(|kind| Kind::of(*kind as u8) == Some(*kind)));
 }
@@ -126,6 +127,7 @@ fn task(unit: Option<String>) -> Task {
             unit,
         }],
         inputs: vec![InputRef { name: "in".into(), digest: digest(0x22), bytes: 9 }],
+        duty: Duty::Compute,
     }
 }
 
@@ -136,7 +138,7 @@ fn lease() {
     pinned(
         &lease,
         &[
-            "8900000006",
+            "8a00000006",
             "09",
             "e807",
             "03",
@@ -160,12 +162,22 @@ fn lease() {
             "0102696e",
             &input,
             "09",
+            "00",
         ],
     );
     let shared = LeaseRef { lease: lease.lease, deadline_ms: lease.deadline_ms, task: &lease.task };
     assert_eq!(frame::encode_as(Kind::Lease, &shared).unwrap(), frame::encode(&lease).unwrap());
-    let named = Lease { task: task(Some("EUR".into())), ..lease };
+    let named = Lease { task: task(Some("EUR".into())), ..lease.clone() };
     assert_eq!(frame::decode::<Lease>(&frame::encode(&named).unwrap()[HEADER_BYTES..]).unwrap(), named);
+
+    // A check: what is found, its size, the challenge.
+    let found = FoundRef { digest: digest(0x66), bytes: 300 };
+    let duty = Duty::Check(Examination { found, challenge: Challenge([0x99; 32]) });
+    let bytes = frame::encode(&Lease { task: Task { duty, ..lease.task.clone() }, ..lease.clone() }).unwrap();
+    let same = frame::encode(&lease).unwrap();
+    assert_eq!(bytes[HEADER_BYTES..bytes.len() - 67], same[HEADER_BYTES..same.len() - 1]);
+    assert_eq!(hex::encode(&bytes[bytes.len() - 67..]), ["01", &repeated("66"), "ac02", &repeated("99")].concat());
+    assert_eq!(frame::decode::<Lease>(&bytes[HEADER_BYTES..]).unwrap().task.duty, duty);
 }
 
 #[test]
@@ -202,6 +214,43 @@ fn answers() {
         &["9600000008", "09", &task, &engine, "01", "0a", &code, "0178", "00", "0105", "010203", "00", &half, &half],
     );
     assert_eq!(head.join(fragment), (failed, signature));
+}
+
+#[test]
+fn verdicts() {
+    let findings = [Finding::Sound { error: 0.5 }, Finding::Wrong { reason: "no".into() }];
+    let units = findings.map(|finding| UnitVerdict { finding, fuel: 300 }).into();
+    let checked = Report {
+        lease: LeaseId(9),
+        task: digest(0x33),
+        engine: digest(0xee),
+        outcome: Outcome::Checked(Checked { units }),
+        usage: Usage { wall_us: 1, cpu_us: 2, prepare_us: 3 },
+        log: String::new(),
+    };
+    let signature = Signature([0x77; 64]);
+    let (head, fragment) = ReportHead::split(checked.clone(), signature);
+    assert!(fragment.is_empty());
+    assert_eq!(head.fragment_bytes(), 0);
+    let (task, engine, half) = (repeated("33"), repeated("ee"), repeated("77"));
+    pinned(
+        &head,
+        &[
+            "9800000008",
+            "09",
+            &task,
+            &engine,
+            "02",
+            "02",
+            "00000000000000e03fac02",
+            "01026e6fac02",
+            "010203",
+            "00",
+            &half,
+            &half,
+        ],
+    );
+    assert_eq!(head.join(fragment), (checked, signature));
 }
 
 #[test]
@@ -254,7 +303,14 @@ fn the_largest_legal_report_fits_its_maximum() {
         usage: Usage { wall_us: u64::MAX, cpu_us: u64::MAX, prepare_us: u64::MAX },
         log: "x".repeat(LOG_BYTES_MAX),
     };
-    let (head, _) = ReportHead::split(report, Signature([0; 64]));
+    let (head, _) = ReportHead::split(report.clone(), Signature([0; 64]));
+    assert!(frame::encode(&head).is_ok());
+
+    // Reasons of the greatest length together, one per unit as far as they go, then empty ones.
+    let wrong = |reason: String| UnitVerdict { finding: Finding::Wrong { reason }, fuel: u64::MAX };
+    let mut checked = Checked { units: vec![wrong("x".repeat(100)); usize::try_from(SHARD_UNITS_MAX).unwrap()] };
+    checked.shorten();
+    let (head, _) = ReportHead::split(Report { outcome: Outcome::Checked(checked), ..report }, Signature([0; 64]));
     assert!(frame::encode(&head).is_ok());
 }
 
@@ -299,6 +355,27 @@ proptest! {
         };
         let (head, fragment) = ReportHead::split(report.clone(), Signature([3; 64]));
         prop_assert_eq!(head.fragment_bytes(), fragment.len() as u64);
+        let bytes = frame::encode(&head).unwrap();
+        let (found, _) = frame::decode::<ReportHead>(&bytes[HEADER_BYTES..]).unwrap().join(fragment);
+        prop_assert_eq!(found, report);
+    }
+
+    #[test]
+    fn any_verdicts_survive_the_wire(found in prop::collection::vec((any::<Option<String>>(), 0.0..=1.0f64, any::<u64>()), 0..20)) {
+        let finding = |(reason, error): (Option<String>, f64)| match reason {
+            Some(reason) => Finding::Wrong { reason },
+            None => Finding::Sound { error },
+        };
+        let units = found.into_iter().map(|(reason, error, fuel)| UnitVerdict { finding: finding((reason, error)), fuel });
+        let report = Report {
+            lease: LeaseId(1),
+            task: digest(1),
+            engine: digest(2),
+            outcome: Outcome::Checked(Checked { units: units.collect() }),
+            usage: Usage::default(),
+            log: String::new(),
+        };
+        let (head, fragment) = ReportHead::split(report.clone(), Signature([3; 64]));
         let bytes = frame::encode(&head).unwrap();
         let (found, _) = frame::decode::<ReportHead>(&bytes[HEADER_BYTES..]).unwrap().join(fragment);
         prop_assert_eq!(found, report);

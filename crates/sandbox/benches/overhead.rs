@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use forge_contract::Digest;
+use forge_contract::duty::Duty;
 use forge_contract::fragment::Fragment;
 use forge_contract::fragment::tree::Fold;
 use forge_contract::id::JobId;
@@ -57,6 +58,7 @@ fn task(profile: &str, stage: &str, args: &str, part: (&str, PartKind), unit: u6
         limits: UnitLimits { fuel: 1 << 36, memory_bytes: 32 << 20, output_bytes: 8 << 20 },
         parts: vec![PartSpec { name: part.0.into(), kind: part.1, counts_items: true, shown: true, unit: None }],
         inputs: vec![],
+        duty: Duty::Compute,
     }
 }
 
@@ -69,10 +71,7 @@ fn mc(units: u64) -> Task {
 }
 
 fn completed(outcome: Outcome) -> Completed {
-    match outcome {
-        Outcome::Completed(completed) => completed,
-        Outcome::Failed(failure) => panic!("{failure}"),
-    }
+    outcome.completed().unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// The shortest of a few repetitions.

@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
+use forge_contract::duty::Duty;
 use forge_contract::fragment::tree::{Fold, FoldError};
 use forge_contract::fragment::{CombineError, Fragment};
 use forge_contract::limits::SHARD_UNITS_MAX;
 use forge_contract::report::{Completed, Outcome, UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
+use wasmtime::component::ComponentExportIndex;
 use wasmtime::{Engine, Store};
 
 use crate::inputs::Inputs;
@@ -15,14 +17,16 @@ use crate::kernel::bindings::UnitOnlyPre;
 use crate::kernel::bindings::exports::forgepool::kernel::unit as wit;
 use crate::kernel::{HostState, linker};
 use crate::log::SharedLog;
-use crate::{code, engine, lift, trap};
+use crate::{code, engine, examine, lift, trap};
 
 /// A loaded kernel, ready to run any of its units.
 ///
 /// Calls need [`engine::THREAD_STACK_BYTES`] of stack: see [`with_ample_stack`].
 pub struct UnitRunner {
-    engine: Engine,
-    pre: UnitOnlyPre<HostState>,
+    pub(crate) engine: Engine,
+    pub(crate) pre: UnitOnlyPre<HostState>,
+    /// Where its check is, if it has one.
+    pub(crate) check: Option<ComponentExportIndex>,
 }
 
 /// What one unit gave.
@@ -41,7 +45,8 @@ pub struct UnitRun {
 /// What running a shard gave.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ShardResult {
-    /// A folded fragment with a record per unit, or the first failure in unit order.
+    /// A folded fragment with a record per unit, a verdict per unit where the task asks for a check, or the first
+    /// failure in unit order.
     pub outcome: Outcome,
     /// What the units printed, in unit order, cut at `LOG_BYTES_MAX`.
     pub log: String,
@@ -67,8 +72,15 @@ impl UnitRunner {
         let component = code::load(engine, code)?;
         let linker = linker(engine).map_err(|error| code::refused(&error))?;
         let pre = linker.instantiate_pre(&component).map_err(|error| code::refused(&error))?;
+        let check = examine::export(&pre);
         let pre = UnitOnlyPre::new(pre).map_err(|error| code::refused(&error))?;
-        Ok(Self { engine: engine.clone(), pre })
+        Ok(Self { engine: engine.clone(), pre, check })
+    }
+
+    /// Whether the kernel can check units.
+    #[must_use]
+    pub fn checks(&self) -> bool {
+        self.check.is_some()
     }
 
     /// Runs one unit of a task in a fresh instance.
@@ -114,21 +126,31 @@ impl UnitRunner {
     }
 
     fn call_in(&self, store: &mut Store<HostState>, task: &Task, argument: &wit::Task) -> Result<Called, Failure> {
-        store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(engine::HOSTCALL_BYTES_MAX);
-        set_fuel(store, task.limits.fuel)?;
+        prepare(store, task)?;
         let instantiated = self.pre.instantiate(&mut *store);
         let refused = store.data().limiter.refused;
         let instance = instantiated.map_err(|error| trap::of_instantiation(&error, refused))?;
-        // Instantiation may cost differently elsewhere; from here on every instruction counts the same everywhere.
-        set_fuel(store, task.limits.fuel)?;
-        store.set_hostcall_fuel(lifted_bytes_max(task));
+        room(store, task)?;
         let called = instance.forgepool_kernel_unit().call_execute(&mut *store, argument);
         let refused = store.data().limiter.refused;
         let found = called.map_err(|error| trap::failure(&error, refused))?;
         let left = store.get_fuel().map_err(|error| trap::failure(&error, None))?;
         Ok((found, task.limits.fuel.saturating_sub(left)))
     }
+}
+
+/// Before a unit is instantiated: its limits hold for that too.
+pub(crate) fn prepare(store: &mut Store<HostState>, task: &Task) -> Result<(), Failure> {
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(engine::HOSTCALL_BYTES_MAX);
+    set_fuel(store, task.limits.fuel)
+}
+
+/// Before the call: instantiation may cost differently elsewhere; from here on every instruction counts the same
+/// everywhere.
+pub(crate) fn room(store: &mut Store<HostState>, task: &Task) -> Result<(), Failure> {
+    store.set_hostcall_fuel(lifted_bytes_max(task));
+    set_fuel(store, task.limits.fuel)
 }
 
 fn set_fuel(store: &mut Store<HostState>, fuel: u64) -> Result<(), Failure> {
@@ -158,7 +180,8 @@ fn check(task: &Task, unit: u64, fragment: &Fragment) -> Result<Vec<u8>, Failure
     Ok(bytes)
 }
 
-/// Runs a shard's units in order, commits to each, and folds them in tree order.
+/// Does a shard's duty: runs its units in order, commits to each and folds them in tree order, or checks what was
+/// found for each.
 ///
 /// `on_progress` hears the number of units done after each.
 /// Determinism: the outcome is a function of the code, the task without its job, and the inputs.
@@ -167,16 +190,28 @@ fn check(task: &Task, unit: u64, fragment: &Fragment) -> Result<Vec<u8>, Failure
 pub fn run_shard(runner: &UnitRunner, task: &Task, inputs: &Inputs, on_progress: impl FnMut(u64)) -> ShardResult {
     let (wall, cpu) = (Instant::now(), thread_cpu_us());
     let log = SharedLog::default();
-    let outcome = match run_units(runner, task, inputs, &log, on_progress) {
-        Ok(completed) => Outcome::Completed(completed),
-        Err(failure) => Outcome::Failed(failure),
-    };
+    let outcome = within_bounds(task, inputs).and_then(|()| match &task.duty {
+        Duty::Compute => run_units(runner, task, inputs, &log, on_progress).map(Outcome::Completed),
+        Duty::Check(examination) => {
+            examine::check_units(runner, task, examination, inputs, &log, on_progress).map(Outcome::Checked)
+        }
+    });
+    let outcome = outcome.unwrap_or_else(Outcome::Failed);
     let usage = Usage {
         wall_us: u64::try_from(wall.elapsed().as_micros()).unwrap_or(u64::MAX),
         cpu_us: thread_cpu_us().saturating_sub(cpu),
         prepare_us: 0,
     };
     ShardResult { outcome, log: log.lock().text(), usage }
+}
+
+fn within_bounds(task: &Task, inputs: &Inputs) -> Result<(), Failure> {
+    inputs.fit(task)?;
+    if task.unit_count == 0 || task.unit_count > SHARD_UNITS_MAX {
+        let detail = format!("a shard has 1 to {SHARD_UNITS_MAX} units, not {}", task.unit_count);
+        return Err(Failure::new(FailureCode::AgentProtocol, detail));
+    }
+    Ok(())
 }
 
 fn run_units(
@@ -186,11 +221,6 @@ fn run_units(
     log: &SharedLog,
     mut on_progress: impl FnMut(u64),
 ) -> Result<Completed, Failure> {
-    inputs.fit(task)?;
-    if task.unit_count == 0 || task.unit_count > SHARD_UNITS_MAX {
-        let detail = format!("a shard has 1 to {SHARD_UNITS_MAX} units, not {}", task.unit_count);
-        return Err(Failure::new(FailureCode::AgentProtocol, detail));
-    }
     let mut fold = Fold::new(task.unit_count);
     let mut units = Vec::with_capacity(usize::try_from(task.unit_count).unwrap_or(0));
     for index in 0..task.unit_count {

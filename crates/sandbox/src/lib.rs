@@ -6,7 +6,8 @@
 //!        ^                <-- native code --
 //!        | cache::Cache
 //!   worker::Worker    -- code, inputs, task -> worker::worker_main
-//!                         <-- shard result --     execute::run_shard, one fresh instance per unit
+//!                         <-- shard result --     execute::run_shard, one fresh instance per unit,
+//!                                                 to compute it or to check what was found for it
 //! ```
 //!
 //! Determinism: what a unit gives, and the fuel it burns, is a function of the component and its task alone. Every
@@ -17,6 +18,7 @@ pub mod cache;
 pub mod cage;
 pub mod code;
 pub mod engine;
+mod examine;
 pub mod execute;
 pub mod inputs;
 pub mod kernel;

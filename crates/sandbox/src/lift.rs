@@ -1,4 +1,4 @@
-//! From the kernel's own types to the contract's, moving lists and copying nothing but buckets.
+//! Between the kernel's own types and the contract's, moving lists and copying nothing but buckets.
 
 use forge_contract::fragment::{
     Distribution, Extrema, Fragment, Histogram, Matrix, Moments, Named, Number, Part, Rows, Segment, Tile,
@@ -19,9 +19,7 @@ pub(crate) fn task(task: &Task, unit: u64) -> Option<wit::Task> {
         units: task.cut.units(),
         slice: match task.cut.slice(unit)? {
             Slice::Items { first, count } => wit::Slice::Items(wit::Items { first, count }),
-            Slice::Rectangle(r) => {
-                wit::Slice::Rectangle(wit::Rectangle { row: r.row, column: r.column, rows: r.rows, columns: r.columns })
-            }
+            Slice::Rectangle(r) => wit::Slice::Rectangle(lowered_rectangle(r)),
             Slice::Element(index) => wit::Slice::Element(index),
             Slice::Interval(i) => wit::Slice::Interval(wit::Interval { start: i.start, end: i.end }),
             Slice::Whole => wit::Slice::Whole,
@@ -33,6 +31,12 @@ pub(crate) fn task(task: &Task, unit: u64) -> Option<wit::Task> {
 pub(crate) fn fragment(found: wit::Fragment) -> Fragment {
     let named = |named: wit::Named| Named { name: named.name, part: part(named.part) };
     Fragment { parts: found.parts.into_iter().map(named).collect() }
+}
+
+/// One unit's fragment as the kernel sees it; `None` where a part lists other than one piece.
+pub(crate) fn lowered(fragment: Fragment) -> Option<wit::Fragment> {
+    let named = |named: Named| Some(wit::Named { name: named.name, part: lowered_part(named.part)? });
+    Some(wit::Fragment { parts: fragment.parts.into_iter().map(named).collect::<Option<_>>()? })
 }
 
 /// A kernel's refusal. Its text is the kernel's and untrusted: cut, never interpreted.
@@ -71,6 +75,64 @@ fn part(part: wit::Part) -> Part {
             Part::Segments(vec![Segment { at: Interval { start: s.at.start, end: s.at.end }, media: s.media }])
         }
         wit::Part::Bytes(bytes) => Part::Bytes(bytes),
+    }
+}
+
+fn lowered_part(part: Part) -> Option<wit::Part> {
+    Some(match part {
+        Part::Count(n) => wit::Part::Count(n),
+        Part::Sum(x) => wit::Part::Sum(x),
+        Part::Moments(m) => wit::Part::Moments(lowered_moments(m)),
+        Part::Extrema(e) => wit::Part::Extrema(wit::Extrema { min: e.min, max: e.max }),
+        Part::Histogram(h) => wit::Part::Histogram(lowered_histogram(h)),
+        Part::Distribution(d) => wit::Part::Distribution(wit::Distribution {
+            moments: lowered_moments(d.moments),
+            extrema: wit::Extrema { min: d.extrema.min, max: d.extrema.max },
+            histogram: lowered_histogram(d.histogram),
+        }),
+        Part::MatrixSum(m) => wit::Part::MatrixSum(wit::Matrix { rows: m.rows, columns: m.columns, values: m.values }),
+        Part::Tiles(tiles) => {
+            let [tile] = <[Tile; 1]>::try_from(tiles).ok()?;
+            wit::Part::Tile(wit::Tile {
+                at: lowered_rectangle(tile.at),
+                number: lowered_number(tile.number),
+                values: tile.values,
+            })
+        }
+        Part::Rows(r) => wit::Part::Rows(wit::Rows {
+            first: r.first,
+            columns: r.columns,
+            number: lowered_number(r.number),
+            values: r.values,
+        }),
+        Part::Segments(segments) => {
+            let [segment] = <[Segment; 1]>::try_from(segments).ok()?;
+            let at = wit::Interval { start: segment.at.start, end: segment.at.end };
+            wit::Part::Segment(wit::Segment { at, media: segment.media })
+        }
+        Part::Bytes(bytes) => wit::Part::Bytes(bytes),
+    })
+}
+
+fn lowered_rectangle(r: Rectangle) -> wit::Rectangle {
+    wit::Rectangle { row: r.row, column: r.column, rows: r.rows, columns: r.columns }
+}
+
+fn lowered_moments(m: Moments) -> wit::Moments {
+    wit::Moments { n: m.n, mean: m.mean, m2: m.m2, m3: m.m3, m4: m.m4 }
+}
+
+fn lowered_histogram(h: Histogram) -> wit::Histogram {
+    let buckets = h.buckets.into_iter().map(|(key, count)| wit::Bucket { key, count }).collect();
+    wit::Histogram { mantissa_bits: h.mantissa_bits, buckets }
+}
+
+const fn lowered_number(number: Number) -> wit::Number {
+    match number {
+        Number::Float32 => wit::Number::Float32,
+        Number::Float64 => wit::Number::Float64,
+        Number::Int32 => wit::Number::Int32,
+        Number::Int64 => wit::Number::Int64,
     }
 }
 

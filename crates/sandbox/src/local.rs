@@ -33,6 +33,12 @@ impl LocalKernel {
     pub fn code_bytes(&self) -> usize {
         self.code_bytes
     }
+
+    /// Whether the kernel can check units.
+    #[must_use]
+    pub fn checks(&self) -> bool {
+        self.runner.checks()
+    }
 }
 
 /// Runs one unit on a thread of its own.
@@ -43,7 +49,7 @@ pub fn run_unit(kernel: &LocalKernel, task: &Task, unit: u64, inputs: &Inputs) -
     on_own_thread(|| kernel.runner.run_unit(task, unit, inputs))
 }
 
-/// Runs a shard on a thread of its own.
+/// Runs a shard, or checks what was found for it as its duty says, on a thread of its own.
 #[must_use]
 pub fn run_shard(
     kernel: &LocalKernel,

@@ -4,6 +4,7 @@ mod aarch64;
 mod bench;
 mod fuzz;
 mod kernels;
+mod simulate;
 mod steps;
 mod test;
 
@@ -24,6 +25,8 @@ enum Command {
     Bench(bench::Args),
     /// Run every decoder of foreign bytes under libFuzzer and print a table.
     Fuzz(fuzz::Args),
+    /// Run the grid of adversaries at full size and print its table; minutes.
+    Simulate(simulate::Args),
     /// Build the kernels in workloads/ and examples/kernels/, write their dist/ and pins.toml.
     Kernels(kernels::Args),
 }
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Kernels(args) => kernels::run(&args),
     }
 }

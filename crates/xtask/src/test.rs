@@ -3,13 +3,15 @@
 use anyhow::{Result, bail};
 
 use crate::aarch64;
+use crate::simulate;
 use crate::steps::{Steps, has, say, target_dir};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Also: rebuild the kernels and compare their digests (needs the Wasm toolchain), faults five times as long, ten
-    /// times as many generated modules, 100,000 inputs per decoder under libFuzzer, the corpus on emulated aarch64.
+    /// times as many generated modules, 100,000 inputs per decoder under libFuzzer, the grid of adversaries at full size,
+    /// the corpus on emulated aarch64.
     #[arg(long)]
     long: bool,
     /// Go on after a failed step.
@@ -59,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
         let differential = ["test", "--locked", "--workspace", "--test", "differential", "--", "--nocapture"];
         steps.run_with("generated modules", CARGO, &differential, &more)?;
         steps.run("decoders under libFuzzer", CARGO, &["xtask", "fuzz", "--inputs", "100000"])?;
+        simulate::within(&mut steps, &simulate::Args::default())?;
         aarch64::run(&mut steps)?;
     }
     steps.finish()

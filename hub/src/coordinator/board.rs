@@ -132,6 +132,17 @@ struct Published {
     of: HashMap<JobId, Vec<Digest>>,
 }
 
+impl Published {
+    /// One that published it needs it no longer.
+    fn release(&mut self, digest: &Digest) {
+        let Some((_, holders)) = self.objects.get_mut(digest) else { return };
+        *holders -= 1;
+        if *holders == 0 {
+            self.objects.remove(digest);
+        }
+    }
+}
+
 impl Board {
     fn live(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<LiveJob>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -168,13 +179,17 @@ impl Board {
         self.live().remove(&job);
         let mut published = self.published();
         for digest in published.of.remove(&job).unwrap_or_default() {
-            if let Some((_, holders)) = published.objects.get_mut(&digest) {
-                *holders -= 1;
-                if *holders == 0 {
-                    published.objects.remove(&digest);
-                }
-            }
+            published.release(&digest);
         }
+    }
+
+    /// Serves bytes no more that this job published, once.
+    pub fn withdraw(&self, job: JobId, digest: Digest) {
+        let mut published = self.published();
+        let Some(of_job) = published.of.get_mut(&job) else { return };
+        let Some(at) = of_job.iter().position(|one| *one == digest) else { return };
+        of_job.swap_remove(at);
+        published.release(&digest);
     }
 
     /// A job in hand.
@@ -237,6 +252,13 @@ mod tests {
         board.remove(one);
         assert_eq!(board.object(&digest).as_deref(), Some(&b"x"[..]));
         board.remove(two);
+        assert_eq!(board.object(&digest), None);
+        board.publish(one, digest, b"x");
+        board.publish(two, digest, b"x");
+        board.withdraw(one, digest);
+        board.withdraw(one, digest);
+        assert_eq!(board.object(&digest).as_deref(), Some(&b"x"[..]), "the other job's stays");
+        board.withdraw(two, digest);
         assert_eq!(board.object(&digest), None);
     }
 }

@@ -26,6 +26,12 @@ pub struct Execution {
     pub first_unit: u64,
     /// Number of units.
     pub units: u64,
+    /// What the kernel's own check drew from, where it was one; 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// Digest of the fragment it looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
     /// The lease it ran under.
     pub lease: u64,
     /// `REPORTED`, `FAILED`, `REVOKED`, `LATE`, or `SUPERSEDED`: an answer beyond the unit at which its stage ended.
@@ -113,10 +119,17 @@ impl Execution {
         let (first_unit, units) = match attempt.asked {
             Asked::Shard => (first_unit, units),
             Asked::Unit(unit) => (unit, 1),
+            Asked::Check(_) => (first_unit, units),
         };
         let Usage { wall_us, cpu_us, prepare_us } = attempt.usage;
         let Placement { load_permille, failed_permille, us_per_megafuel, rtt_us, .. } = attempt.placement;
+        let examined = match attempt.asked {
+            Asked::Check(examination) => Some(examination),
+            Asked::Shard | Asked::Unit(_) => None,
+        };
         Self {
+            challenge: examined.map(|examined| forge_contract::Digest::from_bytes(examined.challenge.0).to_string()),
+            found: examined.map(|examined| examined.found.digest.to_string()),
             agent_id: attempt.agent.to_string(),
             shard_id: format!("{}/{}", attempt.stage, attempt.shard),
             stage: stage.map_or_else(String::new, |stage| stage.name.clone()),

@@ -183,6 +183,7 @@ impl Performer {
                 }
                 Action::Revoke { lease, session } => self.around.fleet.revoke(session, lease),
                 Action::Publish { job, digest, bytes } => self.around.board.publish(job, digest, &bytes),
+                Action::Withdraw { job, digest } => self.around.board.withdraw(job, digest),
                 Action::Record(record) => self.record(record),
                 Action::Progress { job, snapshot } => {
                     if let Some(live) = self.around.board.job(job) {

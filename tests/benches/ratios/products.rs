@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use forge_contract::duty::{Challenge, Duty, Examination, FoundRef};
 use forge_contract::envelope::Envelope;
+use forge_contract::report::{Finding, Outcome};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{Digest, JobId};
 use forge_lifecycle::plan::{Kernel, plan};
@@ -26,9 +28,21 @@ pub fn measure(report: &mut Report, rounds: usize) {
     let component = std::fs::read(root().join("workloads/dist/gemm@1.wasm")).expect("the committed component");
     let kernel = local::compile(&component, Backend::CraneliftSpeed).expect("it compiles");
     let native = build_native("gemm-native");
-    let names = ["gemm@1 dgemm in the sandbox", "dgemm: sandbox / native speed", "dgemm: sandbox / numpy speed"];
+    let names = [
+        "gemm@1 dgemm in the sandbox",
+        "dgemm: sandbox / native speed",
+        "dgemm: sandbox / numpy speed",
+        "dgemm: check / unit, wall",
+        "dgemm: check / unit, fuel",
+    ];
     one::<f64>(report, rounds, (&component, &kernel), &native, ("dgemm", "float64", names));
-    let names = ["gemm@1 sgemm in the sandbox", "sgemm: sandbox / native speed", "sgemm: sandbox / numpy speed"];
+    let names = [
+        "gemm@1 sgemm in the sandbox",
+        "sgemm: sandbox / native speed",
+        "sgemm: sandbox / numpy speed",
+        "sgemm: check / unit, wall",
+        "sgemm: check / unit, fuel",
+    ];
     one::<f32>(report, rounds, (&component, &kernel), &native, ("sgemm", "float32", names));
 }
 
@@ -37,7 +51,7 @@ fn one<T: Real>(
     rounds: usize,
     (component, kernel): (&[u8], &local::LocalKernel),
     native: &str,
-    (profile, dtype, names): (&str, &str, [&'static str; 3]),
+    (profile, dtype, names): (&str, &str, [&'static str; 5]),
 ) {
     let (task, inputs) = task::<T>(component, profile);
     let run = || {
@@ -57,7 +71,7 @@ fn one<T: Real>(
         let args = ["tests/benches/peers/gemm_numpy.py", "bench", depth.as_str(), dtype];
         to_numpy.extend(peer("python3", &args, "gflops").map(|numpy| (numpy, sandbox / numpy)));
     }
-    let [name, to_native_name, to_numpy_name] = names;
+    let [name, to_native_name, to_numpy_name, wall_name, fuel_name] = names;
     let note = format!("{rounds} rounds of one tile {TILE} x {TILE} x {DEPTH}, one core");
     report.add(name, median(own), "GFLOP/s", "", note);
     for (name, pairs, peer) in [(to_native_name, to_native, "native, same source"), (to_numpy_name, to_numpy, "numpy")]
@@ -70,6 +84,43 @@ fn one<T: Real>(
         let ratio = median(pairs.iter().map(|pair| pair.1).collect());
         report.add(name, ratio, "x", "", format!("{peer} {gflops:.1} GFLOP/s, one thread"));
     }
+    check(report, rounds, kernel, (&task, &inputs), [wall_name, fuel_name]);
+}
+
+/// What checking the tile costs against computing it, both in the sandbox, in turn.
+fn check(
+    report: &mut Report,
+    rounds: usize,
+    kernel: &local::LocalKernel,
+    (task, inputs): (&Task, &Inputs),
+    names: [&'static str; 2],
+) {
+    let honest = local::run_unit(kernel, task, 0, inputs).expect("a tile");
+    let found = FoundRef { digest: Digest::of(&honest.bytes), bytes: honest.bytes.len() as u64 };
+    let mut reads = inputs.clone();
+    reads.set_found(&found, honest.bytes.into());
+    let (mut walls, mut times, mut fuel) = (Vec::new(), Vec::new(), 0);
+    for round in 0..rounds.max(1) * 3 {
+        let start = Instant::now();
+        local::run_unit(kernel, task, 0, inputs).expect("a tile");
+        let unit_s = start.elapsed().as_secs_f64();
+        let challenge = Challenge(*Digest::of(&round.to_le_bytes()).as_bytes());
+        let duty = Duty::Check(Examination { found, challenge });
+        let task = Task { unit_count: 1, duty, ..task.clone() };
+        let start = Instant::now();
+        let checked = local::run_shard(kernel, &task, &reads, |_| ());
+        let check_s = start.elapsed().as_secs_f64();
+        let Outcome::Checked(checked) = checked.outcome else { panic!("{:?}", checked.outcome) };
+        assert!(matches!(checked.units[0].finding, Finding::Sound { .. }), "{:?}", checked.units);
+        fuel = checked.fuel();
+        walls.push(check_s / unit_s);
+        times.push(check_s * 1e3);
+    }
+    let [wall_name, fuel_name] = names;
+    let note = format!("{:.2} ms to check one tile, an instance of its own included", median(times));
+    report.add(wall_name, median(walls), "x", "<= 0.05", note);
+    let note = format!("{fuel} of {} fuel", honest.fuel);
+    report.add(fuel_name, fuel as f64 / honest.fuel as f64, "x", "<= 0.05", note);
 }
 
 /// The first tile of a product of two by two.

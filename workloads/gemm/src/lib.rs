@@ -3,16 +3,20 @@
 //! See README.md for the model, the order of operations and the sources. The order is frozen: the same version gives
 //! the same bits for ever.
 
+pub mod check;
+mod probe;
 pub mod product;
 mod real;
 mod vector;
 
+use forge_sdk_guest::checks::{Checked, Verdict};
 use forge_sdk_guest::input::{Source, open};
 use forge_sdk_guest::npy::Matrix;
 use forge_sdk_guest::{
-    Failure, Fragment, Kernel, Named, Part, Rectangle, Task, Tile, arguments, export_kernel, rectangle, serde,
+    Failure, Fragment, Kernel, Named, Part, Rectangle, Task, Tile, arguments, export_checked_kernel, rectangle, serde,
 };
 
+pub use probe::Probed;
 pub use real::Real;
 
 /// The kernel.
@@ -48,7 +52,19 @@ impl Kernel for Gemm {
     }
 }
 
-export_kernel!(Gemm);
+impl Checked for Gemm {
+    fn check(task: &Task, found: &Fragment, challenge: &[u8; 32]) -> Result<Verdict, Failure> {
+        let given: Arguments = arguments(task)?;
+        let at = rectangle(task)?;
+        match task.profile.as_str() {
+            "dgemm" => check::check::<f64, _>(&given, at, found, challenge, open),
+            "sgemm" => check::check::<f32, _>(&given, at, found, challenge, open),
+            _ => Err(Failure::Other("no such profile".into())),
+        }
+    }
+}
+
+export_checked_kernel!(Gemm);
 
 /// The bytes of one tile of C, row-major, little-endian. `open` gives the inputs `a`, `b` and `c`.
 ///

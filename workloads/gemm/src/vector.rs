@@ -25,6 +25,21 @@ mod lanes {
                     Self(unsafe { v128_load(from.as_ptr().cast()) })
                 }
 
+                /// Of little-endian bytes.
+                #[inline(always)]
+                pub fn read(from: &[u8; 16]) -> Self {
+                    // SAFETY: `from` is 16 readable bytes, and Wasm loads need no alignment.
+                    Self(unsafe { v128_load(from.as_ptr().cast()) })
+                }
+
+                /// The sum of the lanes in order, as a double.
+                #[inline(always)]
+                pub fn sum(self) -> f64 {
+                    let mut lanes = [0.0; $lanes];
+                    self.store(&mut lanes);
+                    lanes.into_iter().map(f64::from).sum()
+                }
+
                 #[inline(always)]
                 pub fn store(self, to: &mut [$real; $lanes]) {
                     // SAFETY: `to` is 16 writable bytes, and Wasm stores need no alignment.
@@ -65,6 +80,19 @@ mod lanes {
                 #[inline(always)]
                 pub fn load(from: &[$real; $lanes]) -> Self {
                     Self(*from)
+                }
+
+                /// Of little-endian bytes.
+                #[inline(always)]
+                pub fn read(from: &[u8; 16]) -> Self {
+                    let numbers = from.as_chunks::<{ 16 / $lanes }>().0;
+                    Self(core::array::from_fn(|lane| <$real>::from_le_bytes(numbers[lane])))
+                }
+
+                /// The sum of the lanes in order, as a double.
+                #[inline(always)]
+                pub fn sum(self) -> f64 {
+                    self.0.into_iter().map(f64::from).sum()
                 }
 
                 #[inline(always)]

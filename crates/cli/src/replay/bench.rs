@@ -148,10 +148,7 @@ impl Seat {
                 result
             }
         };
-        match outcome {
-            Outcome::Completed(completed) => Ok(completed),
-            Outcome::Failed(failure) => Err(failure),
-        }
+        outcome.completed()
     }
 }
 

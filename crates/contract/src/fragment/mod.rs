@@ -6,6 +6,7 @@
 
 mod codec;
 mod combine;
+mod separate;
 mod structure;
 pub mod tree;
 

@@ -21,7 +21,7 @@ pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 pub const UNIT: &str = "forgepool:kernel/unit@1.0.0";
 /// The interface a kernel may import.
 pub const INPUTS: &str = "forgepool:kernel/inputs@1.0.0";
-/// A further interface a kernel may export: cheap checks.
+/// A further interface, exported by a kernel whose manifest says `checks`: a cheap check of a unit.
 pub const CHECKS: &str = "forgepool:kernel/checks@1.0.0";
 
 /// The harmless part of WASI, without its version: every 0.2 release of it.
@@ -101,6 +101,23 @@ pub enum AdmitError {
         /// The type expected.
         expected: &'static str,
     },
+    /// Its check is exported with other types.
+    #[error("export '{CHECKS}': `check` is {found}, expected {expected}; build against wit/kernel.wit of this version")]
+    CheckType {
+        /// The type found.
+        found: String,
+        /// The type expected.
+        expected: &'static str,
+    },
+    /// The check is exported, and the manifest does not say so.
+    #[error("export '{CHECKS}' is there and the manifest says nothing of it; write `checks = true` in kernel.toml")]
+    ChecksUnsaid,
+    /// The manifest says that there is a check, and none is exported.
+    #[error(
+        "export '{CHECKS}' is missing and the manifest says `checks = true`; implement the world `checked-kernel` of \
+         forgepool:kernel@1.0.0, or take the line out of kernel.toml"
+    )]
+    NoChecks,
     /// A limit on what a component weighs.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -142,7 +159,9 @@ impl AdmitError {
             Self::NotWasm { .. } | Self::CoreModule => FailureCode::RequestComponentFormat,
             Self::Invalid { .. } => FailureCode::RequestComponentInvalid,
             Self::Import { .. } => FailureCode::RequestComponentImport,
-            Self::NoUnit | Self::UnitType { .. } => FailureCode::RequestComponentExport,
+            Self::NoUnit | Self::UnitType { .. } | Self::CheckType { .. } | Self::ChecksUnsaid | Self::NoChecks => {
+                FailureCode::RequestComponentExport
+            }
             Self::Size { .. } | Self::Limit(_) => FailureCode::RequestComponentLimit,
             Self::ManifestCount { .. } | Self::ManifestSize { .. } | Self::Manifest(_) | Self::Schema { .. } => {
                 FailureCode::RequestComponentManifest
@@ -164,7 +183,13 @@ pub fn inspect(component: &[u8]) -> Result<Admitted, AdmitError> {
         return Err(AdmitError::Size { found: bytes });
     }
     check_head(component)?;
-    let manifest = check_manifest(walk(component)?)?;
+    let walked = walk(component)?;
+    let manifest = check_manifest(walked.manifests)?;
+    match (walked.checks, manifest.checks) {
+        (true, false) => return Err(AdmitError::ChecksUnsaid),
+        (false, true) => return Err(AdmitError::NoChecks),
+        _ => {}
+    }
     let kernel = Kernel { digest: Digest::of(component), bytes, manifest };
     trial::exams(&kernel, TrialId(0))?;
     Ok(Admitted { digest: kernel.digest, manifest: kernel.manifest, bytes })
@@ -214,16 +239,26 @@ fn invalid(error: &wasmparser::BinaryReaderError) -> AdmitError {
     AdmitError::Invalid { reason: error.message().to_owned(), at: error.offset() }
 }
 
-/// One pass over the component: weighed, validated, imports and exports checked. Gives the manifest sections.
-fn walk(component: &[u8]) -> Result<Vec<&[u8]>, AdmitError> {
+/// What one pass over a component finds.
+struct Walked<'a> {
+    /// The manifest sections.
+    manifests: Vec<&'a [u8]>,
+    /// Whether it exports a check.
+    checks: bool,
+}
+
+/// One pass over the component: weighed, validated, imports and exports checked.
+fn walk(component: &[u8]) -> Result<Walked<'_>, AdmitError> {
     let (mut weight, mut validator) = (Weight::default(), Validator::new_with_features(features()));
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
-    let (mut depth, mut manifests, mut unit) = (0usize, Vec::new(), false);
+    let (mut depth, mut manifests, mut unit, mut checks) = (0usize, Vec::new(), false, false);
     let mut refused_import = None;
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(|e| invalid(&e))?;
         // Weighed first: what is too heavy is not even validated.
         weight.add(&payload, depth)?;
+        // Of the component itself: those inside it end too.
+        let last = depth == 0 && matches!(payload, Payload::End(_));
         match &payload {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(AdmitError::CoreModule),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -241,7 +276,10 @@ fn walk(component: &[u8]) -> Result<Vec<&[u8]>, AdmitError> {
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section.clone() {
                     let export = export.map_err(|e| invalid(&e))?;
-                    unit |= export.name.name == UNIT && export.kind == ComponentExternalKind::Instance;
+                    let instance = export.kind == ComponentExternalKind::Instance;
+                    unit |= export.name.name == UNIT && instance;
+                    // Of any kind: what has the name must be the thing.
+                    checks |= export.name.name == CHECKS;
                 }
             }
             _ => {}
@@ -252,13 +290,18 @@ fn walk(component: &[u8]) -> Result<Vec<&[u8]>, AdmitError> {
                 function.validate(&body).map_err(|e| invalid(&e))?;
                 allocations = function.into_allocations();
             }
-            ValidPayload::End(types) if unit && refused_import.is_none() => shape::check(&types)?,
+            ValidPayload::End(types) if last && unit && refused_import.is_none() => {
+                shape::check(&types)?;
+                if checks {
+                    shape::check_checks(&types)?;
+                }
+            }
             ValidPayload::Ok | ValidPayload::Parser(_) | ValidPayload::End(_) => {}
         }
     }
     match refused_import {
         Some(refused) => Err(refused),
-        None if unit => Ok(manifests),
+        None if unit => Ok(Walked { manifests, checks }),
         None => Err(AdmitError::NoUnit),
     }
 }

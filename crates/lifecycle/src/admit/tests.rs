@@ -8,7 +8,7 @@ fn built(name: &str) -> Vec<u8> {
 
 #[test]
 fn the_built_kernels_are_admitted() {
-    for name in ["mc@1", "noop@1"] {
+    for name in ["gemm@1", "mc@1", "noop@1"] {
         let bytes = built(name);
         let admitted = inspect(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(admitted.manifest.label(), name);
@@ -98,6 +98,39 @@ fn a_missing_or_wrong_interface_is_named() {
     match refusal(&with_manifest(wrong, MANIFEST)) {
         AdmitError::UnitType { found, .. } => assert_eq!(found, "func(task: u32) -> u32"),
         other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_check_is_exported_just_where_the_manifest_says_so() {
+    let says = MANIFEST.replace("\"summary\":\"s\",\"profiles\"", "\"summary\":\"s\",\"checks\":true,\"profiles\"");
+    assert_ne!(says, MANIFEST);
+    let (checked, plain) = (stripped(&built("gemm@1")), stripped(&built("noop@1")));
+    assert!(inspect(&with_manifest(checked.clone(), &says)).unwrap().manifest.checks);
+    let unsaid = refusal(&with_manifest(checked, MANIFEST));
+    assert_eq!(unsaid, AdmitError::ChecksUnsaid);
+    assert!(unsaid.to_string().contains("write `checks = true` in kernel.toml"));
+    let missing = refusal(&with_manifest(plain, &says));
+    assert_eq!(missing, AdmitError::NoChecks);
+    assert!(missing.to_string().contains("`checked-kernel`"));
+    for refused in [unsaid, missing] {
+        assert_eq!(refused.code(), FailureCode::RequestComponentExport);
+    }
+}
+
+#[test]
+fn a_check_of_another_type_is_named() {
+    let other = component(
+        r#"(core module $m (func (export "check") (param i32) (result i32) local.get 0))
+           (core instance $i (instantiate $m))
+           (func $f (param "task" u32) (result u32) (canon lift (core func $i "check")))
+           (instance $checks (export "check" (func $f)))
+           (export "forgepool:kernel/checks@1.0.0" (instance $checks))"#,
+    );
+    let types = Validator::new().validate_all(&other).unwrap();
+    match shape::check_checks(&types) {
+        Err(AdmitError::CheckType { found, .. }) => assert_eq!(found, "func(task: u32) -> u32"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -15,7 +15,7 @@ use super::key::{Key, Verify};
 use super::leaf::{self, ExecutionRecord, Recorded, ShardRecord};
 use crate::ledger::{Rates, bill};
 use crate::plan::{Kernel, Plan, StagePlan};
-use crate::verify::{Looked, VerificationReport};
+use crate::verify::VerificationReport;
 use crate::{admit, plan, reduce, replay};
 
 /// One check and what it found.
@@ -368,7 +368,11 @@ fn verification(recorded: &Recorded) -> Checked {
         }
         for look in shard.verdict.looks.iter().filter(|look| look.right) {
             let shown = by_lease.get(&look.lease).filter(|execution| execution.agent_id == look.agent);
-            if shown.is_none_or(|execution| execution.result_hash != looked_result(shard, look)) {
+            let same = |execution: &&ExecutionRecord| match look.unit {
+                Some(unit) => execution.result_hash == unit_result(shard, unit),
+                None => execution.found == Some(shard.fragment) && execution.result_hash.is_some(),
+            };
+            if shown.is_none_or(|execution| !same(&execution)) {
                 let place = format!("stage {}, shard {}", shard.stage, shard.shard);
                 return wrong(format!("{place}: no execution shows what agent {} looked at", look.agent.0.short()));
             }
@@ -387,9 +391,9 @@ fn verification(recorded: &Recorded) -> Checked {
     ))
 }
 
-/// What the execution of a look that found an answer right must have given: the unit's own record.
-fn looked_result(shard: &ShardRecord, look: &Looked) -> Option<Digest> {
-    let at = usize::try_from(look.unit?.checked_sub(shard.first_unit)?).ok()?;
+/// What the execution of a unit alone must have given: the unit's own record.
+fn unit_result(shard: &ShardRecord, unit: u64) -> Option<Digest> {
+    let at = usize::try_from(unit.checked_sub(shard.first_unit)?).ok()?;
     let record = shard.units.get(at)?;
     // A single unit's fragment is its own fold.
     Some(result_digest(&record.digest, &[*record]))

@@ -159,6 +159,9 @@ pub struct ExecutionRecord {
     /// `Completed::result_digest` of the answer.
     #[serde(default)]
     pub result_hash: Option<Digest>,
+    /// Digest of the fragment it looked at, where it was the kernel's own check.
+    #[serde(default)]
+    pub found: Option<Digest>,
     /// Fuel of its units.
     pub fuel: u64,
     /// Engine profile it ran under.

@@ -2,7 +2,7 @@
 
 use forge_contract::envelope::VerifyMode;
 use forge_contract::failure::Blame;
-use forge_contract::report::{Completed, Outcome, Report};
+use forge_contract::report::{Completed, Outcome, Report, verdicts_unasked};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
 
 use super::stage::{Answer, Grant};
@@ -53,6 +53,7 @@ impl Job {
         let sound = match &report.outcome {
             Outcome::Failed(failure) => Err(failure_of_agent(failure)),
             Outcome::Completed(completed) => self.sound(&grant, &report, completed),
+            Outcome::Checked(_) => Err(verdicts_unasked()),
         };
         match (sound, report.outcome) {
             (Ok(fragment), Outcome::Completed(completed)) => {
@@ -80,7 +81,7 @@ impl Job {
                 self.report.malformed += u64::from(failure.code == FailureCode::VerificationStructure);
                 self.failed(now, &grant, failure, agents, fx);
             }
-            (Ok(_), Outcome::Failed(_)) => {}
+            (Ok(_), Outcome::Failed(_) | Outcome::Checked(_)) => {}
         }
         self.say(now, fx);
     }
@@ -145,8 +146,13 @@ impl Job {
             Decision::Accept(result) => self.settle(now, shard, result, agents, fx),
             // What was wished for is still under way.
             Decision::Look(_) if open.is_looked_at() => {}
-            Decision::Look(look) => self.look_at(now, shard, look),
+            Decision::Look(look) => self.look_at(now, shard, look, fx),
             Decision::More(from) => {
+                // A second owner that is at work already makes the second answer: what is lacking then is a verifier's.
+                let enough = mode == VerifyMode::Full && from == From::Anyone && !open.disputed();
+                let strangers = open.trusts().filter(|trust| !trust.verifier).count();
+                let judged = open.trusts().any(|trust| trust.verifier);
+                let from = if enough && strangers >= 2 && !judged { From::Verifier } else { from };
                 let owners = u32::try_from(votes.len()).unwrap_or(u32::MAX);
                 (open.want, open.from) = (open.want.max(owners.saturating_add(1)), from);
                 let patient = open.disputed() || about.doubted || !self.is_light();

@@ -258,7 +258,7 @@ impl Job {
             VerifyMode::Full => 3,
         };
         let (plan, id, stage) = (Arc::clone(&self.plan), self.id, self.run.index);
-        let checkable = false;
+        let checkable = self.stage().is_some_and(|stage| stage.checks);
         let new = (want, checkable);
         let task = self.run.grant(lease, grant, new, |inputs| plan.task(id, stage, shard, inputs.to_vec()))?;
         *self.active.entry(agent).or_default() += 1;
@@ -371,7 +371,11 @@ impl Job {
 
     /// Accepts a shard: once, for good.
     fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, agents: &Agents, fx: &mut Effects<'_>) {
-        let rest = self.run.settle(accepted.shard).map(|open| open.live).unwrap_or_default();
+        let gone = self.run.settle(accepted.shard);
+        for digest in gone.iter().flat_map(Shard::published) {
+            fx.actions.push(Action::Withdraw { job: self.id, digest });
+        }
+        let rest = gone.map(|open| open.live).unwrap_or_default();
         let refuted = accepted.verdict.refuted.clone();
         let taken = self.take_in(Settled::of(&accepted, fragment)).and_then(|()| self.look_at_rule());
         fx.record(Record::Accepted(accepted));

@@ -52,6 +52,8 @@ pub(crate) struct Finding {
     pub about: LeaseId,
     /// What the unit gave, where one ran again.
     pub unit: Option<(u64, UnitRecord)>,
+    /// What was looked at: digest of the answer.
+    pub result: Digest,
     pub looked: Looked,
 }
 
@@ -86,6 +88,8 @@ pub(crate) struct Shard {
     pub key: Digest,
     /// Owners asked for an answer.
     pub want: u32,
+    /// How many that were at first.
+    want_first: u32,
     /// Who may give the next one.
     pub from: From,
     pub live: Vec<Holder>,
@@ -111,6 +115,7 @@ pub(crate) struct Shard {
     pub looks_failed: u32,
     /// Whether the kernel's own check may be asked.
     pub checkable: bool,
+    published: Vec<Digest>,
     /// Whether nobody could be had to run some units again.
     pub units_waived: bool,
     answered: bool,
@@ -126,6 +131,7 @@ impl Shard {
             task,
             key,
             want,
+            want_first: want,
             from: From::Anyone,
             live: Vec::new(),
             answers: Vec::new(),
@@ -141,6 +147,7 @@ impl Shard {
             findings: Vec::new(),
             looks_failed: 0,
             checkable,
+            published: Vec::new(),
             units_waived: false,
             answered: false,
             retrying: false,
@@ -170,6 +177,16 @@ impl Shard {
     /// The answer given under this lease.
     pub fn answer_of(&self, lease: LeaseId) -> Option<&Answer> {
         self.answers.iter().find(|answer| answer.lease == lease)
+    }
+
+    /// Notes that an answer's fragment is served to whoever checks it.
+    pub fn publish(&mut self, digest: Digest) {
+        self.published.push(digest);
+    }
+
+    /// Fragments served to whoever checks them.
+    pub fn published(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.published.iter().copied()
     }
 
     /// Whether cheap looks are wanted or under way: those at an answer that was dropped say nothing of this one.
@@ -436,6 +453,7 @@ impl StageRun {
         let open = self.open.get_mut(&shard)?;
         let reason = match open.wishes.front().map(|wish| wish.asked) {
             Some(Asked::Unit(_)) => Reason::Unit,
+            Some(Asked::Check(_)) => Reason::Proof,
             Some(Asked::Shard) | None if hedge_only => Reason::Hedge,
             Some(Asked::Shard) | None => Reason::Check,
         };
@@ -462,7 +480,7 @@ impl StageRun {
             Reason::First | Reason::Retry | Reason::Hedge | Reason::Check => None,
         };
         let task = match wish.map(|wish| wish.asked) {
-            Some(Asked::Unit(unit)) => Arc::new(Task { first_unit: unit, unit_count: 1, ..Task::clone(&open.task) }),
+            Some(asked @ (Asked::Unit(_) | Asked::Check(_))) => Arc::new(asked.task(&open.task)),
             Some(Asked::Shard) | None => Arc::clone(&open.task),
         };
         grant.asked = wish.map_or(Asked::Shard, |wish| wish.asked);
@@ -539,7 +557,7 @@ impl StageRun {
         }
         if none {
             // Nobody has it: whoever takes it is the first again.
-            open.from = From::Anyone;
+            (open.from, open.want) = (From::Anyone, open.want_first);
             if !open.retrying {
                 open.retrying = true;
                 self.retries.push_back(shard);

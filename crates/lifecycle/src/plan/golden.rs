@@ -1,6 +1,7 @@
 //! A known answer of a kernel as a task of one unit.
 
 use forge_contract::canon;
+use forge_contract::duty::Duty;
 use forge_contract::manifest::Golden;
 use forge_contract::seed::RootSeed;
 use forge_contract::task::Task;
@@ -54,5 +55,6 @@ pub fn golden_task(kernel: &Kernel, profile: &str, golden: &Golden, job: JobId) 
         limits: stage.limits,
         parts: stage.parts.clone(),
         inputs,
+        duty: Duty::Compute,
     })
 }

@@ -6,7 +6,9 @@ mod sizing;
 mod split;
 
 use forge_contract::canon::{self, Writer};
+use forge_contract::duty::Duty;
 use forge_contract::envelope::{Envelope, Requires, SeedMode, Target, VerifyMode};
+use forge_contract::fragment::Fragment;
 use forge_contract::limits::{INPUT_BYTES_MAX, UnitLimits};
 use forge_contract::manifest::{InputSource, Manifest, PartSpec, Profile, Stage};
 use forge_contract::seed::{RootSeed, StageKey};
@@ -119,6 +121,10 @@ pub struct StagePlan {
     /// The rule that may end it before its last unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<PlannedStop>,
+    /// Whether the kernel can check its units for much less than they cost: it exports `checks`, and a shard's
+    /// fragment comes apart into those of its units.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub checks: bool,
 }
 
 /// An input of a stage.
@@ -263,6 +269,7 @@ impl Plan {
             limits: plan.limits,
             parts: plan.parts.clone(),
             inputs,
+            duty: Duty::Compute,
         })
     }
 }
@@ -301,7 +308,9 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
     };
     let mut stages = Vec::with_capacity(profile.stages.len());
     for stage in &profile.stages {
-        stages.push(stage_plan(envelope, stage, &profile.stages, &args, &root_seed)?);
+        let planned = stage_plan(envelope, stage, &profile.stages, &args, &root_seed)?;
+        let checks = kernel.manifest.checks && Fragment::is_separable(&stage.parts);
+        stages.push(StagePlan { checks, ..planned });
     }
     let fuel = stages
         .iter()
@@ -380,6 +389,7 @@ fn stage_plan(
             .collect::<Result<_, _>>()?,
         fuel_expected: stage.fuel_expected,
         stop,
+        checks: false,
     })
 }
 

@@ -66,15 +66,31 @@ impl AuditPolicy {
     /// The audit rate of an identity with this many clean shards, per million; never zero, never above a million.
     #[must_use]
     pub fn rate_ppm(&self, clean: u64) -> u32 {
+        self.wanted_ppm(clean).min(1_000_000)
+    }
+
+    /// The rate at which strangers would have to look, per million: above a million where their checks cannot do.
+    fn wanted_ppm(&self, clean: u64) -> u32 {
         let (error, bad) = (u64::from(self.error_ppm), u64::from(self.bad_ppm).max(1));
         let falling = if clean < self.probation {
             MILLION
         } else {
             MILLION.saturating_mul(bad) / bad.saturating_add(clean.saturating_mul(error))
         };
-        let honest = MILLION.saturating_sub(u64::from(self.bad_checkers_ppm)).max(1);
-        let rate = falling.max(u64::from(self.rate_min_ppm)).max(1).saturating_mul(MILLION) / honest;
-        u32::try_from(rate.min(MILLION)).unwrap_or(u32::MAX)
+        let rate = falling.max(u64::from(self.rate_min_ppm)).max(1).saturating_mul(MILLION) / self.honest_checkers();
+        u32::try_from(rate).unwrap_or(u32::MAX)
+    }
+
+    /// Checkers assumed to be honest, per million, at least one.
+    fn honest_checkers(&self) -> u64 {
+        MILLION.saturating_sub(u64::from(self.bad_checkers_ppm)).max(1)
+    }
+
+    /// Whether a check by a stranger is not enough even if every answer gets one: so young is the identity, and so many
+    /// checkers are assumed to be its accomplices.
+    #[must_use]
+    pub fn needs_verifier(&self, clean: u64) -> bool {
+        u64::from(self.wanted_ppm(clean)) > MILLION
     }
 
     /// The share of answers looked at again under a mode, per million.
@@ -243,12 +259,21 @@ pub fn decide(
 }
 
 /// One answer is enough unless its coins say otherwise.
+///
+/// An accomplice that checks a fresh identity agrees with it, and a fresh one costs nothing: where strangers' checks
+/// cannot keep the bound, only a verifier's copy counts, if there is one.
 fn single(policy: &AuditPolicy, mode: VerifyMode, votes: &[Vote], about: Circumstances) -> Option<Decision> {
-    let [Vote { clean, coins, .. }] = votes else { return None };
-    if about.looked {
+    let Vote { clean, coins, .. } = votes.first()?;
+    let audited = coins.audit < policy.share_ppm(mode, *clean);
+    let verified = votes.iter().any(|vote| vote.verifier);
+    let needed = mode == VerifyMode::Spotcheck && about.askable.verifier && !verified && policy.needs_verifier(*clean);
+    if audited && needed {
+        return Some(Decision::More(From::Verifier));
+    }
+    if votes.len() >= 2 || about.looked {
         return None;
     }
-    if coins.audit < policy.share_ppm(mode, *clean) {
+    if audited {
         let checked = about.checkable && coins.kind >= policy.copies_ppm;
         return Some(if checked { Decision::Look(Look::Check) } else { Decision::More(From::Anyone) });
     }

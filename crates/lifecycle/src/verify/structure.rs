@@ -37,7 +37,7 @@ pub enum AnswerFault {
         /// The limit.
         max: u64,
     },
-    /// The fragment of a single unit is not the one its record commits to.
+    /// The fragment of a unit, where it can be told from its neighbours', is not the one its record commits to.
     #[error("the fragment of unit {unit} is not the one its record commits to")]
     Commitment {
         /// The unit.
@@ -86,10 +86,23 @@ pub fn structure(stage: &StagePlan, shard: u32, answer: &Completed) -> Result<Fr
     let fragment = Fragment::decode(&answer.fragment)?;
     fragment.check(&stage.parts, stage.items_of(first, count))?;
     places(&stage.cut, first, count, &fragment)?;
+    if count > 1 && Fragment::is_separable(&stage.parts) {
+        commitments(first, answer, &fragment)?;
+    }
     Ok(fragment)
 }
 
-/// Tiles and segments must lie exactly where the plan cut them, so that none overlaps and none is missing.
+/// Every unit's record must commit to its piece of the folded fragment.
+fn commitments(first: u64, answer: &Completed, fragment: &Fragment) -> Result<(), AnswerFault> {
+    for ((unit, index), record) in (first..).zip(0..).zip(&answer.units) {
+        if fragment.unit(index).is_none_or(|piece| piece.digest() != record.digest) {
+            return Err(AnswerFault::Commitment { unit });
+        }
+    }
+    Ok(())
+}
+
+/// There must be one tile or segment per unit, exactly where the plan cut it, so that none overlaps and none is missing.
 fn places(cut: &Cut, first: u64, count: u64, fragment: &Fragment) -> Result<(), AnswerFault> {
     let slices = || (first..first + count).map(|unit| cut.slice(unit));
     for named in &fragment.parts {
@@ -104,6 +117,8 @@ fn places(cut: &Cut, first: u64, count: u64, fragment: &Fragment) -> Result<(), 
                 let wrong = segments.iter().zip(slices()).position(|(s, slice)| slice != Some(Slice::Interval(s.at)));
                 (segments.len(), wrong)
             }
+            (Part::Tiles(tiles), _) => (tiles.len(), None),
+            (Part::Segments(segments), _) => (segments.len(), None),
             _ => continue,
         };
         if let Some(index) = wrong {

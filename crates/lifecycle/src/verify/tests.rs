@@ -127,6 +127,23 @@ fn each_mode_asks_for_its_owners() {
     );
 }
 
+#[test]
+fn where_accomplices_check_the_young_are_left_to_verifiers() {
+    let policy = AuditPolicy { bad_checkers_ppm: 200_000, ..POLICY };
+    let spot = |policy: &AuditPolicy, clean, askable| {
+        decide(policy, VerifyMode::Spotcheck, &[Vote { coins: coin(0), clean, ..vote(1, 1) }], about(askable), 5)
+    };
+    // A stranger's check finds four in five: enough from the record on where four in five are looked at.
+    assert_eq!(spot(&policy, 49, ALL), Decision::More(From::Verifier));
+    assert_eq!(spot(&policy, 50, ALL), Decision::More(From::Anyone));
+    assert_eq!(spot(&policy, 49, STRANGERS), Decision::More(From::Anyone), "nobody better is there");
+    assert_eq!(spot(&POLICY, 0, ALL), Decision::More(From::Anyone), "no accomplices are assumed");
+    let agreed = [Vote { coins: coin(0), ..vote(1, 1) }, vote(1, 2)];
+    let with = |votes: &[Vote]| decide(&policy, VerifyMode::Spotcheck, votes, about(ALL), 5);
+    assert_eq!(with(&agreed), Decision::More(From::Verifier), "two strangers may be accomplices");
+    assert_eq!(with(&[agreed[0], verifier(1, 2)]), Decision::Accept(Digest::of(&[1])));
+}
+
 /// The published rule, in floating point: `max(q_min, 1 / (1 + n eps / f)) / (1 - phi)`, and 1 in probation.
 #[test]
 fn the_audit_rate_falls_as_the_formula_says_and_never_to_zero() {
@@ -265,13 +282,15 @@ fn stage(cut: Cut, kind: PartKind) -> StagePlan {
         inputs: vec![],
         fuel_expected: 1,
         stop: None,
+        checks: false,
     }
 }
 
 fn answer(part: Part, units: usize) -> Completed {
-    let fragment = Fragment { parts: vec![Named { name: "x".into(), part }] }.encode();
-    let unit = UnitRecord { digest: Digest::of(&fragment), fuel: 10 };
-    Completed { fragment, units: vec![unit; units] }
+    let fragment = Fragment { parts: vec![Named { name: "x".into(), part }] };
+    let digest = |unit| fragment.unit(unit).as_ref().unwrap_or(&fragment).digest();
+    let units = (0..units).map(|unit| UnitRecord { digest: digest(unit), fuel: 10 }).collect();
+    Completed { fragment: fragment.encode(), units }
 }
 
 #[test]
@@ -316,6 +335,37 @@ fn tiles_lie_where_the_plan_cut_them() {
     assert_eq!(check(vec![tile(0, 2), tile(0, 2)]), misplaced(1));
     assert_eq!(check(vec![tile(0, 2)]), misplaced(1));
     assert_eq!(check(vec![tile(0, 2), tile(2, 1), tile(2, 1)]), misplaced(3));
+}
+
+#[test]
+fn each_tile_of_a_shard_is_the_one_its_unit_commits_to() {
+    let stage = stage(Cut::Tiles { rows: 3, columns: 2, tile_rows: 2, tile_columns: 2 }, PartKind::Tile);
+    let tile = |row: u64, rows: u32, byte: u8| Tile {
+        at: Rectangle { row, column: 0, rows, columns: 2 },
+        number: Number::Float32,
+        values: vec![byte; rows as usize * 8],
+    };
+    let honest = answer(Part::Tiles(vec![tile(0, 2, 1), tile(2, 1, 1)]), 2);
+    assert!(structure(&stage, 0, &honest).is_ok());
+    // A fragment changed after its units were committed, and records of other units.
+    let changed = answer(Part::Tiles(vec![tile(0, 2, 1), tile(2, 1, 2)]), 2);
+    let moved = Completed { units: honest.units.clone(), ..changed };
+    assert_eq!(structure(&stage, 0, &moved), Err(AnswerFault::Commitment { unit: 1 }));
+    let mut swapped = honest;
+    swapped.units.reverse();
+    assert_eq!(structure(&stage, 0, &swapped), Err(AnswerFault::Commitment { unit: 0 }));
+}
+
+#[test]
+fn a_shard_has_one_tile_per_unit_however_it_is_cut() {
+    let stage = stage(Cut::Elements { count: 2 }, PartKind::Tile);
+    let tile =
+        Tile { at: Rectangle { row: 0, column: 0, rows: 1, columns: 1 }, number: Number::Int32, values: vec![0; 4] };
+    let check = |tiles| structure(&stage, 0, &answer(Part::Tiles(vec![tile.clone(); tiles]), 2)).err();
+    assert_eq!(check(2), None);
+    for pieces in [1, 3] {
+        assert_eq!(check(pieces), Some(AnswerFault::Misplaced { part: "x".into(), index: pieces }));
+    }
 }
 
 #[test]

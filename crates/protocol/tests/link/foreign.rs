@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forge_contract::LeaseId;
 use forge_protocol::message::{Drain, Heartbeat, Kind, Load, Message, Progress, RefusalCode, Refused};
-use forge_protocol::{ALPN, LinkEvent, LinkSettings, frame};
+use forge_protocol::{ALPN, LinkEvent, LinkSettings, REVISION, frame};
 use quinn::ConnectionError;
 
 use crate::pair::{Hub, lease_of, report, settings, soon, task};
@@ -73,10 +73,10 @@ async fn another_revision_is_refused_by_name() {
     hub.enrolled(9);
     let connection = connect(hub.address, ALPN, Certificate::Ed25519([9; 32])).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
-    raw::say(&mut send, &forge_protocol::message::Hello { revision: 2, ..raw::hello() }).await;
+    raw::say(&mut send, &forge_protocol::message::Hello { revision: REVISION + 1, ..raw::hello() }).await;
     let refused: Refused = raw::hear(&mut recv).await;
     assert_eq!(refused.code, RefusalCode::Revision);
-    assert!(refused.detail.contains("revision 1"));
+    assert!(refused.detail.contains(&format!("revision {REVISION}")));
 }
 
 async fn said_after_welcome(bytes: &[u8]) -> (u64, String) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use forge_contract::duty::Duty;
 use forge_contract::limits::UnitLimits;
 use forge_contract::manifest::{PartKind, PartSpec};
 use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
@@ -202,6 +203,7 @@ pub fn task(shard: u32) -> Arc<Task> {
         limits: UnitLimits { fuel: 1000, memory_bytes: 1 << 20, output_bytes: 1 << 20 },
         parts: vec![PartSpec { name: "n".into(), kind: PartKind::Count, counts_items: true, shown: true, unit: None }],
         inputs: vec![],
+        duty: Duty::Compute,
     })
 }
 

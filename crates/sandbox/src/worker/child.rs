@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use forge_contract::duty::{Duty, Examination};
 use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
 use wasmtime::Engine;
@@ -195,6 +196,11 @@ impl Server {
             if let Some(bytes) = self.inputs.get(&reference.digest) {
                 inputs.add(reference, bytes.clone());
             }
+        }
+        if let Duty::Check(Examination { found, .. }) = &task.duty
+            && let Some(bytes) = self.inputs.get(&found.digest)
+        {
+            inputs.set_found(found, bytes.clone());
         }
         let mut last = Instant::now();
         run_shard(runner, task, &inputs, |units| {

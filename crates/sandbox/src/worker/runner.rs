@@ -7,6 +7,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use forge_contract::Digest;
+use forge_contract::duty::Duty;
+use forge_contract::report::Outcome;
 use forge_contract::task::Task;
 use tokio::sync::watch;
 
@@ -114,9 +116,9 @@ impl Worker {
         inputs: &Inputs,
         progress: &watch::Sender<u64>,
     ) -> Result<ShardResult, WorkerError> {
-        for input in inputs.as_slice() {
-            if self.sent.insert(input.digest) {
-                self.caged.send(&ToChild::Input { digest: input.digest, bytes: &input.bytes }).await?;
+        for (digest, bytes) in inputs.contents() {
+            if self.sent.insert(*digest) {
+                self.caged.send(&ToChild::Input { digest: *digest, bytes }).await?;
             }
         }
         self.caged.send(&ToChild::Run { task: Box::new(task.clone()) }).await?;
@@ -126,7 +128,7 @@ impl Worker {
                     // Bounded by what was asked: the number goes to the hub.
                     progress.send_replace(units.min(task.unit_count));
                 }
-                FromChild::Done(result) => return Ok(*result),
+                FromChild::Done(result) if answers(task, &result.outcome) => return Ok(*result),
                 other => return Err(unexpected(&other)),
             }
         }
@@ -137,5 +139,16 @@ impl Worker {
             true => Err(WorkerError::Busy),
             false => Ok(()),
         }
+    }
+}
+
+/// Whether an outcome is of the kind that the task asks for: a child that met hostile code may say anything.
+fn answers(task: &Task, outcome: &Outcome) -> bool {
+    match (&task.duty, outcome) {
+        (Duty::Compute, Outcome::Completed(_)) | (_, Outcome::Failed(_)) => true,
+        (Duty::Check(_), Outcome::Checked(checked)) => {
+            checked.units.len() as u64 == task.unit_count && checked.units.iter().all(|unit| unit.finding.is_legal())
+        }
+        _ => false,
     }
 }

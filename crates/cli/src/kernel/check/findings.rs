@@ -37,6 +37,15 @@ struct Ran {
     known: bool,
     answer: Option<(Digest, u64)>,
     good: bool,
+    /// Fuel of checking it.
+    check_fuel: Option<u64>,
+}
+
+impl Ran {
+    fn is_of(&self, trial: &Trial) -> bool {
+        (&self.profile, &self.stage, self.unit, &self.seed, &self.args)
+            == (&trial.profile, &trial.stage, trial.unit, &trial.seed, &trial.args)
+    }
 }
 
 impl Findings {
@@ -100,6 +109,7 @@ impl Findings {
             known: trial.known.is_some(),
             answer: first.and_then(|answer| answer.as_ref().ok().copied()),
             good: self.errors.len() == errors_before,
+            check_fuel: None,
         });
     }
 
@@ -117,11 +127,13 @@ impl Findings {
 
     /// The answer of a trial that ran well.
     pub fn answer(&self, trial: &Trial) -> Option<(Digest, u64)> {
-        let same = |ran: &&Ran| {
-            (&ran.profile, &ran.stage, ran.unit, &ran.seed, &ran.args)
-                == (&trial.profile, &trial.stage, trial.unit, &trial.seed, &trial.args)
-        };
-        self.ran.iter().find(same).and_then(|ran| ran.answer)
+        self.ran.iter().find(|ran| ran.is_of(trial)).and_then(|ran| ran.answer)
+    }
+
+    /// Checking a trial's unit burned this much.
+    pub fn checked(&mut self, trial: &Trial, fuel: u64) {
+        let is_trial = |ran: &&mut Ran| ran.is_of(trial);
+        self.ran.iter_mut().filter(is_trial).for_each(|ran| ran.check_fuel = Some(fuel));
     }
 
     /// Least and most fuel that full units of a stage burned.
@@ -148,12 +160,13 @@ impl Findings {
                 let digest: String = digest.to_string().chars().take(16).collect();
                 format!("  digest {digest}  fuel {}", number::count(fuel))
             });
+            let check = ran.check_fuel.map_or_else(String::new, |fuel| format!("  check {}", number::count(fuel)));
             let verdict = match (ran.good, ran.known) {
                 (true, true) => "as known",
                 (true, false) => "alike",
                 (false, _) => "WRONG",
             };
-            text.push_str(&format!("  {} {} unit {}  {verdict}{answer}\n", ran.profile, ran.stage, ran.unit));
+            text.push_str(&format!("  {} {} unit {}  {verdict}{answer}{check}\n", ran.profile, ran.stage, ran.unit));
         }
         if let Some(recorded) = self.recorded {
             text.push_str(&format!("\nknown answers in goldens.json: {recorded}; built again with them\n"));
@@ -173,6 +186,7 @@ impl Findings {
                 "known": ran.known, "good": ran.good,
                 "digest": ran.answer.map(|answer| answer.0.to_string()),
                 "fuel": ran.answer.map(|answer| answer.1),
+                "check_fuel": ran.check_fuel,
             })
         };
         json!({

@@ -5,6 +5,7 @@ mod probe;
 mod record;
 mod sample;
 mod trial;
+mod verdicts;
 
 use std::path::PathBuf;
 
@@ -21,7 +22,8 @@ use trial::{Engines, Trial};
 /// Checks a kernel as the hub and its verifier will: imports, limits, known answers on three backends.
 ///
 /// Each unit runs under Cranelift at two optimisation levels and under the Pulley interpreter; digests and fuel must be
-/// equal everywhere, and equal to the known answers. A profile without known answers is tried with its schema's
+/// equal everywhere, and equal to the known answers. A kernel's own check must pass what its units give, and refute it
+/// with one number changed. A profile without known answers is tried with its schema's
 /// `examples`, else with its defaults. Ends with code 9 where something is wrong; warnings alone end with 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -122,6 +124,10 @@ fn judge(args: &Args, kernel: &Kernel, holding: &Holding, findings: &mut Finding
     for (number, trial) in trials.iter().enumerate() {
         screen::remark(&format!("unit {} of {}: {trial}\n", number + 1, trials.len()));
         findings.ran(trial, &engines.run(trial));
+    }
+    if kernel.manifest.checks {
+        screen::remark("trying the kernel's check\n");
+        verdicts::verdicts(&trials, &engines, findings);
     }
     probe::fuel(kernel, findings);
     probe::memory(&trials, &engines, findings);

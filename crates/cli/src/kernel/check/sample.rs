@@ -3,7 +3,6 @@
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use forge_contract::manifest::{Profile, Split};
-use forge_contract::report::Outcome;
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{Failure, JobId};
 use forge_lifecycle::action::StageFragment;
@@ -140,10 +139,7 @@ fn whole(plan: &Plan, wanted: &Wanted, engines: &Engines, findings: &mut Finding
         let trial = wanted.trial(task.clone(), task.first_unit, reads);
         let result = engines.run_shard(task, &trial.inputs());
         seen.push(trial);
-        match result.outcome {
-            Outcome::Completed(completed) => Ok(completed),
-            Outcome::Failed(failure) => Err(failure),
-        }
+        result.outcome.completed()
     });
     if let Err(failure) = ran {
         if seen.is_empty() {

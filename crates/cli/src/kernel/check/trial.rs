@@ -3,14 +3,17 @@
 use std::fmt;
 
 use bytes::Bytes;
+use forge_contract::duty::{Challenge, Duty, Examination, FoundRef};
 use forge_contract::envelope::Envelope;
+use forge_contract::fragment::Fragment;
 use forge_contract::manifest::Golden;
+use forge_contract::report::{Outcome, UnitVerdict};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
 use forge_lifecycle::plan::{self, Kernel, Plan};
 use forge_sandbox::engine::Backend;
 use forge_sandbox::local::{self, LocalKernel};
-use forge_sandbox::{Inputs, ShardResult};
+use forge_sandbox::{Inputs, ShardResult, UnitRun};
 use serde_json::{Value, json};
 
 use super::findings::Findings;
@@ -93,6 +96,36 @@ impl Engines {
     fn run_task(&self, task: &Task, unit: u64, inputs: &Inputs) -> Answer {
         let (_, kernel) = self.held.first().ok_or_else(no_engine)?;
         local::run_unit(kernel, task, unit, inputs).map(|run| (run.fragment.digest(), run.fuel))
+    }
+
+    /// The trial's unit with its fragment, on the backend that agents use.
+    ///
+    /// # Errors
+    /// The unit's failure.
+    pub fn run_whole(&self, trial: &Trial) -> Result<UnitRun, Failure> {
+        let (_, kernel) = self.held.first().ok_or_else(no_engine)?;
+        local::run_unit(kernel, &trial.task, trial.unit, &trial.inputs())
+    }
+
+    /// What the kernel's check says of a fragment for the trial's unit, on every backend.
+    pub fn check(
+        &self,
+        trial: &Trial,
+        found: &Fragment,
+        challenge: Challenge,
+    ) -> Vec<(Backend, Result<UnitVerdict, Failure>)> {
+        let bytes = found.encode();
+        let found = FoundRef { digest: Digest::of(&bytes), bytes: bytes.len() as u64 };
+        let duty = Duty::Check(Examination { found, challenge });
+        let task = Task { first_unit: trial.unit, unit_count: 1, duty, ..trial.task.clone() };
+        let mut inputs = trial.inputs();
+        inputs.set_found(&found, bytes.into());
+        let verdict = |kernel: &LocalKernel| match local::run_shard(kernel, &task, &inputs, |_| ()).outcome {
+            Outcome::Checked(checked) => checked.units.into_iter().next().ok_or_else(no_engine),
+            Outcome::Failed(failure) => Err(failure),
+            Outcome::Completed(_) => Err(no_engine()),
+        };
+        self.held.iter().map(|(backend, kernel)| (*backend, verdict(kernel))).collect()
     }
 
     /// A whole shard on the backend that agents use.
