@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use forge_contract::duty::Duty;
 use forge_contract::report::{Completed, Outcome, Report, Usage};
 use forge_protocol::message::{Heartbeat, Hello, Lease, Load, Welcome};
 use forge_protocol::{ALPN, EnrolToken, Identity, frame};
@@ -176,7 +177,7 @@ impl Member {
             return Ok((made_up, Usage::default()));
         }
         let mut first = self.first.lock().await;
-        if let (Manner::Earlier, Some(said)) = (manner, first.as_ref())
+        if let (Manner::Earlier, Duty::Compute, Some(said)) = (manner, &task.duty, first.as_ref())
             && said.units.len() as u64 == task.unit_count
         {
             return Ok((Outcome::Completed(said.clone()), Usage::default()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use forge_contract::Digest;
+use forge_contract::duty::{Duty, Examination};
 use forge_contract::report::Outcome;
 use forge_contract::task::Task;
 use forge_protocol::frame;
@@ -33,6 +34,9 @@ impl Workshop {
         let mut inputs = Inputs::none();
         for input in &task.inputs {
             inputs.add(input, fetch(hub, input.digest).await?);
+        }
+        if let Duty::Check(Examination { found, .. }) = &task.duty {
+            inputs.set_found(found, fetch(hub, found.digest).await?);
         }
         let task = task.clone();
         let running = move || local::run_shard(&kernel, &task, &inputs, |_| {});
