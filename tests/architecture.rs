@@ -30,7 +30,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime", &["forge-sandbox"]),
     ("wasmtime-wasi", &["forge-sandbox"]),
-    ("quinn", &["forge-protocol"]),
+    // The tests speak bare QUIC too, to say what no agent would.
+    ("quinn", &["forge-protocol", "forge-tests"]),
     ("axum", &["forge-hub"]),
     ("sqlx", &["forge-hub"]),
 ];

@@ -1,9 +1,12 @@
 //! Agents that are killed and agents that freeze, at any time.
 
+use forge_tests::api::is_final;
 use forge_tests::dice::Dice;
 use forge_tests::pool::Pool;
+use forge_tests::saboteur::Saboteurs;
+use forge_tests::until;
 
-use crate::jobs::{attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
+use crate::jobs::{SABOTEUR, attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
 use crate::network::connected;
 
 const AGENTS: usize = 3;
@@ -41,8 +44,9 @@ async fn agents_killed_at_any_moment_and_started_again() {
 /// A frozen agent knows nothing of the time that passed: it goes on and answers a lease that is long over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_agents_late_report_is_discarded() {
-    // Plenty: the lease runs out before its shard is one of the last, which get a second copy.
-    let shards = 96 * times();
+    // Plenty: the lease runs out before its shard is one of the last, which get a second copy, and the job is far from
+    // over when the freeze comes, however slowly it is asked.
+    let shards = 300 * times();
     let contract = contract(shards);
     let expected = undisturbed(&contract).await;
     let mut late = 0;
@@ -74,6 +78,43 @@ async fn a_frozen_agents_late_report_is_discarded() {
         pool.stop().await;
     }
     assert!(late >= 1, "no freeze met a shard under way");
+}
+
+/// Several agents freeze at once, lose their leases, and go on in the middle of the same job.
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_agents_come_back_after_their_leases_and_work_on() {
+    // Plenty again: the lease runs out long before one agent alone has done them.
+    let shards = 400 * times();
+    let contract = contract(shards);
+    let pool = Pool::start_with(1, &["--lease-ms", "1000"]).await;
+    let frozen = Saboteurs::start(SABOTEUR, &pool, &["honest,count=4"], &[]).await;
+    // Undisturbed, and everybody's pace is known: leases are as short as they get.
+    let expected = worth(&pool.api.execute(&contract).await.body);
+    let is_theirs =
+        |attempt: &serde_json::Value| frozen.agents.iter().any(|agent| attempt["agent_id"] == agent.as_str());
+    let job = pool.api.submit(&contract).await;
+    reached(&pool, &job, 8).await;
+    frozen.process.signal(rustix::process::Signal::STOP);
+    // The list of agents is short; that of attempts would keep the hub busy.
+    until("end of a frozen agent's lease", || async {
+        let listed = pool.api.get("/api/v0/agents").await;
+        let items = listed.body["items"].as_array().unwrap();
+        let failed = items.iter().any(|agent| is_theirs(agent) && agent["failed"].as_u64() > Some(0));
+        let state = pool.api.get(&format!("/api/v0/jobs/{job}")).await;
+        (failed || is_final(&state.body)).then_some(())
+    })
+    .await;
+    frozen.process.signal(rustix::process::Signal::CONT);
+    assert_eq!(worth(&ended(&pool, &job).await), expected);
+    let attempts = attempts(&pool, &job).await;
+    nothing_counts_twice(&attempts, shards, false);
+    let theirs: Vec<_> = attempts.into_iter().filter(is_theirs).collect();
+    let overdue = theirs.iter().filter(|attempt| attempt["code"] == "agent.deadline");
+    let since = overdue.filter_map(|attempt| attempt["ended_at_ms"].as_u64()).min().expect("a lease ran out");
+    let again = theirs.iter().filter(|attempt| attempt["started_at_ms"].as_u64() >= Some(since));
+    assert!(again.filter(|attempt| attempt["status"] == "REPORTED").count() > 0, "they never worked again");
+    pool.stop().await;
+    frozen.stop().await;
 }
 
 fn signal(processes: &[u32], signal: rustix::process::Signal) {

@@ -8,6 +8,9 @@ use forge_tests::pool::Pool;
 use forge_tests::until;
 use serde_json::{Value, json};
 
+/// Agents of which many fit into one process; here they do their work.
+pub const SABOTEUR: &str = env!("CARGO_BIN_EXE_forge-saboteur");
+
 /// How much longer than usual everything is.
 pub fn times() -> u64 {
     std::env::var("FORGEPOOL_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)

@@ -3,8 +3,9 @@
 use forge_tests::dice::Dice;
 use forge_tests::pool::Pool;
 use forge_tests::relay::{Cut, Relay, Weather};
+use forge_tests::saboteur::Saboteurs;
 
-use crate::jobs::{attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
+use crate::jobs::{SABOTEUR, attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
 use crate::network::connected;
 
 /// Agents at the restarted hub.
@@ -36,6 +37,32 @@ async fn agents_come_back_to_a_hub_that_was_killed() {
     nothing_counts_twice(&attempts(&pool, &job).await, shards, true);
     connected(&pool, AGENTS).await;
     pool.stop().await;
+}
+
+/// Fifty agents, each with a session of its own, that all come back at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_agents_come_back_at_once() {
+    let restarts = 2 * times();
+    let shards = 64 * restarts;
+    let contract = contract(shards);
+    let expected = undisturbed(&contract).await;
+    let mut pool = Pool::start(0).await;
+    let crowd = Saboteurs::start(SABOTEUR, &pool, &["honest,count=50"], &[]).await;
+    let mut dice = Dice::new(0x50);
+    let job = pool.api.submit(&contract).await;
+    for restart in 0..restarts {
+        reached(&pool, &job, restart * 48 + 1 + dice.below(32)).await;
+        pool.kill_hub().await;
+        pool.restart_hub().await;
+        connected(&pool, 50).await;
+    }
+    assert_eq!(worth(&ended(&pool, &job).await), expected);
+    nothing_counts_twice(&attempts(&pool, &job).await, shards, true);
+    // Nobody enrolled a second time.
+    let listed = pool.api.get("/api/v0/agents").await;
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), 50, "{}", listed.text);
+    pool.stop().await;
+    crowd.stop().await;
 }
 
 /// Two addresses of one hub: the first goes dead in the middle of a job, the second takes the agent in.

@@ -149,6 +149,16 @@ impl Api {
         within("content", response.bytes()).await.expect("the content comes whole").to_vec()
     }
 
+    /// An enrolment token as wished: `verifier`, `provider`.
+    ///
+    /// # Panics
+    /// The hub makes none.
+    pub async fn token(&self, wish: &Value) -> String {
+        let request = self.request(Method::POST, "/api/v0/agents/tokens").header("content-type", "application/json");
+        let made = self.send(request.body(wish.to_string())).await;
+        made.at("/token").as_str().unwrap_or_else(|| panic!("no token in {}", made.text)).to_owned()
+    }
+
     /// `POST /api/v0/jobs/{job}/cancel`.
     pub async fn cancel(&self, job: &str) -> Answer {
         self.send(self.request(Method::POST, &format!("/api/v0/jobs/{job}/cancel"))).await

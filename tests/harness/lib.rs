@@ -12,10 +12,12 @@ pub mod contract;
 pub mod dice;
 pub mod examples;
 pub mod npy;
+pub mod peer;
 pub mod pool;
 pub mod process;
 pub mod raw;
 pub mod relay;
+pub mod saboteur;
 
 use std::future::Future;
 use std::time::Duration;

@@ -101,6 +101,20 @@ impl Pool {
         self.join().await
     }
 
+    /// Starts this many agents that are nobody's and trusted by nobody, and waits until all joined. The others are the
+    /// operator's own.
+    pub async fn join_strangers(&mut self, count: usize) {
+        let first = self.agents.len();
+        for _ in 0..count {
+            let token = self.api.token(&serde_json::json!({})).await;
+            self.tokens.push(token);
+            self.join_later();
+        }
+        for agent in self.agents.iter_mut().skip(first).flatten() {
+            agent.ready().await;
+        }
+    }
+
     /// Starts an agent without waiting for it to join; returns its number.
     pub fn join_later(&mut self) -> usize {
         let hub = self.quic();

@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::{binary, until, within};
 
-/// A running `forgepool`, killed when dropped. Its stderr goes to a file.
+/// A running `forgepool` or other program, killed when dropped. Its stderr goes to a file.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -28,10 +28,19 @@ impl Process {
     /// It cannot be started.
     #[must_use]
     pub fn start(name: &str, args: &[OsString], env: &[(&str, String)], logs: &Path) -> Self {
+        Self::of(binary::forgepool(), name, args, env, logs)
+    }
+
+    /// The same of any program.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn of(program: &Path, name: &str, args: &[OsString], env: &[(&str, String)], logs: &Path) -> Self {
         std::fs::create_dir_all(logs).expect("the test's directory is writable");
         let log = logs.join(format!("{name}.log"));
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("the log can be opened");
-        let mut command = Command::new(binary::forgepool());
+        let mut command = Command::new(program);
         command.args(args).env_remove("FORGEPOOL_URL").env_remove("FORGEPOOL_API_KEY");
         command.envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true);
@@ -121,6 +130,18 @@ pub fn is_alive(id: u32) -> bool {
         return !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
     }
     !cfg!(target_os = "linux") && rustix::process::test_kill_process(pid(id)).is_ok()
+}
+
+/// A line of a process's memory as Linux counts it, KiB: `VmHWM` is the most it ever had, `VmRSS` what it has.
+///
+/// # Panics
+/// The process is gone, or the system does not tell.
+#[must_use]
+pub fn memory_kib(id: u32, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or_else(|| panic!("no {what} of process {id}"))
 }
 
 /// Every process below `id`, however deep. Linux only: elsewhere nothing is found.

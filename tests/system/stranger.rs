@@ -1,101 +1,21 @@
-//! A peer made of bare quinn and frames, which can say anything to a real hub.
+//! A stranger at a real hub: a bare peer that was taken in as an agent.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::EncodePrivateKey as _;
+use forge_contract::AgentId;
 use forge_contract::report::{Outcome, Report};
-use forge_contract::{AgentId, Capability};
-use forge_protocol::frame::{self, HEADER_BYTES, Header};
+use forge_protocol::frame::{self, HEADER_BYTES};
 use forge_protocol::message::{Hello, Kind, Lease, Message, ReportHead, Welcome};
-use forge_protocol::{ALPN, EnrolToken, Identity, REVISION};
+use forge_protocol::{ALPN, EnrolToken, Identity};
 use forge_sandbox::engine::Backend;
 use forge_sandbox::{Inputs, engine_profile, local};
+use forge_tests::peer;
+pub use forge_tests::peer::{Certificate, client};
 use forge_tests::pool::Pool;
 use forge_tests::within;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use quinn::rustls::crypto::ring;
-use quinn::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use quinn::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
-/// What is shown in the handshake.
-pub enum Certificate {
-    Nothing,
-    Ed25519([u8; 32]),
-    /// Another kind of key.
-    Ecdsa,
-}
-
-/// The client side of a handshake.
-pub fn client(alpn: &[u8], certificate: &Certificate) -> quinn::ClientConfig {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&quinn::rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone));
-    let signed = |pair: rcgen::KeyPair| {
-        let params = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
-        let certificate = params.self_signed(&pair).unwrap();
-        (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(pair.serialize_der()))
-    };
-    let mut config = match certificate {
-        Certificate::Nothing => builder.with_no_client_auth(),
-        Certificate::Ed25519(seed) => {
-            let pkcs8 = SigningKey::from_bytes(seed).to_pkcs8_der().unwrap().as_bytes().to_vec();
-            let (chain, key) = signed(rcgen::KeyPair::try_from(pkcs8).unwrap());
-            builder.with_client_auth_cert(chain, key.into()).unwrap()
-        }
-        Certificate::Ecdsa => {
-            let (chain, key) = signed(rcgen::KeyPair::generate().unwrap());
-            builder.with_client_auth_cert(chain, key.into()).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![alpn.to_vec()];
-    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
-}
-
+/// Connects to `hub`, `address:port`.
 pub async fn connect(hub: &str, alpn: &[u8], certificate: Certificate) -> Result<Connection, ConnectionError> {
-    let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let connecting = endpoint.connect_with(client(alpn, &certificate), hub.parse().unwrap(), "any").unwrap();
-    within("end of the handshake", connecting).await
+    within("end of the handshake", peer::connect(hub.parse().unwrap(), client(alpn, &certificate))).await
 }
 
 /// A stranger that the hub took in as an agent.
@@ -179,19 +99,7 @@ pub fn counting_kernel() -> local::LocalKernel {
 }
 
 pub fn hello() -> Hello {
-    let capability = Capability {
-        cores: 1,
-        leases: 2,
-        memory_bytes: 1 << 30,
-        arch: std::env::consts::ARCH.to_owned(),
-        os: std::env::consts::OS.to_owned(),
-        cpu: true,
-        gpu: false,
-        labels: vec![],
-        engine: engine_profile(),
-        cage: "full".into(),
-    };
-    Hello { revision: REVISION, software: "stranger 1".into(), capability, enrol_secret: None }
+    peer::hello("stranger 1")
 }
 
 /// A header that says what it likes.
@@ -205,13 +113,7 @@ pub fn number(kind: Kind) -> u8 {
 }
 
 pub async fn hear<M: Message>(recv: &mut RecvStream) -> M {
-    let mut header = [0; HEADER_BYTES];
-    within("header", recv.read_exact(&mut header)).await.unwrap();
-    let Header { kind, bytes } = Header::read(header).unwrap();
-    assert_eq!(kind, M::KIND);
-    let mut body = vec![0; bytes];
-    within("message", recv.read_exact(&mut body)).await.unwrap();
-    frame::decode(&body).unwrap()
+    within("message", peer::hear(recv)).await.unwrap()
 }
 
 /// The code the hub closes the connection with.

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(value_name = "BUNDLE")]
     bundle: PathBuf,
     /// The public key of the hub you expect: 43 characters, as `GET /` of a hub and its agents' settings name it
-    #[arg(long, value_name = "KEY", env = "FORGEPOOL_HUB_KEY")]
+    #[arg(long, allow_hyphen_values = true, value_name = "KEY", env = "FORGEPOOL_HUB_KEY")]
     hub_key: Option<Key>,
     /// Print the checks as JSON instead of a table
     #[arg(long)]
@@ -97,4 +97,20 @@ fn as_table(args: &Args, head: &Value, checks: &[Check], ok: bool) -> String {
         (false, _) => format!("the bundle DOES NOT HOLD: {}\n", failed.join(", ")),
     };
     format!("{}{job}\n\n{}\n{verdict}", args.bundle.display(), table.render())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Args as _, Command};
+
+    use super::*;
+
+    #[test]
+    fn a_key_may_begin_with_a_hyphen() {
+        let command = Args::augment_args(Command::new("verify"));
+        let key = format!("-{}", "A".repeat(42));
+        let found = command.try_get_matches_from(["verify", "job.evidence", "--hub-key", &key]).unwrap();
+        assert_eq!(found.get_one::<Key>("hub_key").unwrap().to_string(), key);
+    }
 }

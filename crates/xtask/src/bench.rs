@@ -13,7 +13,10 @@ pub struct Args {
     /// Iterations of the large job.
     #[arg(long, default_value_t = 100_000_000)]
     iterations: u64,
-    /// Only one group: kernel, platform or sessions.
+    /// Shards of the job of many shards.
+    #[arg(long, default_value_t = 100_000)]
+    shards: u64,
+    /// Only one group: kernel, platform, scale, sessions or stragglers.
     #[arg(long)]
     only: Option<String>,
     /// Also write the figures to this file as JSON.
@@ -28,11 +31,11 @@ pub fn run(args: &Args) -> Result<()> {
     let packages = ["--locked", "--package", "forgepool", "--package", "forge-tests"];
     let build: Vec<&str> = ["build", "--release"].into_iter().chain(packages).collect();
     steps.run("programs", "cargo", &build)?;
-    let (rounds, iterations) = (args.rounds.to_string(), args.iterations.to_string());
+    let (rounds, iterations, shards) = (args.rounds.to_string(), args.iterations.to_string(), args.shards.to_string());
     let mut words = vec!["bench"];
     words.extend(packages);
     words.extend(["--bench", "ratios", "--"]);
-    words.extend(["--rounds", &rounds, "--iterations", &iterations]);
+    words.extend(["--rounds", &rounds, "--iterations", &iterations, "--shards", &shards]);
     if let Some(only) = &args.only {
         words.extend(["--only", only]);
     }

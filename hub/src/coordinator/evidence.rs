@@ -14,6 +14,7 @@ use forge_lifecycle::ledger::Bill;
 use forge_lifecycle::plan::PlannedSource;
 use forge_lifecycle::reduce::files;
 
+use super::array::{Array, Made};
 use super::board::JobInfo;
 use super::perform::Tally;
 use super::{Surroundings, restore};
@@ -54,7 +55,7 @@ pub(super) struct Findings<'a> {
 
 /// Artifacts by name, the index last, and the entries of those whose bytes are stored already.
 pub(super) struct Gathered {
-    pub(super) made: Vec<Artifact>,
+    pub(super) made: Vec<Made>,
     pub(super) stored: Vec<Entry>,
 }
 
@@ -66,27 +67,29 @@ pub(super) async fn gather(
     found: Findings<'_>,
 ) -> Result<Gathered, StoreError> {
     let mut made = vec![
-        Artifact::new(leaf::CONTRACT, JSON, info.envelope.canonical().as_bytes().to_vec()),
-        Artifact::new(leaf::KERNEL, JSON, manifest(around, info).await?),
+        Artifact::new(leaf::CONTRACT, JSON, info.envelope.canonical().as_bytes().to_vec()).into(),
+        Artifact::new(leaf::KERNEL, JSON, manifest(around, info).await?).into(),
         json_of(leaf::PLAN, &*info.plan)?,
-        json_of(leaf::SHARDS, &found.shards)?,
+        array_of(around, leaf::SHARDS, found.shards).await?,
         json_of(leaf::VERIFICATION, &found.outcome.summary().verification)?,
         json_of(leaf::OUTCOME, found.record)?,
         json_of(leaf::METRICS, found.metrics)?,
         json_of(leaf::BILLING, found.bill)?,
-        Artifact::new(leaf::LEDGER, JSON, format!("[{}]", found.entry).into_bytes()),
-        Artifact::new(leaf::EXECUTIONS, JSON, executions(around, info, tally).await?),
+        Artifact::new(leaf::LEDGER, JSON, format!("[{}]", found.entry).into_bytes()).into(),
+        executions(around, info, tally).await?,
     ];
     if let JobOutcome::Completed(completed) = found.outcome {
         made.push(json_of(leaf::OUTPUT, &completed.output)?);
         for stage in &completed.stage_fragments {
-            made.push(Artifact::new(format!("{}{}", leaf::FRAGMENT_PREFIX, stage.stage), BYTES, stage.bytes.clone()));
+            let name = format!("{}{}", leaf::FRAGMENT_PREFIX, stage.stage);
+            made.push(Artifact::new(name, BYTES, stage.bytes.clone()).into());
         }
         if let Some(convergence) = &completed.convergence {
             made.push(json_of(leaf::CONVERGENCE, convergence)?);
         }
         // Their tiles were found to fit when the job completed.
-        made.extend(files(&info.plan, &completed.stage_fragments).map_err(|_| StoreError::Corrupt { what: "tiles" })?);
+        let files = files(&info.plan, &completed.stage_fragments).map_err(|_| StoreError::Corrupt { what: "tiles" })?;
+        made.extend(files.into_iter().map(Made::from));
     }
     if let Some(replay) = found.replay {
         made.push(json_of(leaf::REPLAY, replay)?);
@@ -97,7 +100,7 @@ pub(super) async fn gather(
     let leaves = made.iter().map(|artifact| &artifact.entry).chain(&stored).cloned().collect();
     let index = Index::seal(info.job, leaves, around.notary.key(), |root| around.notary.sign(root))
         .map_err(|_| StoreError::Corrupt { what: "evidence index" })?;
-    made.push(Artifact::new(INDEX, MEDIA_TYPE, index.canonical().into_bytes()));
+    made.push(Artifact::new(INDEX, MEDIA_TYPE, index.canonical().into_bytes()).into());
     Ok(Gathered { made, stored })
 }
 
@@ -136,9 +139,20 @@ async fn manifest(around: &Surroundings, info: &JobInfo) -> Result<Vec<u8>, Stor
     written(&admitted.manifest).map_err(|_| unreadable)
 }
 
-fn json_of<T: serde::Serialize>(name: &str, value: &T) -> Result<Artifact, StoreError> {
-    let bytes = serde_json::to_vec(value).map_err(|_| StoreError::Corrupt { what: "artifact" })?;
-    Ok(Artifact::new(name, JSON, bytes))
+fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|_| StoreError::Corrupt { what: "artifact" })
+}
+
+fn json_of<T: serde::Serialize>(name: &str, value: &T) -> Result<Made, StoreError> {
+    Ok(Artifact::new(name, JSON, json(value)?).into())
+}
+
+async fn array_of<T: serde::Serialize>(around: &Surroundings, name: &str, items: &[T]) -> Result<Made, StoreError> {
+    let mut array = Array::new(&around.blobs);
+    for item in items {
+        array.push(&json(item)?).await?;
+    }
+    array.finish(name).await
 }
 
 /// An accepted shard as evidence has it.
@@ -207,42 +221,28 @@ async fn accepted_shards(
     }
 }
 
-/// All executions as one JSON array, in (stage, shard, lease) order.
-async fn executions(around: &Surroundings, info: &JobInfo, tally: Tally) -> Result<Vec<u8>, StoreError> {
-    let mut array = Array::default();
+/// All executions, in (stage, shard, lease) order.
+async fn executions(around: &Surroundings, info: &JobInfo, tally: Tally) -> Result<Made, StoreError> {
+    let mut array = Array::new(&around.blobs);
     if let Some(mut lines) = tally.lines {
         lines.sort_by_key(|(place, _)| *place);
-        lines.iter().for_each(|(_, line)| array.push(line));
-        return Ok(array.finish());
+        for (_, line) in &lines {
+            array.push(line.as_bytes()).await?;
+        }
+        return array.finish(leaf::EXECUTIONS).await;
     }
     // Attempts were queued before this barrier, so reading sees them all.
     around.store.submit(Write::Barrier).await?;
     let mut offset = 0;
     loop {
         let rows = around.store.attempts(info.job, Page { offset, limit: PAGE }).await?;
-        rows.iter().for_each(|row| array.push(&row.body));
+        for row in &rows {
+            array.push(row.body.as_bytes()).await?;
+        }
         offset += rows.len() as u64;
         if rows.len() < PAGE as usize {
-            return Ok(array.finish());
+            return array.finish(leaf::EXECUTIONS).await;
         }
-    }
-}
-
-#[derive(Default)]
-struct Array(Vec<u8>);
-
-impl Array {
-    fn push(&mut self, item: &str) {
-        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        self.0.extend_from_slice(item.as_bytes());
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        if self.0.is_empty() {
-            self.0.push(b'[');
-        }
-        self.0.push(b']');
-        self.0
     }
 }
 
@@ -251,8 +251,10 @@ pub(super) async fn keep(blobs: &Arc<Blobs>, all: Gathered) -> Result<(Vec<Artif
     let (mut rows, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
     let row = |Entry { name, media_type, bytes, digest }| ArtifactRow { name, media_type, digest, bytes };
     rows.extend(all.stored.into_iter().map(row));
-    for Artifact { entry, content } in all.made {
+    for Made { entry, content } in all.made {
         rows.push(row(entry));
+        // What has no content here lies in its file.
+        let Some(content) = content else { continue };
         if content.len() <= OBJECT_INLINE_BYTES_MAX { small.push(content) } else { large.push(content) }
     }
     if !large.is_empty() {
@@ -261,20 +263,4 @@ pub(super) async fn keep(blobs: &Arc<Blobs>, all: Gathered) -> Result<(Vec<Artif
         tokio::task::spawn_blocking(put).await.map_err(|_| StoreError::Closed)??;
     }
     Ok((rows, small))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn arrays_are_json_whatever_their_length() {
-        for items in [&[][..], &["1"], &["1", "{\"a\":2}"]] {
-            let mut array = Array::default();
-            items.iter().for_each(|item| array.push(item));
-            let value: serde_json::Value = serde_json::from_slice(&array.finish()).unwrap();
-            assert_eq!(value.as_array().unwrap().len(), items.len());
-        }
-    }
 }

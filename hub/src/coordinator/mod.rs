@@ -1,6 +1,7 @@
 //! The coordinator: one task that owns the pool. Select an event, apply it, perform the actions; nothing awaits
 //! while state changes.
 
+mod array;
 mod board;
 mod errata;
 mod evidence;

@@ -31,6 +31,28 @@ pub enum BlobError {
     },
 }
 
+/// An object that is being written. Its place is known once it is whole; dropped before, it is swept at the next start.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    file: std::fs::File,
+    hasher: Box<blake3::Hasher>,
+    bytes: u64,
+}
+
+impl Draft {
+    /// Adds what comes next. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        self.file.write_all(bytes).map_err(at(&self.path))?;
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
 /// A directory of blobs.
 #[derive(Debug)]
 pub struct Blobs {
@@ -79,6 +101,30 @@ impl Blobs {
         file.sync_all().map_err(at(&temporary))?;
         self.settle(&temporary, &path)?;
         Ok(digest)
+    }
+
+    /// Begins an object whose bytes come one after the other. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn draft(&self) -> Result<Draft, BlobError> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join("tmp").join(format!("draft-{number}"));
+        let file = std::fs::File::create_new(&path).map_err(at(&path))?;
+        Ok(Draft { path, file, hasher: Box::default(), bytes: 0 })
+    }
+
+    /// Stores what a draft has become; gives its digest and size. When this returns it survives a power cut.
+    ///
+    /// Blocks on the disk: call it from a blocking thread.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn keep(&self, draft: Draft) -> Result<(Digest, u64), BlobError> {
+        let digest = Digest::from_bytes(*draft.hasher.finalize().as_bytes());
+        draft.file.sync_all().map_err(at(&draft.path))?;
+        self.adopt(&draft.path, &digest)?;
+        Ok((digest, draft.bytes))
     }
 
     /// Takes over a file whose digest was checked and whose bytes are durable; it must lie on the same file system.
@@ -181,6 +227,20 @@ mod tests {
             assert!(!file.exists());
             assert_eq!(blobs.get(&Digest::of(b"hello")).unwrap().unwrap(), b"hello");
         }
+    }
+
+    #[test]
+    fn what_is_written_piece_by_piece_is_the_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        for _ in 0..2 {
+            let mut draft = blobs.draft().unwrap();
+            draft.write(b"hel").unwrap();
+            draft.write(b"lo").unwrap();
+            assert_eq!(blobs.keep(draft).unwrap(), (Digest::of(b"hello"), 5));
+            assert_eq!(blobs.get(&Digest::of(b"hello")).unwrap().unwrap(), b"hello");
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
     }
 
     #[test]

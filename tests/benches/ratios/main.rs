@@ -1,6 +1,7 @@
 //! Every speed the project claims, each as a ratio measured in one run. Start it with `cargo xtask bench`.
 //!
-//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--only kernel|platform|sessions`, `--json FILE`.
+//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--shards N` (100,000),
+//! `--only kernel|platform|scale|sessions|stragglers`, `--json FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +16,9 @@ mod figures;
 mod kernel;
 mod platform;
 mod products;
+mod scale;
 mod sessions;
+mod stragglers;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,8 +36,14 @@ fn main() {
     if wanted("platform") {
         platform::measure(&mut report, rounds, number("--iterations", 100_000_000));
     }
+    if wanted("scale") {
+        scale::measure(&mut report, number("--shards", 100_000));
+    }
     if wanted("sessions") {
         sessions::measure(&mut report);
+    }
+    if wanted("stragglers") {
+        stragglers::measure(&mut report);
     }
     if let Some(file) = value("--json") {
         std::fs::write(file, report.json().to_string()).unwrap();

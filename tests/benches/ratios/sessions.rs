@@ -7,6 +7,7 @@ use forge_contract::Capability;
 use forge_protocol::{AgentLink, EnrolToken, Identity, Introduction, LinkError, LinkSettings};
 use forge_sandbox::engine_profile;
 use forge_tests::pool::Pool;
+use forge_tests::process::memory_kib;
 
 use crate::figures::Report;
 
@@ -49,17 +50,14 @@ pub fn measure(report: &mut Report) {
 }
 
 fn resident_kib(pool: &Pool) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pool.hub.id())).expect("Linux tells of memory");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number of KiB")
+    memory_kib(pool.hub.id(), "VmRSS")
 }
 
 /// An agent that does nothing but live. Tries again where its address has connected too often.
 fn dial(pool: &Pool, number: usize) -> impl Future<Output = AgentLink> + Send + 'static {
     let (api, hub) = (pool.api.clone(), [pool.quic()]);
     async move {
-        let made = api.send(api.request(reqwest::Method::POST, "/api/v0/agents/tokens")).await;
-        let token: EnrolToken = made.at("/token").as_str().and_then(|text| text.parse().ok()).expect("a token");
+        let token: EnrolToken = api.token(&serde_json::json!({})).await.parse().expect("a token");
         let mut seed = [7; 32];
         seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
         let identity = Arc::new(Identity::from_seed(&seed));
