@@ -83,11 +83,13 @@ async fn a_frozen_agents_late_report_is_discarded() {
 /// Several agents freeze at once in the middle of a job, lose their leases, and go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_agents_lose_their_leases_and_work_on_when_they_come_back() {
-    // Plenty again: the lease runs out long before one agent alone has done them.
-    let shards = 400 * times();
+    let shards = 240 * times();
     let contract = contract(shards);
-    let pool = Pool::start_with(1, &["--lease-ms", "1000"]).await;
-    let frozen = Saboteurs::start(SABOTEUR, &pool, &["honest,count=4"], &[]).await;
+    let pool = Pool::start_with(0, &["--lease-ms", "1000"]).await;
+    // A shard takes 50 ms whatever the machine: two agents alone need far longer for the rest than a lease lasts.
+    let at_work = |seed| ["--least-ms", "50", "--seed", seed];
+    let steady = Saboteurs::start(SABOTEUR, &pool, &["honest,count=2"], &at_work("1")).await;
+    let frozen = Saboteurs::start(SABOTEUR, &pool, &["honest,count=4"], &at_work("2")).await;
     // Undisturbed, and everybody's pace is known: leases are as short as they get.
     let expected = worth(&pool.api.execute(&contract).await.body);
     let is_theirs =
@@ -120,6 +122,7 @@ async fn frozen_agents_lose_their_leases_and_work_on_when_they_come_back() {
     println!("{lost} shards lost in the freeze, {reported} done after it");
     assert!(reported > 0, "they never worked again");
     pool.stop().await;
+    steady.stop().await;
     frozen.stop().await;
 }
 
