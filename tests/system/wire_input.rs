@@ -257,7 +257,7 @@ async fn reports_of_single_bytes_out_of_order_are_reports() {
             .await;
         }
         granted.answer.finish().unwrap();
-        assert!(relay.tally().held as usize > bytes.len() / 4, "{:?} for {} bytes", relay.tally(), bytes.len());
+        assert!(relay.tally().held > bytes.len() as u64 / 4, "{:?} for {} bytes", relay.tally(), bytes.len());
         (granted.lease.lease.0, bytes.len())
     };
     let [a, b, c, d] = &strangers[..] else { panic!("four strangers") };

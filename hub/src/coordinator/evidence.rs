@@ -94,7 +94,7 @@ pub(super) async fn gather(
     if let Some(replay) = found.replay {
         made.push(json_of(leaf::REPLAY, replay)?);
     }
-    made.extend(found.erratum.cloned());
+    made.extend(found.erratum.cloned().map(Made::from));
     made.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
     let stored = stored(info);
     let leaves = made.iter().map(|artifact| &artifact.entry).chain(&stored).cloned().collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forge_contract::envelope::ArtifactKind;
 use forge_contract::{Digest, Failure, FailureCode, canon};
 use forge_lifecycle::action::{Completed, JobOutcome, Summary};
-use forge_lifecycle::artifact::{Artifact, Entry};
+use forge_lifecycle::artifact::Entry;
 use forge_lifecycle::bundle::leaf::{self, OutcomeRecord};
 use forge_lifecycle::ledger::{Bill, Rates, bill};
 use forge_lifecycle::verify::{Outlier, VerificationReport};
@@ -89,7 +89,7 @@ async fn conclude(
         evidence::gather(around, info, tally, findings).await?
     } else {
         // The hub's word on another job is kept whatever the contract says.
-        Gathered { made: signed.into_iter().collect::<Vec<Artifact>>(), stored: Vec::new() }
+        Gathered { made: signed.into_iter().map(Into::into).collect(), stored: Vec::new() }
     };
     drop(shards);
     let entries = all.stored.iter().chain(all.made.iter().map(|artifact| &artifact.entry));

@@ -368,11 +368,11 @@ fn verification(recorded: &Recorded) -> Checked {
         }
         for look in shard.verdict.looks.iter().filter(|look| look.right) {
             let shown = by_lease.get(&look.lease).filter(|execution| execution.agent_id == look.agent);
-            let same = |execution: &&ExecutionRecord| match look.unit {
+            let same = |execution: &ExecutionRecord| match look.unit {
                 Some(unit) => execution.result_hash == unit_result(shard, unit),
                 None => execution.found == Some(shard.fragment) && execution.result_hash.is_some(),
             };
-            if shown.is_none_or(|execution| !same(&execution)) {
+            if shown.is_none_or(|execution| !same(execution)) {
                 let place = format!("stage {}, shard {}", shard.stage, shard.shard);
                 return wrong(format!("{place}: no execution shows what agent {} looked at", look.agent.0.short()));
             }

@@ -50,7 +50,7 @@ impl Pace {
 fn bucket(ms: u64) -> usize {
     let ms = ms.max(1);
     let octave = ms.ilog2();
-    let quarter = (u128::from(ms) * u128::from(PER_OCTAVE) >> octave) - u128::from(PER_OCTAVE);
+    let quarter = ((u128::from(ms) * u128::from(PER_OCTAVE)) >> octave) - u128::from(PER_OCTAVE);
     usize::try_from(u128::from(octave * PER_OCTAVE) + quarter).unwrap_or(usize::MAX)
 }
 

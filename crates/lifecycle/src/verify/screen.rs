@@ -9,8 +9,8 @@ use forge_contract::fragment::{Fragment, Moments, Part};
 use forge_contract::manifest::PartSpec;
 use serde::{Deserialize, Serialize};
 
-/// Chance that a job without any fault has an outlier at all.
-const LEVEL: f64 = 1e-3;
+/// Of so many jobs without any fault one may have an outlier.
+const PER_LEVEL: u64 = 1_000;
 /// Outliers told at most.
 const OUTLIERS_MAX: usize = 16;
 /// Values of a shard at least: below, a mean says little.
@@ -67,7 +67,9 @@ impl Screen {
         let mut seen = self.seen.clone();
         seen.sort_by_key(|seen| seen.shard);
         let Some(whole) = seen.iter().copied().reduce(merged) else { return Vec::new() };
-        let limit = (2.0 * (2.0 * seen.len() as f64 / LEVEL).ln()).sqrt();
+        // The next power of two above 2 / level: a logarithm that is the same on every machine, and a little strict.
+        let odds = (seen.len() as u64).saturating_mul(2 * PER_LEVEL);
+        let limit = (2.0 * core::f64::consts::LN_2 * f64::from(odds.ilog2() + 1)).sqrt();
         let mut found: Vec<Outlier> = seen
             .iter()
             .filter_map(|one| {
