@@ -182,7 +182,7 @@ fn see<T: Probed, S: Source>(
 
 /// The cells that are computed again.
 fn cells<T: Probed>(at: Rectangle, generator: &mut Generator) -> Vec<Cell<T>> {
-    let mut below = |bound: u32| (u64::from(generator.next_u32()) * u64::from(bound) >> 32) as usize;
+    let mut below = |bound: u32| ((u64::from(generator.next_u32()) * u64::from(bound)) >> 32) as usize;
     let most = usize::try_from(STEPS).unwrap_or(0);
     let mut cell = |_| Cell {
         row: below(at.rows),
