@@ -221,3 +221,21 @@ fn no_owner_is_asked_twice_about_one_shard() {
         }
     }
 }
+
+#[test]
+fn an_answer_that_folds_with_nobodys_is_looked_at_before_it_ends_a_job() {
+    let expected = reference(&planned("one.v1", 900, json!({})));
+    for seed in 0..40 {
+        let mut world = World::new(seed, settings());
+        for number in 0..4 {
+            let machine = world.machine(Manner::Honest, 2, 50, 1_000);
+            world.machines[machine].verifier = number == 0;
+        }
+        // It comes once something was accepted that its answers can be compared with.
+        let bad = world.machine(Manner::Misfits, 2, 10, 1_400);
+        let job = world.submit(1, planned("one.v1", 900, json!({"verify": "none", "shards": 60})));
+        world.run();
+        world.assert_completed(job, &expected);
+        assert_eq!(world.quarantined.iter().collect::<Vec<_>>(), [&agent_id(bad)], "seed {seed}");
+    }
+}

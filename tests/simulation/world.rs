@@ -35,6 +35,8 @@ pub enum Manner {
     LiesAlike,
     /// Invents this share of a shard's units instead of computing them, percent. What is asked as a single unit it computes.
     Skips(u64),
+    /// Its fragments are sound by themselves and fold with nobody's.
+    Misfits,
     /// Says that the kernel fails.
     ClaimsTraps,
     /// Honest about shards, and lies about single units: it slanders others.
@@ -475,6 +477,10 @@ impl World {
             }
             _ if matches!(task.duty, Duty::Check(_)) => self.checked(task),
             Manner::Honest | Manner::Repeats | Manner::Steals => (self.compute)(task, &self.published),
+            Manner::Misfits => match (self.compute)(task, &self.published) {
+                Outcome::Completed(completed) => Outcome::Completed(misfit(completed)),
+                other => other,
+            },
             Manner::Lies => self.lied(task, index),
             Manner::LiesAlike => self.lied(task, 0),
             Manner::Turns(after) if self.machines[index].answered >= after => self.lied(task, index),
@@ -586,6 +592,28 @@ impl World {
             other => panic!("expected a failure, found {other:?}"),
         }
     }
+}
+
+/// The same answer with its histogram in buckets of half the width.
+fn misfit(honest: Completed) -> Completed {
+    use forge_contract::fragment::{Fragment, Histogram, Part};
+    let mut fragment = Fragment::decode(&honest.fragment).unwrap();
+    for named in &mut fragment.parts {
+        if let Part::Distribution(distribution) = &mut named.part {
+            let bits = distribution.histogram.mantissa_bits + 1;
+            distribution.histogram.mantissa_bits = bits;
+            let buckets = &mut distribution.histogram.buckets;
+            buckets.iter_mut().for_each(|(key, _)| *key <<= 1);
+            buckets.first_mut().unwrap().0 = Histogram::key(distribution.extrema.min, bits);
+            buckets.last_mut().unwrap().0 = Histogram::key(distribution.extrema.max, bits);
+        }
+    }
+    let bytes = fragment.encode();
+    let mut units = honest.units;
+    if let [only] = units.as_mut_slice() {
+        only.digest = Digest::of(&bytes);
+    }
+    Completed { fragment: bytes, units }
 }
 
 /// The same answer with one number changed, structurally sound, and committed to as if it were true.

@@ -7,11 +7,13 @@
 mod codec;
 mod combine;
 mod separate;
+mod shape;
 mod structure;
 pub mod tree;
 
 pub use codec::{TileView, View, view};
 pub use combine::CombineError;
+pub use shape::Shape;
 pub use structure::StructureError;
 
 use crate::digest::Digest;

@@ -371,6 +371,7 @@ impl Job {
 
     /// Accepts a shard: once, for good.
     fn accept(&mut self, now: Millis, accepted: Accepted, fragment: Fragment, agents: &Agents, fx: &mut Effects<'_>) {
+        self.run.shape.get_or_insert_with(|| fragment.shape());
         let gone = self.run.settle(accepted.shard);
         for digest in gone.iter().flat_map(Shard::published) {
             fx.actions.push(Action::Withdraw { job: self.id, digest });

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use forge_contract::fragment::Fragment;
+use forge_contract::fragment::{Fragment, Shape};
 use forge_contract::fragment::tree::Fold;
 use forge_contract::report::{Completed, UnitRecord, Usage};
 use forge_contract::task::{InputRef, Task};
@@ -69,6 +69,8 @@ pub(crate) struct Answer {
     pub result: Digest,
     pub completed: Completed,
     pub fragment: Fragment,
+    /// Whether it would not fold with what was accepted: its sizes or types are others.
+    pub odd: bool,
 }
 
 /// Who holds a lease of a shard.
@@ -202,9 +204,10 @@ impl Shard {
         right && !self.is_looked_at()
     }
 
-    /// Whether a look found an answer wrong that stands.
+    /// Whether something speaks against an answer that stands: a look, or a shape that no other shard has.
     pub fn doubted(&self) -> bool {
-        self.findings.iter().any(|finding| !finding.looked.right && self.answer_of(finding.about).is_some())
+        self.answers.iter().any(|answer| answer.odd)
+            || self.findings.iter().any(|finding| !finding.looked.right && self.answer_of(finding.about).is_some())
     }
 
     /// The answers as votes: an owner has one, unless its agents contradict each other.
@@ -261,6 +264,8 @@ pub(crate) struct StageRun {
     pub index: u32,
     pub inputs: Vec<InputRef>,
     pub fold: Fold,
+    /// The shape of what was accepted.
+    pub shape: Option<Shape>,
     pub open: BTreeMap<u32, Shard>,
     pub grants: BTreeMap<LeaseId, Grant>,
     pub settled: u32,
@@ -296,6 +301,7 @@ impl StageRun {
             index,
             inputs,
             fold: Fold::new(plan.units),
+            shape: None,
             open: BTreeMap::new(),
             grants: BTreeMap::new(),
             settled: 0,
