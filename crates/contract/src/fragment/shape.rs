@@ -47,8 +47,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_folded_has_another_shape() {
-        let histogram =
-            |mantissa_bits, key| Part::Histogram(Histogram { mantissa_bits, buckets: vec![(key, 1)] });
+        let histogram = |mantissa_bits, key| Part::Histogram(Histogram { mantissa_bits, buckets: vec![(key, 1)] });
         assert_eq!(of(histogram(8, 1)), of(histogram(8, 9)));
         assert_ne!(of(histogram(8, 1)), of(histogram(9, 1)));
         let matrix = |rows, columns| Part::MatrixSum(Matrix { rows, columns, values: vec![] });

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use forge_contract::fragment::{Fragment, Shape};
 use forge_contract::fragment::tree::Fold;
+use forge_contract::fragment::{Fragment, Shape};
 use forge_contract::report::{Completed, UnitRecord, Usage};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{AgentId, Digest, Failure, FailureCode, LeaseId};
