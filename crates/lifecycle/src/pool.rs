@@ -10,7 +10,7 @@ use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, L
 
 use crate::Millis;
 use crate::action::{Accepted, Action, Asked, Ending, JobOutcome, Placement, Reason, Record, Snapshot, Summary};
-use crate::dispatch::Agents;
+use crate::dispatch::{Agents, Mark};
 use crate::event::{Event, SessionId};
 use crate::job::{Effects, Grant, Job, attempt};
 pub use crate::member::AgentView;
@@ -214,14 +214,16 @@ impl Pool {
 
     /// A job gets back what was not forgotten of it. One that ended meanwhile, or forgot more, wants nothing of this.
     fn reopened(&mut self, now: Millis, id: JobId, round: u32, accepted: Vec<Accepted>, actions: &mut Vec<Action>) {
-        let Some(old) = self.jobs.get(&id).filter(|job| job.reload_round() == Some(round)) else { return };
+        let Some(old) = self.jobs.get_mut(&id).filter(|job| job.reload_round() == Some(round)) else { return };
         let mut fx = Effects::new(actions);
         match old.reopened(now, accepted, &self.agents, &mut fx) {
             Ok(job) => {
+                let Effects { ended, marks, .. } = fx;
                 self.jobs.remove(&id);
                 self.turns.leave(id);
                 rearm(&mut self.wakes, &mut self.wake_of, id, None);
                 self.admit(now, id, job, actions);
+                self.follow(now, id, (ended, marks), actions);
             }
             Err(failure) => self.step(now, id, actions, |job, _, fx| job.fail(now, failure, fx)),
         }
@@ -325,12 +327,23 @@ impl Pool {
         if !before && job.has_run() {
             self.seasoned.insert(job.component());
         }
-        let (ended, marks) = (fx.ended, fx.marks);
+        let Effects { ended, marks, .. } = fx;
         rearm(&mut self.wakes, &mut self.wake_of, id, job.wake(&self.agents));
         if job.is_over() {
             self.jobs.remove(&id);
             self.turns.leave(id);
         }
+        self.follow(now, id, (ended, marks), actions);
+    }
+
+    /// Does what a step of a job asks of the pool: books of leases, and what it showed of agents.
+    fn follow(
+        &mut self,
+        now: Millis,
+        id: JobId,
+        (ended, marks): (Vec<(LeaseId, Grant, u32)>, Vec<(AgentId, Mark, FailureCode)>),
+        actions: &mut Vec<Action>,
+    ) {
         for (lease, grant, stage) in ended {
             self.release(lease, Ended { job: id, stage, grant });
         }

@@ -110,6 +110,10 @@ impl Job {
 
     /// Settles a shard, or asks for what is missing.
     pub(super) fn decide(&mut self, now: Millis, shard: u32, agents: &Agents, fx: &mut Effects<'_>) {
+        if self.reloading {
+            // Nothing is accepted while the accepted ones are being read back; the answers are still there afterwards.
+            return;
+        }
         let need = self.need();
         let Some(open) = self.run.open.get_mut(&shard) else { return };
         let votes = open.votes();

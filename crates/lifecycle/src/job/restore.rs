@@ -7,6 +7,7 @@ use forge_contract::fragment::Fragment;
 use forge_contract::{Failure, JobId};
 
 use super::backing::is_unbacked;
+use super::stage::Shard;
 use super::waves::Settled;
 use super::{Effects, Job};
 use crate::Millis;
@@ -57,6 +58,23 @@ impl Job {
         Ok(job)
     }
 
+    /// Takes over answers that are not settled.
+    fn go_on_with(&mut self, now: Millis, open: BTreeMap<u32, Shard>, agents: &Agents, fx: &mut Effects<'_>) {
+        let due = now.saturating_add(self.settings.spotcheck_wait_ms);
+        for (shard, mut open) in open {
+            open.answers.retain(|answer| !agents.is_quarantined(answer.agent));
+            if open.answers.is_empty() || self.run.is_settled(shard) {
+                continue;
+            }
+            self.run.resume(shard, open);
+            self.run.file(shard, due);
+            self.decide(now, shard, agents, fx);
+            if self.over {
+                return;
+            }
+        }
+    }
+
     /// Puts one accepted shard back. One that cannot be read again, or stands twice, is left out and runs anew.
     fn put_back(&mut self, accepted: &Accepted) -> Result<(), Failure> {
         let Some(stage) = self.stage() else { return Ok(()) };
@@ -73,9 +91,10 @@ impl Job {
         self.take_in(Settled::of(accepted, fragment))
     }
 
-    /// The same job from its accepted shards, after some were forgotten.
+    /// The same job from its accepted shards, after some were forgotten. Answers that waited for their check go on
+    /// waiting: whoever else lied must not be let off because one was found.
     pub fn reopened(
-        &self,
+        &mut self,
         now: Millis,
         accepted: Vec<Accepted>,
         agents: &Agents,
@@ -93,6 +112,10 @@ impl Job {
         }
         job.report.forgotten = self.report.forgotten;
         job.hedges = self.hedges;
+        if job.run.index == self.run.index && !job.over {
+            let open = core::mem::take(&mut self.run.open);
+            job.go_on_with(now, open, agents, fx);
+        }
         Ok(job)
     }
 }

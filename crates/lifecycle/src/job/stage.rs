@@ -407,7 +407,7 @@ impl StageRun {
         if !may_be_first {
             return None;
         }
-        while self.fresh < self.total && self.is_settled(self.fresh) {
+        while self.fresh < self.total && (self.is_settled(self.fresh) || self.open.contains_key(&self.fresh)) {
             self.fresh += 1;
         }
         let first = (self.fresh < self.limit(window) && self.open.len() < window).then_some(self.fresh)?;
@@ -497,6 +497,14 @@ impl StageRun {
         }
         self.grants.insert(lease, grant);
         Some(task)
+    }
+
+    /// Goes on with a shard of before whose answers are not settled; its leases are over.
+    pub fn resume(&mut self, shard: u32, mut open: Shard) {
+        open.live.clear();
+        open.wishes.clear();
+        (open.due, open.retrying, open.hedged) = (None, false, false);
+        self.open.insert(shard, open);
     }
 
     /// Asks for cheap looks at an answer.
