@@ -223,7 +223,7 @@ impl Pool {
                 self.turns.leave(id);
                 rearm(&mut self.wakes, &mut self.wake_of, id, None);
                 self.admit(now, id, job, actions);
-                self.follow(now, id, (ended, marks), actions);
+                self.follow(now, id, ended, marks, actions);
             }
             Err(failure) => self.step(now, id, actions, |job, _, fx| job.fail(now, failure, fx)),
         }
@@ -333,7 +333,7 @@ impl Pool {
             self.jobs.remove(&id);
             self.turns.leave(id);
         }
-        self.follow(now, id, (ended, marks), actions);
+        self.follow(now, id, ended, marks, actions);
     }
 
     /// Does what a step of a job asks of the pool: books of leases, and what it showed of agents.
@@ -341,7 +341,8 @@ impl Pool {
         &mut self,
         now: Millis,
         id: JobId,
-        (ended, marks): (Vec<(LeaseId, Grant, u32)>, Vec<(AgentId, Mark, FailureCode)>),
+        ended: Vec<(LeaseId, Grant, u32)>,
+        marks: Vec<(AgentId, Mark, FailureCode)>,
         actions: &mut Vec<Action>,
     ) {
         for (lease, grant, stage) in ended {
