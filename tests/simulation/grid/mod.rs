@@ -86,9 +86,8 @@ fn a_wrong_audit_formula_fails_the_gate() {
     let honest = cells::ordinary(Strategy::Sleeps(100), VerifyMode::Spotcheck, 20, 10, Size::Small);
     let times = |factor| AuditPolicy { error_ppm: factor * honest.policy.error_ppm, ..honest.policy };
     let wrong = [
-        ("a hundred times the error", Cell { policy: times(100), ..honest }),
-        ("ten times the error", Cell { policy: times(10), shards: 40_000, ..honest }),
-        ("flat 5%", Cell { policy: cells::flat(50_000), start: 1, ..honest }),
+        ("a hundred times the error", Cell { policy: times(100), shards: 24_000, ..honest }),
+        ("flat 5%", Cell { strategy: Strategy::Random(1_000_000), policy: cells::flat(50_000), start: 1, ..honest }),
         ("no probation and 1/n", Cell { policy: cells::one_over_n(), ..honest }),
     ];
     assert_eq!(gate::broken(&honest, &world::run(&honest)), Vec::<&str>::new());
