@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use forge_protocol::message::{Heartbeat, Hello, Kind, Message, Progress, RefusalCode, Refused};
-use forge_protocol::{ALPN, frame};
+use forge_protocol::{ALPN, REVISION, frame};
 use forge_tests::contract::{changed, insurance};
 use forge_tests::pool::Pool;
 use forge_tests::process::memory_kib;
@@ -152,7 +152,9 @@ async fn peers_that_speak_otherwise_are_turned_away_and_a_job_goes_on() {
         assert_eq!(opened_with(&hub, bytes).await, PROTOCOL, "{bytes:?}");
     }
     // 32: another revision is refused by name, an agent nobody enrolled too.
-    for (revision, code) in [(0, RefusalCode::Revision), (2, RefusalCode::Revision), (1, RefusalCode::NotEnrolled)] {
+    let revisions =
+        [(0, RefusalCode::Revision), (REVISION + 1, RefusalCode::Revision), (REVISION, RefusalCode::NotEnrolled)];
+    for (revision, code) in revisions {
         let connection = connect(&hub, ALPN, Certificate::Ed25519([9; 32])).await.unwrap();
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
         send.write_all(&frame::encode(&Hello { revision, ..hello() }).unwrap()).await.unwrap();
