@@ -4,7 +4,6 @@ use forge_contract::envelope::VerifyMode;
 
 use super::bound;
 use super::cell::{Cell, Tally};
-use super::strategy::Strategy;
 
 /// Attempts may exceed what is predicted by this factor.
 const OVERHEAD: f64 = 1.1;
@@ -27,15 +26,6 @@ pub fn promise(cell: &Cell) -> Promise {
         _ if cell.strategy.may_agree() && cell.verifiers == 0 => Promise::Nothing,
         _ => Promise::All,
     }
-}
-
-/// What is known to break, and is to be mended: the row says so, the run goes on.
-///
-/// A shard whose only answer is dropped, because its agent was taken out elsewhere, is asked for twice at once from then
-/// on, whatever its coin says. A clique that lies from its first shard on makes many of them.
-pub fn is_open(cell: &Cell, broken: &[&str]) -> bool {
-    let from_the_start = matches!(cell.strategy, Strategy::Gambles(0) | Strategy::Constant);
-    cell.mode == VerifyMode::Spotcheck && from_the_start && broken == ["cost"]
 }
 
 /// What a cell breaks, whatever is promised of it.

@@ -4,7 +4,7 @@ use forge_contract::envelope::VerifyMode;
 
 use super::bound;
 use super::cell::{Cell, Tally};
-use super::gate::{Promise, broken, is_open, promise};
+use super::gate::{Promise, broken, promise};
 
 const COLUMNS: usize = 17;
 const HEAD: [&str; COLUMNS] = [
@@ -50,10 +50,8 @@ impl Row {
             strategy.push_str(", churn");
         }
         let broken = broken(cell, tally);
-        let open = is_open(cell, &broken);
         let gate = match (promise(cell), broken.join("+").as_str()) {
             (Promise::All, "") => "holds".to_owned(),
-            (Promise::All, broken) if open => format!("open: {broken}"),
             (Promise::All, broken) => format!("BREAKS {broken}"),
             (Promise::Nothing, "") => "-".to_owned(),
             (Promise::Nothing, broken) => format!("- ({broken})"),
@@ -86,7 +84,7 @@ impl Row {
     /// Whether something promised does not hold.
     pub fn fails(&self) -> bool {
         let broken = broken(&self.cell, &self.tally);
-        promise(&self.cell) == Promise::All && !broken.is_empty() && !is_open(&self.cell, &broken)
+        promise(&self.cell) == Promise::All && !broken.is_empty()
     }
 }
 
