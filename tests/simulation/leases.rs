@@ -142,4 +142,3 @@ fn logs_and_placements_reach_the_record() {
     assert_eq!((attempt.log.as_str(), attempt.ending, attempt.fuel), ("printed", Ending::Reported, 900_000));
     assert_eq!(attempt.placement.load_permille, 0);
 }
-

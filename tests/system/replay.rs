@@ -123,7 +123,11 @@ async fn a_bundle_is_verified_offline_and_every_lie_is_found_by_its_check() {
     pool.stop().await;
 
     // No hub any more.
-    expect(&offline(&["verify", file, "--hub-key", &hub_key]).await, 0, &["the key given", "8 shards, 8 copies and 0 looks, each signed"]);
+    expect(
+        &offline(&["verify", file, "--hub-key", &hub_key]).await,
+        0,
+        &["the key given", "8 shards, 8 copies and 0 looks, each signed"],
+    );
     expect(&offline(&["verify", file]).await, 0, &["WHO signed it was not checked", &hub_key]);
     let json: Value = serde_json::from_slice(&offline(&["verify", file, "--json"]).await.stdout).unwrap();
     assert_eq!((&json["ok"], &json["job"]), (&json!(true), &json!(job)));

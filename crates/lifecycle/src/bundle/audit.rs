@@ -10,9 +10,9 @@ use forge_contract::{AgentId, Digest, JobId, LeaseId};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Bundle, signed};
 use super::key::{Key, Verify};
 use super::leaf::{self, ExecutionRecord, Recorded, ShardRecord};
+use super::{Bundle, signed};
 use crate::ledger::{Rates, bill};
 use crate::plan::{Kernel, Plan, StagePlan};
 use crate::verify::VerificationReport;

@@ -50,7 +50,8 @@ pub(super) fn agents(recorded: &Recorded, verify: Verify<'_>) -> Checked {
         let task = if shard.verdict.looks.is_empty() { None } else { task_of(recorded, shard) };
         for look in &shard.verdict.looks {
             let said = by_lease.get(&look.lease).copied();
-            let statement = |said: &ExecutionRecord, engine: &Digest| look_statement(task.as_ref()?, *look, said, engine);
+            let statement =
+                |said: &ExecutionRecord, engine: &Digest| look_statement(task.as_ref()?, *look, said, engine);
             let signed = is_signed(said, look.agent, statement, verify, &place, &mut tally.signers)?;
             tally.looks += u64::from(signed);
             tally.unsigned += u64::from(!signed);
@@ -64,7 +65,10 @@ pub(super) fn agents(recorded: &Recorded, verify: Verify<'_>) -> Checked {
     if unsigned > 0 {
         return Err(Not::Made(format!("{unsigned} copies and looks carry no signature that could be compared")));
     }
-    Ok(format!("{shards} shards, {copies} copies and {looks} looks, each signed by its agent, {} agents", signers.len()))
+    Ok(format!(
+        "{shards} shards, {copies} copies and {looks} looks, each signed by its agent, {} agents",
+        signers.len()
+    ))
 }
 
 /// Whether an execution carries its agent's signature of what it is said to have given; `false` where it has none.

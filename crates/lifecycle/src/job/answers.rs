@@ -69,7 +69,8 @@ impl Job {
                 // Only now, with the answer committed, are its coins looked at.
                 let coins = coins(&self.settings.hub_secret, self.id, (self.run.index, grant.shard), lease);
                 let trust = agents.trust(agent);
-                let odd = self.wary.is_some() || self.run.shape.as_ref().is_some_and(|shape| *shape != fragment.shape());
+                let odd =
+                    self.wary.is_some() || self.run.shape.as_ref().is_some_and(|shape| *shape != fragment.shape());
                 let answer = Answer { agent, trust, coins, lease, engine, usage, result, completed, fragment, odd };
                 self.run.answer(grant.shard, answer, now.saturating_sub(grant.started_at));
                 self.decide(now, grant.shard, agents, fx);
