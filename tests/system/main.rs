@@ -23,6 +23,7 @@ mod quickstart;
 mod replay;
 mod restart;
 mod same_bits;
+mod schema;
 mod stages;
 mod statistics;
 mod stranger;
