@@ -124,6 +124,8 @@ mod tests {
             last_seen_ms: 2,
             state: "connected".into(),
             capability: None,
+            project: "default".into(),
+            reserved: None,
             quarantined: Some(FailureCode::VerificationMismatch),
             verifier: false,
             provider: None,

@@ -300,7 +300,7 @@ impl World {
         };
         let Machine { owner, verifier, clean, .. } = *machine;
         let clean = self.clean.get(&agent_id(index)).copied().unwrap_or(clean);
-        let membership = Membership { owner: OwnerId(owner), verifier, clean };
+        let membership = Membership { owner: OwnerId(owner), verifier, clean, reserved: None };
         self.tell(Event::AgentJoined { agent: agent_id(index), session, capability, membership });
     }
 

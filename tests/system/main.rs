@@ -25,5 +25,6 @@ mod same_bits;
 mod stages;
 mod statistics;
 mod stranger;
+mod tenants;
 mod up;
 mod wire_input;

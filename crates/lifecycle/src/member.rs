@@ -35,6 +35,19 @@ impl OwnerId {
     }
 }
 
+/// A project, as agents' reservations name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProjectTag(Digest);
+
+impl ProjectTag {
+    /// The tag of a project.
+    #[must_use]
+    pub fn of(project: &str) -> Self {
+        Self(Digest::tagged("forgepool v1 project", project.as_bytes()))
+    }
+}
+
 /// What the hub knows of an agent from before it joined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Membership {
@@ -44,6 +57,8 @@ pub struct Membership {
     pub verifier: bool,
     /// Shards accepted from it since its enrolment or its last fault.
     pub clean: u64,
+    /// The project whose work alone it does.
+    pub reserved: Option<ProjectTag>,
 }
 
 /// An agent as the pool sees it.

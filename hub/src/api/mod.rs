@@ -6,13 +6,20 @@ pub mod auth;
 mod blobs;
 mod body;
 mod content;
+mod described;
 mod events;
 mod evidence;
 mod execute;
+mod identifier;
 mod jobs;
 mod kernels;
+mod keys;
+mod members;
 mod operations;
+mod organisations;
 pub mod problem;
+mod projects;
+mod quota;
 mod replay;
 mod settlement;
 mod signed;
@@ -40,11 +47,18 @@ use crate::registry::Registry;
 use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
+use crate::tenancy::{Keyring, Rates};
 use crate::upload::Uploads;
 use problem::Problem;
 
 /// What handlers share.
 pub struct App {
+    /// Who calls.
+    pub keys: Arc<Keyring>,
+    /// How fast they do.
+    pub rates: Rates,
+    /// Whether metrics are for the operator alone.
+    pub private_metrics: bool,
     /// Records.
     pub store: Arc<dyn Store>,
     /// Large objects.
@@ -98,6 +112,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
         (name = "data", description = "Blobs, signed URLs and uploads"),
+        (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -119,7 +134,13 @@ impl utoipa::Modify for Security {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    api().split_for_parts().1
+    parts().1
+}
+
+fn parts() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    let (router, mut openapi) = api().split_for_parts();
+    described::complete(&mut openapi);
+    (router, openapi)
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -146,7 +167,12 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agent::show))
         .routes(routes!(agent::readmit))
         .routes(routes!(agent::remove))
+        .routes(routes!(agent::reserve))
         .routes(routes!(settlement::settle))
+        .merge(organisations::routes())
+        .merge(members::routes())
+        .merge(projects::routes())
+        .merge(keys::routes())
         .routes(routes!(blobs::list))
         .routes(routes!(blobs::show, blobs::put))
         .routes(routes!(signed::make))
@@ -161,7 +187,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
 
 /// The whole API over its shared state.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, openapi) = api().split_for_parts();
+    let (router, openapi) = parts();
     let openapi = operations::Served::of(&openapi);
     router
         .fallback(no_route)

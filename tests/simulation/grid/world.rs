@@ -252,7 +252,7 @@ impl World {
             cage: "none".into(),
         };
         let membership =
-            Membership { owner: OwnerId(identity as u64), verifier, clean: self.identities[identity].clean };
+            Membership { owner: OwnerId(identity as u64), verifier, clean: self.identities[identity].clean, reserved: None };
         self.tell(Event::AgentJoined { agent: agent_id(identity), session, capability, membership });
     }
 

@@ -3,6 +3,7 @@
 mod history;
 mod reader;
 mod settlement;
+mod tenancy;
 mod writer;
 
 use std::path::Path;
