@@ -84,7 +84,9 @@ pub fn fix_of(code: FailureCode) -> &'static str {
         }
         C::RequestForbidden => "use a key whose scope allows this",
         C::RequestNotFound => "check the path and that the key belongs to the right project",
-        C::RequestQuota => "wait where `Retry-After` says so; else ask for less, or whoever manages the project for a higher limit",
+        C::RequestQuota => {
+            "wait where `Retry-After` says so; else ask for less, or whoever manages the project for a higher limit"
+        }
         C::RequestTaken => "choose another id or name",
         C::RequestTooLarge => "stay below the limit that `detail` names; a contract's large inputs go by digest",
         C::RequestTimeout => "send the whole body promptly and with a true Content-Length",

@@ -121,7 +121,14 @@ impl Running {
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
         self.app
             .store
-            .submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None, reserved: None })
+            .submit(Write::EnrolToken {
+                hash,
+                project: PROJECT.into(),
+                expires_ms,
+                verifier,
+                provider: None,
+                reserved: None,
+            })
             .await?;
         Ok(token)
     }

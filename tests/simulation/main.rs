@@ -21,5 +21,6 @@ mod grid;
 mod kernel;
 mod leases;
 mod looks;
+mod private;
 mod scale;
 mod world;

@@ -176,9 +176,8 @@ pub(super) fn sees_agents(caller: &Caller) -> Result<bool, Problem> {
 /// A project that agents may be reserved for: any by the operator, by a provider one of its own organisation.
 pub(super) async fn reservation(app: &App, caller: &Caller, project: &str) -> Result<(), Problem> {
     let row = app.store.project(project).await?;
-    let may = |row: &crate::store::tenancy::ProjectRow| {
-        caller.is_operator() || row.organisation == *caller.organisation
-    };
+    let may =
+        |row: &crate::store::tenancy::ProjectRow| caller.is_operator() || row.organisation == *caller.organisation;
     if row.as_ref().is_some_and(may) {
         return Ok(());
     }
@@ -246,7 +245,8 @@ fn own_account(caller: &Caller, verifier: bool, provider: Option<&str>) -> Resul
     }
     let own = caller.project.to_string();
     if let Some(other) = provider.filter(|name| *name != own) {
-        let detail = format!("provider: this key enrols agents of the provider '{own}', not of '{other}'; leave it out");
+        let detail =
+            format!("provider: this key enrols agents of the provider '{own}', not of '{other}'; leave it out");
         return Err(Problem::of(FailureCode::RequestForbidden, detail).at("/provider"));
     }
     Ok(own)

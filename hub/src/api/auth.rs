@@ -10,8 +10,8 @@ use http::{HeaderMap, header};
 
 use super::App;
 use super::problem::Problem;
-pub use crate::store::tenancy::{Scope, Scopes};
 use crate::store::tenancy::{Amount, Binding, LimitName, Limits};
+pub use crate::store::tenancy::{Scope, Scopes};
 pub use crate::tenancy::key::{KEY_PREFIX, hash_of};
 use crate::tenancy::{Held, Keyring, TooFast};
 
@@ -51,7 +51,8 @@ impl Caller {
         if self.scopes.allow(scope) {
             return Ok(());
         }
-        let has = if self.scopes.is_empty() { "none that its member's role allows".into() } else { self.scopes.words() };
+        let has =
+            if self.scopes.is_empty() { "none that its member's role allows".into() } else { self.scopes.words() };
         let detail = format!("this needs a key with the scope `{}`; this one has: {has}", scope.as_str());
         Err(Problem::of(FailureCode::RequestForbidden, detail))
     }
@@ -70,7 +71,8 @@ impl Caller {
         if self.is_operator() {
             return Ok(());
         }
-        let detail = "this is for the hub's operator: it needs a key of the operator's organisation with the scope `admin`";
+        let detail =
+            "this is for the hub's operator: it needs a key of the operator's organisation with the scope `admin`";
         Err(Problem::of(FailureCode::RequestForbidden, detail))
     }
 
@@ -132,7 +134,8 @@ impl From<TooFast> for Problem {
         let limit = (LimitName::RequestsPerSecond, Amount::Number(rate), Amount::Number(rate.saturating_add(1)));
         match wait {
             Some(wait) => {
-                let problem = Self::of(FailureCode::RequestQuota, format!("{detail}; go on in {} ms", wait.as_millis()));
+                let problem =
+                    Self::of(FailureCode::RequestQuota, format!("{detail}; go on in {} ms", wait.as_millis()));
                 problem.limited(limit, Some(crate::clock::unix_ms() + up(wait))).retry_after(wait)
             }
             None => Self::of(FailureCode::RequestQuota, detail).limited(limit, None).retry_after(NEVER),

@@ -3,7 +3,6 @@
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{OpenApi, RefOr};
 
-
 /// Statuses that any route with a key may answer, and what they mean.
 const ALWAYS: [(&str, &str); 4] = [
     ("401", "There is no key, or it is unknown, expired or revoked"),
@@ -17,7 +16,8 @@ pub(super) fn complete(openapi: &mut OpenApi) {
     for item in openapi.paths.paths.values_mut() {
         for operation in operations(item).into_iter().flatten() {
             // A problem looks the same everywhere: the one that is described serves as the pattern.
-            let Some(pattern) = operation.responses.responses.get("401").filter(|_| operation.security.is_some()) else {
+            let Some(pattern) = operation.responses.responses.get("401").filter(|_| operation.security.is_some())
+            else {
                 continue;
             };
             let mut pattern = pattern.clone();

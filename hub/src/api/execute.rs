@@ -118,12 +118,7 @@ pub async fn execute(
 }
 
 /// Submits a job within its project's limits and answers as its caller wishes.
-pub(super) async fn answer(
-    app: Arc<App>,
-    caller: &Caller,
-    info: JobInfo,
-    wishes: Wishes,
-) -> Result<Response, Problem> {
+pub(super) async fn answer(app: Arc<App>, caller: &Caller, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
     let counted = caller.limits().concurrent_jobs.is_some();
@@ -186,8 +181,7 @@ pub(super) enum Submitted {
 async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
     let envelope = Envelope::parse(bytes)?;
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
-    let (plan, notices) =
-        planned(app, caller, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let (plan, notices) = planned(app, caller, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -461,11 +455,10 @@ pub async fn plan(
     caller.require(Scope::Compute)?;
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
-    let (plan, warnings) =
-        planned(&app, &caller, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
-            Some(trace) => problem.traced(trace),
-            None => problem,
-        })?;
+    let (plan, warnings) = planned(&app, &caller, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
+        Some(trace) => problem.traced(trace),
+        None => problem,
+    })?;
     if let Some(exceeded) = quota::broken(caller.limits(), &plan) {
         return Err(exceeded.into());
     }

@@ -11,7 +11,8 @@ const NAME_BYTES_MAX: usize = 128;
 
 fn wrong(field: &str, rule: &str, found: &str) -> Problem {
     let short: String = found.chars().take(60).collect();
-    Problem::of(FailureCode::RequestSchema, format!("{field}: expected {rule}, found {short:?}")).at(&format!("/{field}"))
+    Problem::of(FailureCode::RequestSchema, format!("{field}: expected {rule}, found {short:?}"))
+        .at(&format!("/{field}"))
 }
 
 /// An id that people choose: it stands in paths and in the names of kernels.

@@ -12,13 +12,17 @@ impl From<Exceeded> for Problem {
     fn from(Exceeded { name, value, asked }: Exceeded) -> Self {
         let detail = match name {
             LimitName::ConcurrentJobs => {
-                format!("this project may have {value} jobs at one time, this would be one of {asked}; try again when one has ended")
+                format!(
+                    "this project may have {value} jobs at one time, this would be one of {asked}; try again when one has ended"
+                )
             }
             LimitName::IterationsPerJob => {
                 format!("args: the job has {asked} iterations, one of this project's may have {value}; ask for fewer")
             }
             LimitName::FuelPerJob => {
-                format!("args: the job is quoted at {asked} fuel, one of this project's may burn {value}; ask for less work")
+                format!(
+                    "args: the job is quoted at {asked} fuel, one of this project's may burn {value}; ask for less work"
+                )
             }
             LimitName::StorageBytes => {
                 format!("with this the project would store {asked} bytes, it may store {value}; remove something first")
@@ -40,7 +44,10 @@ impl From<Exceeded> for Problem {
         };
         let problem = Self::of(FailureCode::RequestQuota, format!("{detail} ({})", name.as_str()));
         let problem = problem.limited((name, value, asked), None);
-        let problem = pointer.map_or(problem.clone(), |pointer| problem.at(pointer));
+        let problem = match pointer {
+            Some(pointer) => problem.at(pointer),
+            None => problem,
+        };
         if name == LimitName::ConcurrentJobs { problem.retry_after(Duration::from_secs(1)) } else { problem }
     }
 }

@@ -193,11 +193,25 @@ async fn a_bad_change_leaves_its_neighbours(store: &dyn Store) {
 async fn tokens_work_once(store: &dyn Store) {
     let (good, old) = (Digest::of(b"token"), Digest::of(b"old"));
     store
-        .submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR, verifier: false, provider: None, reserved: None })
+        .submit(Write::EnrolToken {
+            hash: good,
+            project: "a".into(),
+            expires_ms: FAR,
+            verifier: false,
+            provider: None,
+            reserved: None,
+        })
         .await
         .unwrap();
     store
-        .submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1, verifier: false, provider: None, reserved: None })
+        .submit(Write::EnrolToken {
+            hash: old,
+            project: "a".into(),
+            expires_ms: 1,
+            verifier: false,
+            provider: None,
+            reserved: None,
+        })
         .await
         .unwrap();
     let redeem = async |hash, key: u8| store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();

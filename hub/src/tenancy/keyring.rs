@@ -203,7 +203,7 @@ mod tests {
         lapsed.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_expired_key_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let ring = ring(folder.path()).await;

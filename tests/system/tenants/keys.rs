@@ -34,9 +34,14 @@ async fn a_key_is_shown_once_and_replaced_without_a_gap() {
     refused(&other.send(by_header).await, 401, "request.unauthenticated");
     let by_header = reqwest::Client::new().get(format!("{}/api/v0/keys/current", pool.api.url));
     let who = other.send(by_header.header("x-forge-api-key", &text)).await;
-    assert_eq!((who.at("/key"), who.at("/project"), who.at("/operator")), (&json!(id), &json!("default"), &json!(false)));
-    let used = pool.api.get(&format!("/api/v0/keys/{id}")).await;
-    assert!(used.at("/last_used_at_ms").is_u64(), "{}", used.text);
+    assert_eq!(
+        (who.at("/key"), who.at("/project"), who.at("/operator")),
+        (&json!(id), &json!("default"), &json!(false))
+    );
+    until("the note of its use", || async {
+        pool.api.get(&format!("/api/v0/keys/{id}")).await.at("/last_used_at_ms").is_u64().then_some(())
+    })
+    .await;
 
     let rotated = pool.api.made(&format!("/api/v0/keys/{id}/rotate"), &json!({ "grace_seconds": 3600 })).await;
     let (new, new_id) = (rotated.at("/key").as_str().unwrap(), rotated.at("/id").as_str().unwrap());

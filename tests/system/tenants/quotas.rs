@@ -112,7 +112,11 @@ async fn what_one_job_may_is_said_before_it_begins() {
         let planned = admin.json(Method::POST, "/api/v0/ops/plan", &contract).await;
         beyond(&planned, 422, name, &value, Some(&asked));
         let replayed = admin
-            .json(Method::POST, &format!("/api/v0/jobs/{}/replay", before.job()), &json!({ "policy": { "verify": "spotcheck" } }))
+            .json(
+                Method::POST,
+                &format!("/api/v0/jobs/{}/replay", before.job()),
+                &json!({ "policy": { "verify": "spotcheck" } }),
+            )
             .await;
         beyond(&replayed, 422, name, &value, Some(&asked));
         // What was accepted before is answered with its job.

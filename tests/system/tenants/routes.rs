@@ -44,7 +44,8 @@ impl Things {
         assert!(pool.agents[agent].is_some());
         let agents = api.get("/api/v0/agents").await;
         let members = format!("/api/v0/organisations/{organisation}/members");
-        let member = async |name: &str| api.made(&members, &json!({ "name": name, "role": "owner" })).await.at("/id").clone();
+        let member =
+            async |name: &str| api.made(&members, &json!({ "name": name, "role": "owner" })).await.at("/id").clone();
         let text = |value: Value| value.as_str().unwrap().to_owned();
         // An organisation keeps an owner: this one stays when the other leaves.
         member("bob").await;

@@ -153,7 +153,11 @@ fn who_is_reserved_works_for_one_project_and_an_exclusive_one_takes_nobody_else(
     agents.reserve(id(0), Some(own));
     assert_eq!((suit(&agents, Some(own), false), suit(&agents, Some(own), true)), (2, 1));
     assert_eq!((suit(&agents, Some(other), false), suit(&agents, Some(other), true)), (1, 0));
-    assert_eq!((suit(&agents, None, false), suit(&agents, None, true)), (1, 0), "what is nobody's work is not this project's");
+    assert_eq!(
+        (suit(&agents, None, false), suit(&agents, None, true)),
+        (1, 0),
+        "what is nobody's work is not this project's"
+    );
     // A reservation made while the agent is away counts when it comes.
     let membership = Membership { reserved: Some(other), ..Membership::default() };
     agents.join(id(7), SessionId(7), capability(1, 1000), membership);

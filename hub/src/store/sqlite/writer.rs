@@ -13,8 +13,8 @@ use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms
 use crate::store::blobs::Blobs;
 use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
-    AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, Phase, RejectedRequest,
-    Standing, StoreError, Write, Written,
+    AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, Phase, RejectedRequest, Standing,
+    StoreError, Write, Written,
 };
 
 const BATCH_MAX: usize = 1024;
@@ -150,7 +150,12 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
     Ok(Written::Done)
 }
 
-async fn insert_blob(db: &mut SqliteConnection, project: &str, digest: &Digest, bytes: u64) -> Result<Written, StoreError> {
+async fn insert_blob(
+    db: &mut SqliteConnection,
+    project: &str,
+    digest: &Digest,
+    bytes: u64,
+) -> Result<Written, StoreError> {
     let query = sqlx::query("SELECT 1 FROM blobs WHERE project = ? AND digest = ?");
     if query.bind(project).bind(digest.as_bytes().as_slice()).fetch_optional(&mut *db).await?.is_some() {
         return Ok(Written::Done);

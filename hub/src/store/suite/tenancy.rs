@@ -67,7 +67,10 @@ async fn an_organisation_comes_with_a_project_and_a_key(store: &dyn Store) {
     assert!(!change(store, TenancyWrite::Organisation(new("acme", "other"))).await);
     assert_eq!(store.project("other").await.unwrap(), None);
     let holder = store.holder(&Digest::of(b"key_acme")).await.unwrap().unwrap();
-    assert_eq!((holder.key.organisation.as_str(), holder.key.project.as_str(), holder.operator), ("acme", "acme", false));
+    assert_eq!(
+        (holder.key.organisation.as_str(), holder.key.project.as_str(), holder.operator),
+        ("acme", "acme", false)
+    );
     assert_eq!(holder.limits, ceilings, "what is not limited is limited by the ceiling");
     let binding = Binding { region: Some("eu".into()), ..Binding::default() };
     let write = TenancyWrite::ChangeProject {
@@ -109,11 +112,8 @@ async fn keys_are_revoked_rotated_and_listed(store: &dyn Store) {
     assert_eq!(store.holder(&Digest::of(b"key_1")).await.unwrap(), None);
     assert_eq!(store.holder(&Digest::of(b"unknown")).await.unwrap(), None);
     assert!(store.key("key_1").await.unwrap().unwrap().revoked_ms.is_some());
-    let rotate = |id: &str, new: &str, until_ms| TenancyWrite::RotateKey {
-        id: id.into(),
-        new: key(new, "acme", all),
-        until_ms,
-    };
+    let rotate =
+        |id: &str, new: &str, until_ms| TenancyWrite::RotateKey { id: id.into(), new: key(new, "acme", all), until_ms };
     assert!(!change(store, rotate("key_1", "key_3", None)).await, "it is revoked");
     assert_eq!(store.key("key_3").await.unwrap(), None);
     assert!(change(store, rotate("key_2", "key_3", Some(500))).await);
@@ -214,13 +214,11 @@ async fn jobs_are_counted_where_they_are_accepted(store: &dyn Store) {
 
 async fn room_is_counted_where_it_is_taken(store: &dyn Store) {
     limit(store, Limits { storage_bytes: Some(100), ..Limits::default() }).await;
-    let put = |number: u8, bytes| {
-        store.submit(Write::Blob { project: "q".into(), digest: Digest::of(&[number, 9]), bytes })
-    };
+    let put =
+        |number: u8, bytes| store.submit(Write::Blob { project: "q".into(), digest: Digest::of(&[number, 9]), bytes });
     assert_eq!(put(1, 60).await.unwrap(), Written::Done);
     assert_eq!(put(1, 60).await.unwrap(), Written::Done, "what is there takes no more room");
-    let exceeded =
-        Exceeded { name: LimitName::StorageBytes, value: Amount::Number(100), asked: Amount::Number(101) };
+    let exceeded = Exceeded { name: LimitName::StorageBytes, value: Amount::Number(100), asked: Amount::Number(101) };
     assert_eq!(put(2, 41).await.unwrap(), Written::Exceeded(exceeded));
     assert_eq!(store.no_room("q", 41).await.unwrap(), Some(exceeded));
     assert_eq!(store.no_room("q", 40).await.unwrap(), None);

@@ -124,15 +124,12 @@ async fn key(db: &mut SqliteConnection, new: &NewKey) -> Result<bool, StoreError
     Ok(query.execute(db).await?.rows_affected() > 0)
 }
 
-async fn rotate(
-    db: &mut SqliteConnection,
-    id: &str,
-    new: &NewKey,
-    until_ms: Option<u64>,
-) -> Result<bool, StoreError> {
+async fn rotate(db: &mut SqliteConnection, id: &str, new: &NewKey, until_ms: Option<u64>) -> Result<bool, StoreError> {
     let now = now_ms();
     let end = match until_ms {
-        Some(_) => "UPDATE api_keys SET expires_ms = MIN(COALESCE(expires_ms, ?1), ?1) WHERE id = ?2 AND revoked_ms IS NULL",
+        Some(_) => {
+            "UPDATE api_keys SET expires_ms = MIN(COALESCE(expires_ms, ?1), ?1) WHERE id = ?2 AND revoked_ms IS NULL"
+        }
         None => "UPDATE api_keys SET revoked_ms = ?1 WHERE id = ?2 AND revoked_ms IS NULL",
     };
     let query = sqlx::query(end).bind(int(until_ms.unwrap_or(now))).bind(id);
@@ -185,9 +182,8 @@ async fn effective(db: &mut SqliteConnection, project: &str) -> Result<Limits, S
 /// The limit that one more job of a project would break. Counted in the transaction that accepts it.
 pub(super) async fn no_turn(db: &mut SqliteConnection, project: &str) -> Result<Option<Exceeded>, StoreError> {
     let Some(most) = effective(db, project).await?.concurrent_jobs else { return Ok(None) };
-    let query = sqlx::query(
-        "SELECT COUNT(*) AS n FROM jobs WHERE project = ? AND finished_ms IS NULL AND erratum_of IS NULL",
-    );
+    let query =
+        sqlx::query("SELECT COUNT(*) AS n FROM jobs WHERE project = ? AND finished_ms IS NULL AND erratum_of IS NULL");
     let running = uint(query.bind(project).fetch_one(db).await?.try_get("n")?);
     Ok(Exceeded::by(LimitName::ConcurrentJobs, Some(most), running + 1))
 }

@@ -151,9 +151,8 @@ fn holder(row: &SqliteRow) -> Result<HolderRow, StoreError> {
 }
 
 fn key(row: &SqliteRow) -> Result<KeyRow, StoreError> {
-    let moment = |column: &str| -> Result<Option<u64>, StoreError> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(uint))
-    };
+    let moment =
+        |column: &str| -> Result<Option<u64>, StoreError> { Ok(row.try_get::<Option<i64>, _>(column)?.map(uint)) };
     Ok(KeyRow {
         id: row.try_get("id")?,
         organisation: row.try_get("organisation")?,
