@@ -125,6 +125,7 @@ mod tests {
             state: "connected".into(),
             capability: None,
             project: "default".into(),
+            organisation: "default".into(),
             reserved: None,
             quarantined: Some(FailureCode::VerificationMismatch),
             verifier: false,

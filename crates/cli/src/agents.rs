@@ -12,7 +12,7 @@ use crate::{number, screen};
 
 /// Lists a hub's agents, shows how one stands, enrols and reserves them, and takes quarantined ones in again or out for good.
 ///
-/// The operator sees and does all of it; a key with the scope `provider` enrols, sees and reserves its project's own.
+/// The operator sees and does all of it; a key with the scope `provider` enrols, sees and reserves its organisation's own.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -20,7 +20,7 @@ use crate::{number, screen};
   compute   see what is the project's, plan, execute, cancel, replay, send content and kernels
   read      see what is the project's
   admin     manage the organisation: projects, keys, members, limits
-  provider  enrol agents for the project's provider account
+  provider  enrol agents for the organisation's provider account
 
 Examples:
   forgepool key create --scopes compute --name nightly --expires 90d

@@ -21,11 +21,11 @@ impl OwnerId {
         Self::of(&Digest::tagged("forgepool v1 lone owner", agent.0.as_bytes()))
     }
 
-    /// The provider of this name in a project.
+    /// The provider of this name in an organisation.
     #[must_use]
-    pub fn named(project: &str, provider: &str) -> Self {
+    pub fn named(organisation: &str, provider: &str) -> Self {
         let mut w = Writer::new();
-        w.str(project);
+        w.str(organisation);
         w.str(provider);
         Self::of(&Digest::tagged("forgepool v1 provider", &w.into_bytes()))
     }

@@ -20,7 +20,7 @@ use crate::coordinator::{Coordinator, Stopped};
 use crate::registry::{Entry, Key, Registry};
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::tenancy::Binding;
-use crate::store::{KernelState, Standing, Store, StoreError, Write};
+use crate::store::{Exceeded, KernelState, Standing, Store, StoreError, Write, Written};
 
 /// Kernels of one project that may wait for verifiers.
 const PENDING_MAX: usize = 64;
@@ -59,6 +59,9 @@ pub enum AdmissionError {
     /// Too many wait.
     #[error("{PENDING_MAX} kernels of this project wait for verifiers; upload more when some are decided")]
     Crowded,
+    /// The project has no room for it.
+    #[error("the project may store {} bytes, with this it would store {}", .0.value, .0.asked)]
+    NoRoom(Exceeded),
     /// The kernel's state does not allow the change.
     #[error("{label} is {}; only what was admitted can be deprecated, yanked or admitted again", state.as_str())]
     Undecided {
@@ -89,7 +92,7 @@ impl AdmissionError {
             Self::Refused(failure) => return failure.clone(),
             Self::Namespace { .. } => FailureCode::RequestComponentManifest,
             Self::Taken { .. } => FailureCode::RequestKernelTaken,
-            Self::Crowded => FailureCode::RequestQuota,
+            Self::Crowded | Self::NoRoom(_) => FailureCode::RequestQuota,
             Self::Undecided { state: KernelState::Refused, .. } => FailureCode::RequestKernelRefused,
             Self::Undecided { .. } => FailureCode::RequestKernelPending,
             Self::Stopped(_) => FailureCode::SchedulingShutdown,
@@ -188,7 +191,9 @@ impl Desk {
         let (blobs, from, digest) = (Arc::clone(&self.blobs), file.to_owned(), kernel.digest);
         tokio::task::spawn_blocking(move || blobs.adopt(&from, &digest)).await.map_err(|_| StoreError::Closed)??;
         let entry = Entry::uploaded(Arc::new(kernel), project, crate::clock::unix_ms());
-        self.store.submit(Write::Kernel(Box::new(entry.row()?))).await?;
+        if let Written::Exceeded(exceeded) = self.store.submit(Write::Kernel(Box::new(entry.row()?))).await? {
+            return Err(AdmissionError::NoRoom(exceeded));
+        }
         self.registry.put(entry.clone());
         tracing::info!(kernel = entry.kernel.manifest.label(), %digest, project, "kernel uploaded");
         self.try_out(&entry).await?;

@@ -103,7 +103,7 @@ async fn record(app: &App, agent: AgentId) -> Result<AgentRecord, Problem> {
 async fn visible(app: &App, caller: &Caller, id: &str) -> Result<AgentRecord, Problem> {
     let all = sees_agents(caller)?;
     let record = record(app, agent_id(id)?).await?;
-    if all || record.agent.project == *caller.project { Ok(record) } else { Err(Problem::not_found("agent")) }
+    if all || record.agent.organisation == *caller.organisation { Ok(record) } else { Err(Problem::not_found("agent")) }
 }
 
 /// How an agent stands: its record, what it earned, and what happened to it.

@@ -85,7 +85,7 @@ pub struct TokenWish {
     #[serde(default)]
     pub verifier: bool,
     /// The provider whose agent it enrols: agents of one provider never check each other. Without one, an agent is its
-    /// own. A key without `admin` enrols for its project's own account, whose name is the project's.
+    /// own. Who is not the operator enrols for its organisation's account, which has the organisation's id.
     #[serde(default)]
     pub provider: Option<String>,
     /// The project whose work alone it will do.
@@ -114,7 +114,7 @@ pub struct Token {
     pub expires_at_ms: u64,
 }
 
-/// Enrolled agents and what the scheduler thinks of them: to the operator all, to a provider those of its project.
+/// Enrolled agents and what the scheduler thinks of them: to the operator all, to a provider those of its organisation.
 #[utoipa::path(
     get, path = "/api/v0/agents", tag = "pool", security(("bearer" = []), ("key" = [])),
     responses((status = 200, body = AgentList), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
@@ -124,7 +124,7 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
     let stopped = |_| Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping");
     let live = app.coordinator.agents().await.map_err(stopped)?;
     let live: BTreeMap<AgentId, _> = live.into_iter().map(|view| (view.agent, view)).collect();
-    let rows = app.store.agents().await?.into_iter().filter(|row| all || row.project == *caller.project);
+    let rows = app.store.agents().await?.into_iter().filter(|row| all || row.organisation == *caller.organisation);
     let mut connected = 0;
     let items = rows.map(|row| {
         let view = live.get(&row.agent);
@@ -186,7 +186,7 @@ pub(super) async fn reservation(app: &App, caller: &Caller, project: &str) -> Re
 }
 
 /// A token that enrols one agent, once, within a day. A body is optional. Only the operator makes verifiers, and names
-/// providers; a provider enrols agents for its project's own account.
+/// providers; a provider enrols agents for its organisation's account.
 #[utoipa::path(
     post, path = "/api/v0/agents/tokens", tag = "pool", security(("bearer" = []), ("key" = [])),
     request_body(content = Option<TokenWish>, content_type = "application/json"),
@@ -243,7 +243,7 @@ fn own_account(caller: &Caller, verifier: bool, provider: Option<&str>) -> Resul
         let detail = "verifier: only the operator enrols verifiers; leave it out";
         return Err(Problem::of(FailureCode::RequestForbidden, detail).at("/verifier"));
     }
-    let own = caller.project.to_string();
+    let own = caller.organisation.to_string();
     if let Some(other) = provider.filter(|name| *name != own) {
         let detail =
             format!("provider: this key enrols agents of the provider '{own}', not of '{other}'; leave it out");

@@ -158,6 +158,9 @@ pub struct KernelChange {
 
 impl From<AdmissionError> for Problem {
     fn from(error: AdmissionError) -> Self {
+        if let AdmissionError::NoRoom(exceeded) = error {
+            return exceeded.into();
+        }
         let problem = Self::new(error.failure());
         if matches!(error, AdmissionError::Crowded) { problem.retry_after(Duration::from_secs(60)) } else { problem }
     }

@@ -210,7 +210,7 @@ pub enum Written {
     FirstLease(u64),
     /// `Settle`: how many stakes did.
     Settled(u64),
-    /// `Accept`, `Blob`: the project may not; nothing was written.
+    /// `Accept`, `Blob`, `Kernel`: the project may not; nothing was written.
     Exceeded(Exceeded),
     /// `Readmit`, `Remove`, `BeginErratum`, `Tenancy`: whether there was anything to change.
     Applied(bool),

@@ -253,6 +253,8 @@ pub struct AgentRow {
     pub agent: AgentId,
     /// The project that enrolled it.
     pub project: String,
+    /// The organisation of that project: the provider's account.
+    pub organisation: String,
     /// The project whose work alone it does.
     pub reserved: Option<String>,
     /// When it enrolled, ms since 1970.

@@ -19,7 +19,8 @@ use crate::store::{
 macro_rules! agents {
     ($rest:literal) => {
         concat!(
-            "SELECT id, project, reserved, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean, accepted, \
+            "SELECT id, project, (SELECT organisation FROM projects WHERE projects.id = agents.project) AS organisation, \
+             reserved, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean, accepted, \
              readmitted_ms, removed_ms, held_micro, payable_micro, forfeited_micro FROM agents ",
             $rest
         )
@@ -171,13 +172,16 @@ impl Store for Sqlite {
     }
 
     async fn membership(&self, agent: AgentId) -> Result<Membership, StoreError> {
-        let query = sqlx::query("SELECT project, provider, verifier, clean, reserved FROM agents WHERE id = ?");
+        let query = sqlx::query(
+            "SELECT COALESCE(p.organisation, a.project) AS account, a.provider, a.verifier, a.clean, a.reserved \
+             FROM agents AS a LEFT JOIN projects AS p ON p.id = a.project WHERE a.id = ?",
+        );
         let row = query.bind(agent.0.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
         let Some(row) = row else {
             return Ok(Membership { owner: OwnerId::alone(agent), ..Membership::default() });
         };
-        let (project, provider): (&str, Option<&str>) = (row.try_get("project")?, row.try_get("provider")?);
-        let owner = provider.map_or(OwnerId::alone(agent), |provider| OwnerId::named(project, provider));
+        let (account, provider): (&str, Option<&str>) = (row.try_get("account")?, row.try_get("provider")?);
+        let owner = provider.map_or(OwnerId::alone(agent), |provider| OwnerId::named(account, provider));
         let reserved = row.try_get::<Option<&str>, _>("reserved")?.map(ProjectTag::of);
         let (verifier, clean) = (row.try_get("verifier")?, uint(row.try_get("clean")?));
         Ok(Membership { owner, verifier, clean, reserved })
@@ -277,6 +281,7 @@ pub(super) fn agent(row: &SqliteRow) -> Result<AgentRow, StoreError> {
     Ok(AgentRow {
         agent: AgentId(digest_of(row.try_get("id")?)?),
         project: row.try_get("project")?,
+        organisation: row.try_get::<Option<String>, _>("organisation")?.unwrap_or_default(),
         reserved: row.try_get("reserved")?,
         enrolled_ms: uint(row.try_get("enrolled_ms")?),
         last_seen_ms: uint(row.try_get("last_seen_ms")?),

@@ -105,7 +105,7 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::Finish(job) => finish(db, job).await?,
         Write::Object(bytes) => insert_object(db, bytes).await?,
         Write::Blob { project, digest, bytes } => return insert_blob(db, project, digest, *bytes).await,
-        Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
+        Write::Kernel(kernel) => return insert_kernel(db, kernel).await,
         Write::KernelStanding { digest, standing } => update_standing(db, digest, standing).await?,
         Write::EnrolToken { hash, project, expires_ms, verifier, provider, reserved } => {
             let query = sqlx::query(
@@ -291,7 +291,7 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
     Ok(())
 }
 
-async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<(), StoreError> {
+async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<Written, StoreError> {
     let query = sqlx::query("SELECT digest, state FROM kernels WHERE name = ? AND version = ?");
     if let Some(row) = query.bind(&kernel.name).bind(i64::from(kernel.version)).fetch_optional(&mut *db).await? {
         let existing = digest_of(row.try_get("digest")?)?;
@@ -300,11 +300,17 @@ async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<
             return Err(StoreError::KernelTaken { label: format!("{}@{}", kernel.name, kernel.version), existing });
         }
         if !refused {
-            return Ok(());
+            return Ok(Written::Done);
         }
-        let query = sqlx::query("DELETE FROM kernels WHERE name = ? AND version = ?");
-        query.bind(&kernel.name).bind(i64::from(kernel.version)).execute(&mut *db).await?;
     }
+    if let Some(project) = &kernel.project
+        && let Some(exceeded) = tenancy::no_room(&mut *db, project, kernel.bytes).await?
+    {
+        return Ok(Written::Exceeded(exceeded));
+    }
+    // What stands there was refused.
+    let query = sqlx::query("DELETE FROM kernels WHERE name = ? AND version = ?");
+    query.bind(&kernel.name).bind(i64::from(kernel.version)).execute(&mut *db).await?;
     let query = sqlx::query(
         "INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms, project, state, code, reason, decided_ms, checks) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -315,7 +321,7 @@ async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<
     let Standing { state, code, reason, decided_ms, checks } = &kernel.standing;
     let query = query.bind(state.as_str()).bind(code.map(forge_contract::FailureCode::as_str)).bind(reason);
     query.bind(decided_ms.map(int)).bind(checks).execute(db).await?;
-    Ok(())
+    Ok(Written::Done)
 }
 
 async fn update_standing(db: &mut SqliteConnection, digest: &Digest, standing: &Standing) -> Result<(), StoreError> {

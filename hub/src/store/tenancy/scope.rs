@@ -14,7 +14,7 @@ pub enum Scope {
     /// See it, and manage the organisation: its projects, keys, members and limits. In the operator's organisation also
     /// the hub.
     Admin,
-    /// Enrol agents for the project's provider account, and see them.
+    /// Enrol agents for the organisation's provider account, and see them.
     Provider,
 }
 

@@ -170,7 +170,7 @@ async fn remove_member(db: &mut SqliteConnection, id: &str) -> Result<bool, Stor
 }
 
 /// The limits in force for a project; none for one that does not exist.
-async fn effective(db: &mut SqliteConnection, project: &str) -> Result<Limits, StoreError> {
+pub(super) async fn effective(db: &mut SqliteConnection, project: &str) -> Result<Limits, StoreError> {
     let query = sqlx::query(
         "SELECT p.limits AS own, o.ceilings AS ceilings FROM projects AS p JOIN organisations AS o ON o.id = p.organisation \
          WHERE p.id = ?",
