@@ -79,6 +79,9 @@ pub struct HubArgs {
     /// Between two looks at what is due to settle and at finished jobs to be checked again, milliseconds
     #[arg(long, default_value_t = SWEEP_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub settle_every_ms: u64,
+    /// Answer /metrics only to the operator's key
+    #[arg(long)]
+    pub private_metrics: bool,
     /// How log lines look
     #[arg(long, value_enum, default_value_t, env = "FORGEPOOL_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -132,6 +135,8 @@ pub struct Config {
     pub settle: SettlePolicy,
     /// Between two looks at what is due.
     pub settle_every: Duration,
+    /// Whether metrics are for the operator's key alone.
+    pub private_metrics: bool,
 }
 
 impl Config {
@@ -153,6 +158,7 @@ impl Config {
             link: LinkSettings::default(),
             settle: SettlePolicy::default(),
             settle_every: Duration::from_millis(SWEEP_MS),
+            private_metrics: false,
         }
     }
 }
@@ -180,6 +186,7 @@ impl HubArgs {
                 provider_ppm: self.provider_share_ppm,
             },
             settle_every: Duration::from_millis(self.settle_every_ms),
+            private_metrics: self.private_metrics,
             ..Config::local(data)
         })
     }

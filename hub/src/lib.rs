@@ -19,6 +19,7 @@ pub mod signed;
 mod standing;
 mod start;
 pub mod store;
+pub mod tenancy;
 pub mod upload;
 
 pub use config::{Config, ConfigError, HubArgs};

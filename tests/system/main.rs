@@ -27,5 +27,6 @@ mod schema;
 mod stages;
 mod statistics;
 mod stranger;
+mod tenants;
 mod up;
 mod wire_input;

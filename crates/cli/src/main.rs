@@ -16,13 +16,17 @@ mod job;
 mod jobs;
 mod kernel;
 mod kernels;
+mod key;
+mod limits;
 mod logging;
 mod number;
+mod org;
 mod parent;
 mod plan;
 mod pool;
 mod private;
 mod progress;
+mod project;
 mod quickstart;
 mod replay;
 mod result;
@@ -74,6 +78,9 @@ enum Command {
     Verify(verify::Args),
     Replay(replay::Args),
     Kernel(kernel::Args),
+    Org(org::Args),
+    Project(project::Args),
+    Key(key::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -125,6 +132,9 @@ impl Command {
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
             Self::Kernel(args) => kernel::run(args).await,
+            Self::Org(args) => org::run(args).await,
+            Self::Project(args) => project::run(args).await,
+            Self::Key(args) => key::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

@@ -10,10 +10,16 @@ mod describe;
 mod events;
 mod evidence;
 mod execute;
+mod identifier;
 mod jobs;
 mod kernels;
+mod keys;
+mod members;
 mod operations;
+mod organisations;
 pub mod problem;
+mod projects;
+mod quota;
 mod replay;
 mod settlement;
 mod signed;
@@ -41,11 +47,18 @@ use crate::registry::Registry;
 use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
+use crate::tenancy::{Keyring, Rates};
 use crate::upload::Uploads;
 use problem::Problem;
 
 /// What handlers share.
 pub struct App {
+    /// Who calls.
+    pub keys: Arc<Keyring>,
+    /// How fast they do.
+    pub rates: Rates,
+    /// Whether metrics are for the operator alone.
+    pub private_metrics: bool,
     /// Records.
     pub store: Arc<dyn Store>,
     /// Large objects.
@@ -99,6 +112,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
         (name = "data", description = "Blobs, signed URLs and uploads"),
+        (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -120,7 +134,12 @@ impl utoipa::Modify for Security {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    describe::completed(api().split_for_parts().1)
+    parts().1
+}
+
+fn parts() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    let (router, openapi) = api().split_for_parts();
+    (router, describe::completed(openapi))
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -147,7 +166,12 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agent::show))
         .routes(routes!(agent::readmit))
         .routes(routes!(agent::remove))
+        .routes(routes!(agent::reserve))
         .routes(routes!(settlement::settle))
+        .merge(organisations::routes())
+        .merge(members::routes())
+        .merge(projects::routes())
+        .merge(keys::routes())
         .routes(routes!(blobs::list))
         .routes(routes!(blobs::show, blobs::put))
         .routes(routes!(signed::make))
@@ -162,8 +186,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
 
 /// The whole API over its shared state.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, openapi) = api().split_for_parts();
-    let openapi = operations::Served::of(&describe::completed(openapi));
+    let (router, openapi) = parts();
+    let openapi = operations::Served::of(&openapi);
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

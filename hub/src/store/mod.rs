@@ -9,6 +9,7 @@ pub mod settlement;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
+pub mod tenancy;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,10 +26,11 @@ use tokio::sync::oneshot;
 use blobs::Blobs;
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
-    KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
+    LedgerLine, NewJob, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
+pub use tenancy::{Exceeded, TenancyStore, TenancyWrite};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -64,21 +66,10 @@ pub enum StoreError {
 /// One change. Each is applied whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// A project.
-    Project {
-        /// Its id.
-        id: String,
-        /// Its name.
-        name: String,
-    },
-    /// An API key, or nothing where its hash is known.
-    Key(NewKey),
-    /// An API key is revoked.
-    RevokeKey {
-        /// BLAKE3 of the key.
-        hash: Digest,
-    },
-    /// A job, with its idempotency key where the client gave one.
+    /// Organisations, members, projects, keys.
+    Tenancy(Box<TenancyWrite>),
+    /// A job, with its idempotency key where the client gave one. Not where its project has as many jobs as it may;
+    /// an idempotency key that is known comes first.
     Accept(Box<NewJob>),
     /// A request that was refused, kept as a failed job.
     Reject(Box<RejectedRequest>),
@@ -103,7 +94,8 @@ pub enum Write {
     Finish(Box<FinishedJob>),
     /// A small object.
     Object(Vec<u8>),
-    /// A project has sent this content, which is durable on disk; nothing where it had before.
+    /// A project has sent this content, which is durable on disk; nothing where it had before. Not where it would take
+    /// more room than the project may.
     Blob {
         /// The project.
         project: String,
@@ -134,6 +126,8 @@ pub enum Write {
         verifier: bool,
         /// The provider who enrols with it; who names none is its own.
         provider: Option<String>,
+        /// The project whose work alone it will do.
+        reserved: Option<String>,
     },
     /// An agent presents a token; single use.
     Redeem {
@@ -216,7 +210,9 @@ pub enum Written {
     FirstLease(u64),
     /// `Settle`: how many stakes did.
     Settled(u64),
-    /// `Readmit`, `Remove`, `BeginErratum`: whether there was anything to change.
+    /// `Accept`, `Blob`, `Kernel`: the project may not; nothing was written.
+    Exceeded(Exceeded),
+    /// `Readmit`, `Remove`, `BeginErratum`, `Tenancy`: whether there was anything to change.
     Applied(bool),
 }
 
@@ -251,14 +247,10 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: TenancyStore + Send + Sync + 'static {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 
-    /// Who holds this key; `None` where unknown or revoked.
-    async fn key(&self, hash: &Digest) -> Result<Option<KeyRow>, StoreError>;
-    /// Whether any key that works exists.
-    async fn has_keys(&self) -> Result<bool, StoreError>;
     /// A job of this project.
     async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError>;
     /// A project's jobs, newest first, older than `before`.
