@@ -6,6 +6,7 @@ pub mod admission;
 pub mod api;
 pub mod clock;
 pub mod code;
+pub mod condition;
 pub mod config;
 pub mod convergence;
 pub mod coordinator;

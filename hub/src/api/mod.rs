@@ -11,6 +11,8 @@ mod evidence;
 mod execute;
 mod jobs;
 mod kernels;
+mod kv;
+mod named;
 mod operations;
 pub mod problem;
 mod replay;
@@ -97,7 +99,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
-        (name = "data", description = "Blobs, signed URLs and uploads"),
+        (name = "data", description = "Values by key, arrays by name, blobs, signed URLs and uploads"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -148,10 +150,11 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agent::remove))
         .routes(routes!(settlement::settle))
         .routes(routes!(blobs::list))
-        .routes(routes!(blobs::show, blobs::put))
+        .routes(routes!(blobs::show, blobs::put, blobs::remove))
         .routes(routes!(signed::make))
         .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
+        .merge(kv::routes())
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))

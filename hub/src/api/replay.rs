@@ -62,6 +62,8 @@ pub async fn replay(
     let policy = policy(&app, &headers, body).await?;
     let recorded = recorded(&app, &caller, of).await?;
     let (envelope, plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
+    let asked = envelope.digest();
+    let held = plan.content().into_iter().map(|digest| app.blobs.hold(digest)).collect();
     is_here(&app, &plan).await.map_err(|problem| problem.about(of))?;
     let info = JobInfo {
         job: crate::clock::job_id(),
@@ -73,6 +75,8 @@ pub async fn replay(
         notices: Vec::new(),
         replay_of: Some(of),
         erratum: None,
+        asked,
+        held: Arc::new(held),
     };
     answer(app, info, wishes).await
 }

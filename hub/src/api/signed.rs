@@ -150,7 +150,7 @@ fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 }
 
 /// Text as a value of a query.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut query = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -4,6 +4,7 @@
 //! transaction; whoever needs to know awaits the acknowledgement. Reads see what is committed.
 
 pub mod blobs;
+pub mod data;
 mod rows;
 pub mod settlement;
 pub mod sqlite;
@@ -23,6 +24,7 @@ use forge_lifecycle::settle::SettlePolicy;
 use tokio::sync::oneshot;
 
 use blobs::Blobs;
+use data::{DataStore, DataWrite, DataWritten};
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
     KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
@@ -195,6 +197,8 @@ pub enum Write {
         /// The job.
         job: JobId,
     },
+    /// What projects keep: values, arrays, content.
+    Data(Box<DataWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
     /// Takes a block of lease numbers that no earlier process of this hub has used.
@@ -218,6 +222,8 @@ pub enum Written {
     Settled(u64),
     /// `Readmit`, `Remove`, `BeginErratum`: whether there was anything to change.
     Applied(bool),
+    /// `Data`; `Finish` where it could not leave the arrays it was to leave.
+    Data(DataWritten),
 }
 
 /// Resolves when a change is durable.
@@ -251,7 +257,7 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: DataStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 
@@ -313,6 +319,17 @@ pub trait Store: Send + Sync + 'static {
     async fn ready(&self) -> Result<(), StoreError>;
     /// Finishes what is queued and closes.
     async fn close(&self);
+}
+
+/// Submits a change to what projects keep.
+///
+/// # Errors
+/// What the store says.
+pub async fn write_data(store: &dyn Store, write: DataWrite) -> Result<DataWritten, StoreError> {
+    match store.submit(Write::Data(Box::new(write))).await? {
+        Written::Data(written) => Ok(written),
+        _ => Err(StoreError::Corrupt { what: "answer to a change" }),
+    }
 }
 
 /// An object by content, from its file or the database; verified.

@@ -52,6 +52,7 @@ fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob
         idempotency_key: key.map(Into::into),
         request_digest: Digest::of(body.as_bytes()),
         replay_of: (number == 3).then(|| job(1)),
+        content: vec![Digest::of(b"component")],
     }
 }
 
@@ -168,6 +169,7 @@ fn end(number: u128, document: &str) -> FinishedJob {
         entry: format!("{{\"job\":{number}}}"),
         stakes: vec![],
         erratum: None,
+        kept: data::Kept::default(),
     }
 }
 
