@@ -11,6 +11,7 @@ pub mod config;
 pub mod convergence;
 pub mod coordinator;
 pub mod document;
+pub mod garbage;
 pub mod links;
 pub mod metrics;
 pub mod process;
@@ -21,6 +22,7 @@ mod standing;
 mod start;
 pub mod store;
 pub mod upload;
+pub mod vmem;
 
 pub use config::{Config, ConfigError, HubArgs};
 pub use registry::KernelSource;

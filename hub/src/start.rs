@@ -20,6 +20,7 @@ use crate::admission::{Desk, Examiner};
 use crate::api::auth::{KEY_PREFIX, hash_of};
 use crate::api::{App, Tokens};
 use crate::config::Config;
+use crate::garbage::Collector;
 use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
 use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
@@ -247,6 +248,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let carrier = tokio::spawn(links::carry(events, coordinator.clone(), Arc::clone(&store), Arc::clone(&metrics)));
     let hub_key = identity.hub_key().to_string();
     let stopping = CancellationToken::new();
+    let collector = Collector::new(Arc::clone(&store), Arc::clone(&blobs), config.collect_grace);
     let app = Arc::new(App {
         store,
         blobs,
@@ -256,6 +258,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics,
         tokens: keys,
         uploads,
+        collector: collector.clone(),
         url_key,
         audits,
         body_time: config.body_time,
@@ -264,6 +267,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stopping: stopping.clone(),
     });
     tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
+    tokio::spawn(collector.attend(config.collect_every, stopping.clone()));
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })

@@ -16,6 +16,7 @@ mod job;
 mod jobs;
 mod kernel;
 mod kernels;
+mod kv;
 mod logging;
 mod number;
 mod parent;
@@ -34,6 +35,7 @@ mod target;
 mod transfer;
 mod up;
 mod verify;
+mod vmem;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,8 @@ enum Command {
     Artifact(artifact::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
+    Kv(kv::Args),
+    Vmem(vmem::Args),
     Evidence(evidence::Args),
     Verify(verify::Args),
     Replay(replay::Args),
@@ -121,6 +125,8 @@ impl Command {
             Self::Artifact(args) => artifact::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
+            Self::Kv(args) => kv::run(args).await,
+            Self::Vmem(args) => vmem::run(args).await,
             Self::Evidence(args) => evidence::run(args).await,
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,

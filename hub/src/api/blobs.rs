@@ -14,11 +14,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::auth::Caller;
-use super::content::{Shown, Source};
+use super::content::Shown;
 use super::problem::{Problem, ProblemBody};
 use super::uploads::{UploadState, digest_in_path};
 use crate::store::data::{DataWrite, DataWritten};
-use crate::store::{BlobRow, StoreError, Write, write_data};
+use crate::store::{BlobRow, Source, StoreError, Write, write_data};
 use crate::upload::{Agreement, Declared, Received, compare};
 
 const PAGE_MAX: u32 = 1000;

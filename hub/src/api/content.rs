@@ -1,19 +1,16 @@
 //! Stored bytes as HTTP gives them: tagged, in ranges, never in memory whole where they lie in a file.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use forge_contract::{Digest, FailureCode};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
-use super::App;
 use super::problem::Problem;
-use crate::store::StoreError;
+use crate::store::Source;
 
 /// Bytes read from a file at a time.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -51,38 +48,6 @@ fn lists(headers: &HeaderMap, name: header::HeaderName, tag: &str) -> bool {
     let fields = headers.get_all(name);
     let mut tags = fields.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     tags.any(|one| one.trim() == "*" || one.trim().trim_start_matches("W/") == tag)
-}
-
-/// Stored bytes.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// In a file of this size.
-    File(std::fs::File, u64),
-    /// Here.
-    Bytes(Bytes),
-}
-
-impl Source {
-    /// The stored bytes of this digest, in a file or in the database; `None` where there are none.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub(crate) async fn of(app: &App, digest: Digest) -> Result<Option<Self>, StoreError> {
-        let blobs = Arc::clone(&app.blobs);
-        let opened = tokio::task::spawn_blocking(move || blobs.open_file(&digest)).await;
-        if let Some((file, bytes)) = opened.map_err(|_| StoreError::Closed)?? {
-            return Ok(Some(Self::File(file, bytes)));
-        }
-        Ok(app.store.object(&digest).await?.map(|bytes| Self::Bytes(bytes.into())))
-    }
-
-    /// How many bytes there are.
-    pub(crate) fn bytes(&self) -> u64 {
-        match self {
-            Self::File(_, bytes) => *bytes,
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
 }
 
 /// What stored bytes are called when they are given out.

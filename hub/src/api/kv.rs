@@ -15,12 +15,12 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::auth::Caller;
-use super::content::{ASK, Shown, Source};
+use super::content::{ASK, Shown};
 use super::problem::{Problem, ProblemBody};
 use crate::condition::{Condition, ConditionError};
 use crate::document::Links;
 use crate::store::data::{DataWrite, DataWritten, KvEntry, KvKey, KvList, NewValue};
-use crate::store::write_data;
+use crate::store::{Source, write_data};
 
 const PAGE_MAX: u32 = 1000;
 const PAGE: u32 = 50;
@@ -290,7 +290,7 @@ pub async fn show(
     let (entry, value) = found.ok_or_else(|| Problem::not_found("key"))?;
     let source = match value {
         Some(value) => Source::Bytes(value.into()),
-        None => Source::of(&app, entry.digest).await?.ok_or_else(|| {
+        None => Source::of(&*app.store, &app.blobs, entry.digest).await?.ok_or_else(|| {
             Problem::of(FailureCode::AggregationStorage, "the artifact is recorded but its bytes are gone")
         })?,
     };

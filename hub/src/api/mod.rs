@@ -9,6 +9,7 @@ mod content;
 mod events;
 mod evidence;
 mod execute;
+mod garbage;
 mod jobs;
 mod kernels;
 mod kv;
@@ -22,6 +23,7 @@ mod standing;
 mod trace;
 mod uploads;
 mod verification;
+mod vmem;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,7 @@ use utoipa_axum::routes;
 
 use crate::admission::Desk;
 use crate::coordinator::Coordinator;
+use crate::garbage::Collector;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signed::UrlKey;
@@ -63,6 +66,8 @@ pub struct App {
     pub tokens: Arc<dyn Tokens>,
     /// Uploads on their way.
     pub uploads: Uploads,
+    /// Removes files that nothing names.
+    pub collector: Collector,
     /// Signs URLs.
     pub url_key: UrlKey,
     /// How often answers are audited.
@@ -121,7 +126,14 @@ impl utoipa::Modify for Security {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    api().split_for_parts().1
+    named_steps(api().split_for_parts().1)
+}
+
+/// A path's last step may hold several: the router writes it `{*key}`, the document `{key}`.
+fn named_steps(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let paths = std::mem::take(&mut openapi.paths.paths);
+    openapi.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    openapi
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -155,6 +167,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
         .merge(kv::routes())
+        .merge(vmem::routes())
+        .routes(routes!(garbage::collect))
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))
@@ -165,7 +179,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
 /// The whole API over its shared state.
 pub fn router(app: Arc<App>) -> Router {
     let (router, openapi) = api().split_for_parts();
-    let openapi = operations::Served::of(&openapi);
+    let openapi = operations::Served::of(&named_steps(openapi));
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

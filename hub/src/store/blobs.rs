@@ -144,6 +144,12 @@ impl Blobs {
         Ok(Self { root: root.to_owned(), written: AtomicU64::new(0), holds: Holds::default() })
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the object of this digest lies.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {

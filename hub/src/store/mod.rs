@@ -6,6 +6,7 @@
 pub mod blobs;
 pub mod data;
 mod rows;
+mod source;
 pub mod settlement;
 pub mod sqlite;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
     KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
+pub use source::Source;
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
 

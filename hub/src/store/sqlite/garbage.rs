@@ -88,3 +88,46 @@ pub(super) async fn unmark(db: &mut SqliteConnection, digests: &[Digest]) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Digests that name no file: hashes of other things, and content that lies in its row.
+    const NO_FILE: &[&str] =
+        &["garbage.digest", "idempotency.digest", "jobs.envelope_digest", "ledger.digest", "objects.digest"];
+
+    /// A table that comes to name files must be asked before one is removed.
+    #[tokio::test]
+    async fn every_digest_is_accounted_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Blobs::open(&folder.path().join("blobs")).unwrap());
+        let store = crate::store::sqlite::Sqlite::open(&folder.path().join("hub.db"), blobs).await.unwrap();
+        let query = sqlx::query(
+            "SELECT tables.name || '.' || columns.name AS place FROM sqlite_master AS tables, \
+             pragma_table_info(tables.name) AS columns WHERE tables.type = 'table' AND columns.name LIKE '%digest%' \
+             ORDER BY place",
+        );
+        let rows = query.fetch_all(&store.readers).await.unwrap();
+        let places: Vec<String> = rows.iter().map(|row| row.try_get("place").unwrap()).collect();
+        assert!(places.len() > 10, "{places:?}");
+        for place in &places {
+            let (table, column) = place.split_once('.').unwrap();
+            let asked = named!().contains(&format!("FROM {table} WHERE {column} = ?1"));
+            let other = NO_FILE.contains(&place.as_str());
+            assert!(asked != other, "{place}: add it to the query of what names a file, or to NO_FILE");
+        }
+        for place in NO_FILE {
+            assert!(places.iter().any(|one| one == place), "{place} is no column");
+        }
+        let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", named!())));
+        let steps = plan.bind([0_u8; 32].as_slice()).fetch_all(&store.readers).await.unwrap();
+        for step in steps {
+            let detail: String = step.try_get("detail").unwrap();
+            // Kernels and errata are few.
+            let scans = detail.starts_with("SCAN") && !["kernels", "errata", "CONSTANT"].iter().any(|few| detail.contains(few));
+            assert!(!scans, "no index: {detail}");
+        }
+    }
+}
