@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forge_contract::Digest;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::blobs::Blobs;
@@ -40,6 +40,11 @@ impl Collector {
     pub fn new(store: Arc<dyn Store>, blobs: Arc<Blobs>, grace: Duration) -> Self {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         Self { store, blobs, grace_ms, turn: Arc::default() }
+    }
+
+    /// Removes nothing while this lives: for whoever copies every file.
+    pub async fn pause(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Looks at every file, and removes expired entries; `grace`: another grace period, this time.

@@ -12,6 +12,7 @@ pub mod convergence;
 pub mod coordinator;
 pub mod document;
 pub mod garbage;
+pub mod grants;
 pub mod links;
 pub mod metrics;
 pub mod process;

@@ -84,7 +84,8 @@ impl Wishes {
     request_body(content = Object, content_type = "application/json", description = "The contract: ctx, op, seed, policy, args, artifacts"),
     responses(
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
         (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
     )
@@ -363,7 +364,11 @@ pub struct QuoteBlock {
 #[utoipa::path(
     post, path = "/api/v0/ops/plan", tag = "ops", security(("bearer" = []), ("key" = [])),
     request_body(content = Object, content_type = "application/json", description = "The contract"),
-    responses((status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses(
+        (status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+    )
 )]
 pub async fn plan(
     State(app): State<Arc<App>>,

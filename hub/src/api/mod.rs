@@ -196,3 +196,15 @@ async fn no_route(uri: http::Uri) -> Problem {
 async fn no_method(method: Method) -> Problem {
     Problem::of(FailureCode::RequestMethod, format!("this route does not know {method}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_every_step_of_a_path() {
+        let paths = description().paths.paths;
+        assert!(paths.contains_key("/api/v0/kv/{namespace}/{key}"), "{:?}", paths.keys());
+        assert!(paths.keys().all(|path| !path.contains('*')));
+    }
+}

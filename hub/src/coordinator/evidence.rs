@@ -22,7 +22,8 @@ use crate::document::MetricsBlock;
 use crate::store::blobs::{Blobs, Hold};
 use crate::store::{ArtifactRow, Page, StoreError, Write};
 
-/// Objects up to this size lie in the database, larger ones in a file of their own.
+/// Objects up to this size lie in the database, larger ones in a file of their own. The store's query of what names a file
+/// counts on it.
 const OBJECT_INLINE_BYTES_MAX: usize = 128 << 10;
 const PAGE: u32 = 4096;
 const JSON: &str = "application/json";

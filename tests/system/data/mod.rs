@@ -3,7 +3,9 @@
 mod arrays;
 mod chain;
 mod command;
+mod fetching;
 mod garbage;
+mod guide;
 mod keys;
 mod numpy;
 
