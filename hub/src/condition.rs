@@ -97,7 +97,8 @@ fn tags(headers: &HeaderMap, name: &HeaderName, header: &'static str) -> Result<
         let mut rest = text;
         while !rest.is_empty() {
             let (weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
-            let (tag, after) = quoted.strip_prefix('"').and_then(|tag| tag.split_once('"')).ok_or_else(|| unread(rest))?;
+            let (tag, after) =
+                quoted.strip_prefix('"').and_then(|tag| tag.split_once('"')).ok_or_else(|| unread(rest))?;
             list.push((weak, tag.to_owned()));
             if list.len() > TAGS_MAX {
                 return Err(ConditionError::Many { header });
@@ -143,11 +144,9 @@ mod tests {
             let found = [None, Some("1"), Some("2")].map(|current| holds(&[("if-match", value)], current));
             assert_eq!(found, [none, one, two], "If-Match: {value}");
         }
-        for (value, none, one, two) in [
-            ("*", true, false, false),
-            ("\"1\"", true, false, true),
-            ("W/\"1\", \"3\"", true, false, true),
-        ] {
+        for (value, none, one, two) in
+            [("*", true, false, false), ("\"1\"", true, false, true), ("W/\"1\", \"3\"", true, false, true)]
+        {
             let found = [None, Some("1"), Some("2")].map(|current| holds(&[("if-none-match", value)], current));
             assert_eq!(found, [none, one, two], "If-None-Match: {value}");
         }

@@ -9,9 +9,7 @@ use forge_contract::{Digest, JobId};
 use super::*;
 use crate::store::data::{Kept, KvKey, NewArray};
 use crate::store::sqlite::Sqlite;
-use crate::store::{
-    AcceptedRow, ArtifactRow, FinishedJob, KernelRow, NewJob, Phase, Standing, Write, Written,
-};
+use crate::store::{AcceptedRow, ArtifactRow, FinishedJob, KernelRow, NewJob, Phase, Standing, Write, Written};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 

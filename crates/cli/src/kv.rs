@@ -197,7 +197,8 @@ async fn put(args: PutArgs) -> Result<Outcome> {
         }
         (None, None) => {
             let mut read = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut read).context("cannot read standard input")?;
+            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut read)
+                .context("cannot read standard input")?;
             (read, "application/octet-stream")
         }
     };
@@ -269,7 +270,11 @@ fn namespaces(answer: &Value) -> String {
         let name = item.get("namespace").and_then(Value::as_str).unwrap_or_default();
         table.row([name.to_owned(), count("keys"), count("bytes")]);
     }
-    if table.is_empty() { "no values yet: `forgepool kv put NAMESPACE KEY VALUE` keeps one\n".into() } else { table.render() }
+    if table.is_empty() {
+        "no values yet: `forgepool kv put NAMESPACE KEY VALUE` keeps one\n".into()
+    } else {
+        table.render()
+    }
 }
 
 fn entries(answer: &Value) -> String {
@@ -285,7 +290,14 @@ fn entries(answer: &Value) -> String {
         let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let time = |name: &str| item.get(name).and_then(Value::as_u64).map(number::instant).unwrap_or_default();
         let bytes = item.get("bytes").and_then(Value::as_u64).map(number::count).unwrap_or_default();
-        table.row([text("key"), bytes, text("content_type"), text("etag"), time("updated_at_ms"), time("expires_at_ms")]);
+        table.row([
+            text("key"),
+            bytes,
+            text("content_type"),
+            text("etag"),
+            time("updated_at_ms"),
+            time("expires_at_ms"),
+        ]);
     }
     if table.is_empty() { "no such keys\n".into() } else { table.render() }
 }

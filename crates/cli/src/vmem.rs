@@ -232,11 +232,14 @@ fn media_type(path: &Path) -> std::io::Result<&'static str> {
 
 async fn get(args: GetArgs) -> Result<Outcome> {
     let client = Client::new(args.target.resolve()?)?;
-    let request = client.request(Method::GET, &args.array.path()).header(ACCEPT, match args.format {
-        Wanted::Npy => NPY,
-        Wanted::Arrow => ARROW_STREAM,
-        Wanted::ArrowFile => ARROW_FILE,
-    });
+    let request = client.request(Method::GET, &args.array.path()).header(
+        ACCEPT,
+        match args.format {
+            Wanted::Npy => NPY,
+            Wanted::Arrow => ARROW_STREAM,
+            Wanted::ArrowFile => ARROW_FILE,
+        },
+    );
     let request = match &args.slice {
         Some(slice) => request.query(&[("slice", slice)]),
         None => request,
@@ -254,8 +257,7 @@ async fn get(args: GetArgs) -> Result<Outcome> {
     let bytes = written?;
     file.sync_all().with_context(unwritten)?;
     std::fs::rename(&beside, &args.output).with_context(unwritten)?;
-    let (version, dtype, shape) =
-        (version.unwrap_or_default(), dtype.unwrap_or_default(), shape.unwrap_or_default());
+    let (version, dtype, shape) = (version.unwrap_or_default(), dtype.unwrap_or_default(), shape.unwrap_or_default());
     if args.json {
         let version: Option<u64> = version.parse().ok();
         let shape: Value = serde_json::from_str(&shape).unwrap_or_default();
@@ -321,9 +323,10 @@ fn render(answer: &Value, none: &str) -> String {
         let number = |name: &str| item.get(name).and_then(Value::as_u64);
         let shape: Vec<String> =
             item.get("shape").and_then(Value::as_array).into_iter().flatten().map(ToString::to_string).collect();
-        let digest = item.get("digest").and_then(Value::as_str).map_or("(deleted)".into(), |digest| {
-            digest.chars().take(12).collect::<String>()
-        });
+        let digest = item
+            .get("digest")
+            .and_then(Value::as_str)
+            .map_or("(deleted)".into(), |digest| digest.chars().take(12).collect::<String>());
         table.row([
             format!("{}@{}", text("name"), number("version").unwrap_or_default()),
             text("dtype"),

@@ -57,9 +57,9 @@ impl Reference {
             let number = value.as_u64().or_else(|| value.as_f64().and_then(whole));
             number.filter(|number| (1..=VERSION_MAX).contains(number)).ok_or(ReferenceError::Version)
         });
-        let digest = members.get("digest").map(|value| {
-            value.as_str().and_then(|text| text.parse().ok()).ok_or(ReferenceError::Digest)
-        });
+        let digest = members
+            .get("digest")
+            .map(|value| value.as_str().and_then(|text| text.parse().ok()).ok_or(ReferenceError::Digest));
         Ok(Self { name: name.to_owned(), version: version.transpose()?, digest: digest.transpose()? })
     }
 

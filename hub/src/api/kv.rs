@@ -189,7 +189,8 @@ fn place(caller: &Caller, namespace: String, name: String) -> Result<KvKey, Prob
 }
 
 fn unmet(revision: Option<u64>) -> Problem {
-    let found = revision.map_or_else(|| "there is no such key".to_owned(), |revision| format!("its ETag is {}", tag(revision)));
+    let found =
+        revision.map_or_else(|| "there is no such key".to_owned(), |revision| format!("its ETag is {}", tag(revision)));
     let problem = Problem::of(
         FailureCode::RequestPrecondition,
         format!("the condition of If-Match or If-None-Match does not hold: {found}; nothing was changed"),
@@ -366,7 +367,9 @@ fn expiry(seconds: u64) -> Result<u64, Problem> {
     if (1..=TTL_S_MAX).contains(&seconds) {
         return Ok(crate::clock::unix_ms() + seconds * 1000);
     }
-    let detail = format!("the parameter ttl_s: expected 1 to {TTL_S_MAX} seconds, found {seconds}; leave it out to keep the value");
+    let detail = format!(
+        "the parameter ttl_s: expected 1 to {TTL_S_MAX} seconds, found {seconds}; leave it out to keep the value"
+    );
     Err(Problem::of(FailureCode::RequestSchema, detail))
 }
 

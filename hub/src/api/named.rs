@@ -78,12 +78,7 @@ async fn pinned(
 }
 
 /// A reference with version and digest, and the size of its file.
-async fn looked_up(
-    app: &App,
-    project: &str,
-    argument: &str,
-    asked: Reference,
-) -> Result<(Reference, u64), Problem> {
+async fn looked_up(app: &App, project: &str, argument: &str, asked: Reference) -> Result<(Reference, u64), Problem> {
     let pointer = format!("/args/{}", argument.replace('~', "~0").replace('/', "~1"));
     let refused = |code, detail: String| Problem::of(code, format!("args.{argument}: {detail}")).at(&pointer);
     let Reference { name, version, .. } = &asked;

@@ -326,7 +326,10 @@ async fn give(
     let digest = row.digest.ok_or_else(unreadable)?;
     let selection = query.slice.as_deref().map(|text| Selection::parse(text, &row.array)).transpose();
     let selection = selection.map_err(|error| {
-        Problem::of(FailureCode::RequestSchema, format!("the parameter slice: {error}; the array is {:?}", row.array.shape))
+        Problem::of(
+            FailureCode::RequestSchema,
+            format!("the parameter slice: {error}; the array is {:?}", row.array.shape),
+        )
     })?;
     let shape = selection.as_ref().map_or(row.array.shape.as_slice(), Selection::shape).to_vec();
     let array = ArrayType { number: row.array.number, shape };
@@ -359,7 +362,13 @@ async fn give(
 }
 
 /// The answer for bytes that are made while they are sent.
-fn made(headers: &HeaderMap, tag: String, cache: &'static str, part: Part, format: Format) -> Result<Response, Problem> {
+fn made(
+    headers: &HeaderMap,
+    tag: String,
+    cache: &'static str,
+    part: Part,
+    format: Format,
+) -> Result<Response, Problem> {
     if format != Format::Npy && !crate::vmem::arrow_holds(&part.array) {
         let detail = "Accept: a row of this array has more numbers than an Arrow list holds; ask for application/x-npy";
         return Err(Problem::of(FailureCode::RequestNotAcceptable, detail));
@@ -423,8 +432,10 @@ pub async fn versions(
         return Err(Problem::not_found("array"));
     }
     let full = rows.len() == limit as usize;
-    let next =
-        rows.last().filter(|_| full).map(|row| format!("/api/v0/vmem/{name}/versions?limit={limit}&after={}", row.version));
+    let next = rows
+        .last()
+        .filter(|_| full)
+        .map(|row| format!("/api/v0/vmem/{name}/versions?limit={limit}&after={}", row.version));
     Ok(Json(VmemItems { items: rows.iter().map(VmemItem::of).collect(), next }))
 }
 

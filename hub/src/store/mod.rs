@@ -6,8 +6,8 @@
 pub mod blobs;
 pub mod data;
 mod rows;
-mod source;
 pub mod settlement;
+mod source;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
@@ -30,9 +30,9 @@ pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
     KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
-pub use source::Source;
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
+pub use source::Source;
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]

@@ -23,8 +23,8 @@ use forge_contract::Digest;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use partial::failed;
 pub use compare::{Agreement, compare};
+pub(crate) use partial::failed;
 use partial::{Kept, Partial, Place};
 
 /// Bytes gathered before they are written.

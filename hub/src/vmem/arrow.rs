@@ -80,7 +80,8 @@ impl Layout {
             return Err(refused(format!("an array is one column, found {found}; send one array for each")));
         };
         let exact = schema.metadata().get(SHAPE).map(|text| serde_json::from_str(text));
-        let exact = exact.transpose().map_err(|_| refused(format!("{SHAPE}: expected a list of lengths, such as [2,3]")))?;
+        let exact =
+            exact.transpose().map_err(|_| refused(format!("{SHAPE}: expected a list of lengths, such as [2,3]")))?;
         let DataType::FixedSizeList(item, size) = field.data_type() else {
             return Ok(Self { number: number(field.data_type())?, inner: Vec::new(), exact });
         };
@@ -181,7 +182,9 @@ fn survey(from: &mut impl Read, mut left: u64) -> Result<u64, ArrayError> {
             return Err(cut());
         }
         if body > BATCH_BYTES_MAX {
-            return Err(refused(format!("a batch has at most {BATCH_BYTES_MAX} bytes, found {body}; write smaller batches")));
+            return Err(refused(format!(
+                "a batch has at most {BATCH_BYTES_MAX} bytes, found {body}; write smaller batches"
+            )));
         }
         if let Some(batch) = message.header_as_record_batch() {
             let more = u64::try_from(batch.length()).map_err(|_| refused("a batch of a negative length"))?;

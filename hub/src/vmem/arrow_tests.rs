@@ -44,7 +44,18 @@ fn taken(blobs: &Arc<Blobs>, body: &[u8]) -> Result<(ArrayType, Vec<u8>), ArrayE
 fn every_array_comes_back_as_it_was() {
     let (_folder, blobs) = blobs();
     for number in [Number::Float32, Number::Float64, Number::Int32, Number::Int64] {
-        for shape in [&[][..], &[0], &[1], &[1000], &[3, 4], &[2, 3, 4, 5, 2, 1, 1, 2], &[5, 0], &[0, 3], &[300_001], &[700, 500]] {
+        for shape in [
+            &[][..],
+            &[0],
+            &[1],
+            &[1000],
+            &[3, 4],
+            &[2, 3, 4, 5, 2, 1, 1, 2],
+            &[5, 0],
+            &[0, 3],
+            &[300_001],
+            &[700, 500],
+        ] {
             let array = ArrayType::new(number, shape.to_vec()).unwrap();
             for format in [Format::ArrowStream, Format::ArrowFile] {
                 let body = written(&array, format);
@@ -68,7 +79,8 @@ fn what_is_no_array_is_refused_with_its_reason() {
     let one = |data_type, nullable| Schema::new(vec![Field::new("x", data_type, nullable)]);
     let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
     let two = Schema::new(vec![Field::new("x", DataType::Float64, false), Field::new("y", DataType::Float64, false)]);
-    let shaped = |shape: &str| one(DataType::Float64, false).with_metadata(HashMap::from([(SHAPE.into(), shape.into())]));
+    let shaped =
+        |shape: &str| one(DataType::Float64, false).with_metadata(HashMap::from([(SHAPE.into(), shape.into())]));
     for (words, body) in [
         ("one column", stream(two, vec![Arc::clone(&doubles), Arc::clone(&doubles)])),
         ("not kept", stream(one(DataType::Int8, false), vec![Arc::new(Int8Array::from(vec![1]))])),

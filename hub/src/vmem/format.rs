@@ -47,7 +47,8 @@ impl Format {
         if fields.peek().is_none() {
             return Some(Self::Npy);
         }
-        let ranges: Vec<&str> = fields.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+        let ranges: Vec<&str> =
+            fields.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
         let mut best: Option<(u32, Self)> = None;
         for format in Self::ALL {
             let weight = weight(&ranges, format.media_type());
@@ -97,9 +98,7 @@ mod tests {
 
     #[test]
     fn the_best_accepted_is_given() {
-        let of = |value: &str| {
-            Format::accepted(&[(header::ACCEPT, value.parse().unwrap())].into_iter().collect())
-        };
+        let of = |value: &str| Format::accepted(&[(header::ACCEPT, value.parse().unwrap())].into_iter().collect());
         assert_eq!(Format::accepted(&HeaderMap::new()), Some(Format::Npy));
         for (value, format) in [
             ("*/*", Some(Format::Npy)),

@@ -54,6 +54,7 @@ pub fn stream(write: impl FnOnce(&mut Pipe) -> io::Result<()> + Send + 'static) 
             let _ = failed.blocking_send(Err(error));
         }
     });
-    let next = async |mut waiting: mpsc::Receiver<io::Result<Bytes>>| waiting.recv().await.map(|piece| (piece, waiting));
+    let next =
+        async |mut waiting: mpsc::Receiver<io::Result<Bytes>>| waiting.recv().await.map(|piece| (piece, waiting));
     Body::from_stream(futures_util::stream::unfold(waiting, next))
 }

@@ -19,23 +19,22 @@ const STRETCH_BYTES: u64 = 64 << 10;
 ///
 /// # Errors
 /// `TooLarge`, `Cut`, `Slow`, `Full`, `Io`; nothing is left then.
-pub async fn receive(
-    blobs: &Arc<Blobs>,
-    mut body: Body,
-    limit: u64,
-    patience: Duration,
-) -> Result<Draft, UploadError> {
+pub async fn receive(blobs: &Arc<Blobs>, mut body: Body, limit: u64, patience: Duration) -> Result<Draft, UploadError> {
     let declared = body.size_hint().lower();
     if declared > limit {
         upload::linger(&mut body, patience).await;
         return Err(UploadError::TooLarge { bytes: declared, limit });
     }
     let shelf = Arc::clone(blobs);
-    let mut draft = blocking(declared, move || {
-        if upload::has_room(shelf.root(), declared) { shelf.draft().map(Some) } else { Ok(None) }
-    })
-    .await?
-    .ok_or(UploadError::Full { bytes: declared })?;
+    let mut draft =
+        blocking(
+            declared,
+            move || {
+                if upload::has_room(shelf.root(), declared) { shelf.draft().map(Some) } else { Ok(None) }
+            },
+        )
+        .await?
+        .ok_or(UploadError::Full { bytes: declared })?;
     let (mut gathered, mut size, mut seen) = (Vec::new(), 0_usize, 0_u64);
     let (mut deadline, mut stretch) = (Instant::now() + patience, 0_u64);
     loop {

@@ -38,10 +38,21 @@ async fn a_version_is_kept_read_and_deleted_and_its_number_stays() {
     let pool = Pool::start(0).await;
     let api = &pool.api;
     let made = keep(api, "cube", NPY, cube()).await;
-    assert_eq!((made.status.as_u16(), made.at("/version"), made.at("/shape")), (201, &json!(1), &json!([3, 4, 5])), "{}", made.text);
-    assert_eq!((made.at("/dtype"), &made.headers["location"]), (&json!("f64"), &"/api/v0/vmem/cube/1".parse().unwrap()));
+    assert_eq!(
+        (made.status.as_u16(), made.at("/version"), made.at("/shape")),
+        (201, &json!(1), &json!([3, 4, 5])),
+        "{}",
+        made.text
+    );
+    assert_eq!(
+        (made.at("/dtype"), &made.headers["location"]),
+        (&json!("f64"), &"/api/v0/vmem/cube/1".parse().unwrap())
+    );
     let (headers, bytes) = read(api, "/api/v0/vmem/cube", NPY).await;
-    assert_eq!((doubles(&bytes).len(), &headers["forge-version"], &headers["forge-shape"]), (60, &"1".parse().unwrap(), &"[3,4,5]".parse().unwrap()));
+    assert_eq!(
+        (doubles(&bytes).len(), &headers["forge-version"], &headers["forge-shape"]),
+        (60, &"1".parse().unwrap(), &"[3,4,5]".parse().unwrap())
+    );
     assert_eq!(made.at("/digest"), &json!(Digest::of(&bytes).to_string()));
     for version in 2..=3 {
         assert_eq!(keep(api, "cube", NPY, cube()).await.at("/version"), &json!(version));
@@ -52,8 +63,13 @@ async fn a_version_is_kept_read_and_deleted_and_its_number_stays() {
     assert_eq!(read(api, "/api/v0/vmem/cube/latest", NPY).await.0["forge-version"], "2");
     assert_eq!(keep(api, "cube", NPY, cube()).await.at("/version"), &json!(4), "a number is never given again");
     let versions = api.get("/api/v0/vmem/cube/versions").await;
-    let shown: Vec<(u64, bool)> = versions.at("/items").as_array().unwrap().iter()
-        .map(|item| (item["version"].as_u64().unwrap(), item["deleted_at_ms"].is_u64())).collect();
+    let shown: Vec<(u64, bool)> = versions
+        .at("/items")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| (item["version"].as_u64().unwrap(), item["deleted_at_ms"].is_u64()))
+        .collect();
     assert_eq!(shown, [(1, false), (2, false), (3, true), (4, false)]);
     let page = api.get("/api/v0/vmem/cube/versions?limit=2").await;
     assert_eq!(api.get(page.at("/next").as_str().unwrap()).await.at("/items/0/version"), &json!(3));
@@ -83,10 +99,13 @@ async fn parts_are_those_of_numpy() {
         assert_eq!((headers["forge-shape"].to_str().unwrap(), doubles(&bytes)), (shape, expected), "{slice}");
         assert_eq!(headers["content-length"], bytes.len().to_string().as_str());
         let tag = headers["etag"].clone();
-        let again = api.request(Method::GET, &format!("/api/v0/vmem/cube/1?slice={slice}")).header("if-none-match", tag);
+        let again =
+            api.request(Method::GET, &format!("/api/v0/vmem/cube/1?slice={slice}")).header("if-none-match", tag);
         assert_eq!(api.send(again).await.status, 304, "{slice}");
     }
-    for (slice, words) in [("4", "index 4"), ("::0", "step"), ("a", "neither an index"), ("0,0,0,0", "4 indices"), ("", "neither")] {
+    for (slice, words) in
+        [("4", "index 4"), ("::0", "step"), ("a", "neither an index"), ("0,0,0,0", "4 indices"), ("", "neither")]
+    {
         let answer = api.get(&format!("/api/v0/vmem/cube?slice={slice}")).await;
         refused(slice, &answer, 400, "request.schema", &["slice", words]);
     }
@@ -102,14 +121,24 @@ async fn arrow_comes_and_goes_without_a_difference() {
     let api = &pool.api;
     let data: Vec<u8> = (0..300_000_i32).flat_map(|number| number.to_le_bytes()).collect();
     let table = npy::file("<i4", false, "(100000, 3)", &data);
-    let arrays = [("cube", cube()), ("table", table), ("line", npy::file("<i8", false, "(2,)", &[7; 16])), ("one", npy::file("<f4", false, "()", &[1; 4]))];
+    let arrays = [
+        ("cube", cube()),
+        ("table", table),
+        ("line", npy::file("<i8", false, "(2,)", &[7; 16])),
+        ("one", npy::file("<f4", false, "()", &[1; 4])),
+    ];
     for (name, file) in arrays {
         let made = keep(api, name, NPY, file).await;
         for (number, media_type) in [STREAM, FILE].into_iter().enumerate() {
             let (headers, arrow) = read(api, &format!("/api/v0/vmem/{name}/1"), media_type).await;
             assert_eq!(headers["content-type"], media_type);
             let back = keep(api, name, media_type, arrow).await;
-            assert_eq!((back.at("/version"), back.at("/digest")), (&json!(number + 2), made.at("/digest")), "{}", back.text);
+            assert_eq!(
+                (back.at("/version"), back.at("/digest")),
+                (&json!(number + 2), made.at("/digest")),
+                "{}",
+                back.text
+            );
         }
     }
     let (_, part) = read(api, "/api/v0/vmem/table/1?slice=::-1,1", STREAM).await;

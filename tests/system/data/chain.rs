@@ -24,7 +24,10 @@ fn kept(contract: Value, target: Value) -> Value {
 
 fn multiplied(a: &Matrix<f64>, b: &Matrix<f64>) -> Vec<f64> {
     let cell = |row: usize, column: usize| (0..a.columns).map(|k| a.row(row)[k] * b.row(k)[column]).sum();
-    (0..a.rows).flat_map(|row| (0..b.columns).map(move |column| (row, column))).map(|(row, column)| cell(row, column)).collect()
+    (0..a.rows)
+        .flat_map(|row| (0..b.columns).map(move |column| (row, column)))
+        .map(|(row, column)| cell(row, column))
+        .collect()
 }
 
 async fn matrix(api: &Api, path: &str) -> Matrix<f64> {
@@ -53,9 +56,12 @@ async fn two_jobs_are_chained_and_the_second_repeats() {
     assert_eq!((&written["part"], &written["name"], &written["version"]), (&json!("c"), &json!("ab"), &json!(1)));
     assert_eq!((&written["dtype"], &written["shape"]), (&json!("f64"), &json!([N, N])));
     assert_eq!(written["digest"], first.body["hub"]["output"]["c"]["digest"]);
-    assert_eq!(first.at("/vmem/read/0"), &json!({
-        "argument": "a", "name": "a", "version": 1, "digest": forge_contract::Digest::of(&a.file()).to_string()
-    }));
+    assert_eq!(
+        first.at("/vmem/read/0"),
+        &json!({
+            "argument": "a", "name": "a", "version": 1, "digest": forge_contract::Digest::of(&a.file()).to_string()
+        })
+    );
     let ab = matrix(api, written["url"].as_str().unwrap()).await;
     near(&ab.values, &multiplied(&a, &b));
     let about = api.send(api.request(Method::GET, "/api/v0/vmem/ab").header("accept", "application/json")).await;
@@ -97,7 +103,12 @@ async fn two_jobs_are_chained_and_the_second_repeats() {
     let path = folder.path().join("evidence");
     std::fs::write(&path, evidence).unwrap();
     let verified = crate::command::forge(&pool, &["verify", path.to_str().unwrap()]).await;
-    assert!(verified.status.success(), "{}{}", crate::command::text(&verified.stdout), crate::command::text(&verified.stderr));
+    assert!(
+        verified.status.success(),
+        "{}{}",
+        crate::command::text(&verified.stdout),
+        crate::command::text(&verified.stderr)
+    );
     pool.stop().await;
 }
 
@@ -169,8 +180,13 @@ async fn names_that_mean_nothing_are_refused_with_their_place() {
     refused("no array in it", &scalar, 400, "request.schema", &["are: none"]);
     let silent = changed(good, &[("/artifacts", json!({"vmem": "x", "persist": false}))]);
     refused("not kept", &api.execute(&silent).await, 400, "request.conflict", &["persist"]);
-    let plan = api.send(api.request(Method::POST, "/api/v0/ops/plan").header("content-type", "application/json")
-        .body(product(2, json!({"vmem": "a"}), json!({"vmem": "a", "version": 1})).to_string())).await;
+    let plan = api
+        .send(
+            api.request(Method::POST, "/api/v0/ops/plan")
+                .header("content-type", "application/json")
+                .body(product(2, json!({"vmem": "a"}), json!({"vmem": "a", "version": 1})).to_string()),
+        )
+        .await;
     assert_eq!(plan.status, 200, "{}", plan.text);
     pool.stop().await;
 }

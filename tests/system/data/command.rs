@@ -23,7 +23,10 @@ async fn values_are_kept_by_hand() {
     let etag = made["etag"].as_str().unwrap();
     assert_eq!(said(&pool, &["kv", "get", "app", "state/step"]).await, "7");
     let about = json_of(&pool, &["kv", "get", "app", "state/step", "--json"]).await;
-    assert_eq!((&about["etag"], &about["text"], &about["expires_at"]), (&json!(etag), &json!("7"), &made["expires_at"]));
+    assert_eq!(
+        (&about["etag"], &about["text"], &about["expires_at"]),
+        (&json!(etag), &json!("7"), &made["expires_at"])
+    );
     assert!(said(&pool, &["kv", "put", "app", "state/step", "8", "--if-match", etag]).await.contains("ETag"));
     let stale = forge(&pool, &["kv", "put", "app", "state/step", "9", "--if-match", etag]).await;
     assert_eq!(stale.status.code(), Some(3), "{}", text(&stale.stderr));

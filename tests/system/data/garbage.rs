@@ -37,7 +37,9 @@ async fn content_goes_once_nothing_names_it() {
     keep(api, "named", "application/x-npy", named).await;
     let op = json!({"name": "gemm", "version": 1, "profile": "dgemm"});
     let args = json!({"m": 40, "n": 40, "k": 40, "a": digests[1], "b": digests[1]});
-    let answer = api.execute(&changed(insurance(1), &[("/op", op), ("/args", args), ("/artifacts", json!({"persist": false}))])).await;
+    let answer = api
+        .execute(&changed(insurance(1), &[("/op", op), ("/args", args), ("/artifacts", json!({"persist": false}))]))
+        .await;
     digest(&answer.body);
     assert_eq!(collect(api).await["removed"], 0);
     for digest in &digests {

@@ -40,7 +40,10 @@ async fn a_value_is_kept_changed_and_removed() {
     assert_eq!(read.headers["content-type"], "text/plain");
     assert_eq!(read.headers["forge-digest"], forge_contract::Digest::of(b"one").to_string().as_str());
     let head = api.send(api.request(Method::HEAD, "/api/v0/kv/n/a/b")).await;
-    assert_eq!((head.status.as_u16(), head.text.as_str(), &head.headers["content-length"]), (200, "", &"3".parse().unwrap()));
+    assert_eq!(
+        (head.status.as_u16(), head.text.as_str(), &head.headers["content-length"]),
+        (200, "", &"3".parse().unwrap())
+    );
     let part = api.send(api.request(Method::GET, "/api/v0/kv/n/a/b").header("range", "bytes=1-1")).await;
     assert_eq!((part.status.as_u16(), part.text.as_str()), (206, "n"));
     // The same value again has another tag: whoever read the first one is told of the change.
@@ -97,7 +100,9 @@ async fn compare_and_set_loses_nothing() {
     let racers: Vec<_> = (0..100)
         .map(|number| {
             let (api, start) = (Arc::clone(&api), start.clone());
-            tokio::spawn(async move { put(&api, "n/count", &number.to_string(), Some(("if-match", &start))).await.status })
+            tokio::spawn(
+                async move { put(&api, "n/count", &number.to_string(), Some(("if-match", &start))).await.status },
+            )
         })
         .collect();
     let mut won = 0;
@@ -133,7 +138,13 @@ async fn lists_go_on_where_they_ended() {
     let spaces = api.get("/api/v0/kv").await;
     assert_eq!((spaces.at("/items/0/namespace"), spaces.at("/items/0/keys")), (&json!("n"), &json!(5)));
     assert_eq!(spaces.at("/items/1/namespace"), &json!("other"));
-    for bad in ["/api/v0/kv/n?limit=0", "/api/v0/kv/n?limit=1001", "/api/v0/kv/n?prefix=%00", "/api/v0/kv/n?nope=1", "/api/v0/kv?after=/"] {
+    for bad in [
+        "/api/v0/kv/n?limit=0",
+        "/api/v0/kv/n?limit=1001",
+        "/api/v0/kv/n?prefix=%00",
+        "/api/v0/kv/n?nope=1",
+        "/api/v0/kv?after=/",
+    ] {
         assert_eq!(api.get(bad).await.status, 400, "{bad}");
     }
     pool.stop().await;
@@ -221,7 +232,10 @@ async fn artifacts_of_a_job_stand_under_its_namespace() {
     for link in links {
         let kv = link["kv"].as_str().unwrap();
         let entry = entries.iter().find(|entry| kv == format!("mine/{}", entry["key"].as_str().unwrap())).unwrap();
-        assert_eq!((&entry["digest"], &entry["bytes"], &entry["job_id"]), (&link["digest"], &link["bytes"], &json!(job)));
+        assert_eq!(
+            (&entry["digest"], &entry["bytes"], &entry["job_id"]),
+            (&link["digest"], &link["bytes"], &json!(job))
+        );
         let bytes = api.content(&format!("/api/v0/kv/{kv}")).await;
         assert_eq!(json!(forge_contract::Digest::of(&bytes).to_string()), link["digest"], "{kv}");
     }

@@ -56,7 +56,9 @@ fn python(script: &str, folder: &Path) -> std::io::Result<std::process::Output> 
 async fn numpy_and_pyarrow_read_and_write_alike() {
     let folder = tempfile::tempdir().unwrap();
     if !python("import numpy, pyarrow", folder.path()).is_ok_and(|output| output.status.success()) {
-        println!("python3 with numpy and pyarrow is not there: nothing was compared with them (pip install numpy pyarrow)");
+        println!(
+            "python3 with numpy and pyarrow is not there: nothing was compared with them (pip install numpy pyarrow)"
+        );
         return;
     }
     let wrote = python(WRITE, folder.path()).unwrap();

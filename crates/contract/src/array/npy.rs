@@ -225,7 +225,11 @@ impl<'a> Rest<'a> {
 
     /// A type; a list of fields is one that is not kept.
     fn descr(&mut self) -> Result<String, NpyError> {
-        if self.0.starts_with('[') { Err(NpyError::Type { found: "a structure".into() }) } else { self.string().map(str::to_owned) }
+        if self.0.starts_with('[') {
+            Err(NpyError::Type { found: "a structure".into() })
+        } else {
+            self.string().map(str::to_owned)
+        }
     }
 
     fn truth(&mut self) -> Result<bool, NpyError> {

@@ -138,7 +138,9 @@ impl Selection {
         let mut joined: Vec<(u64, i64)> = Vec::with_capacity(self.axes.len());
         for (count, distance) in std::mem::take(&mut self.axes).into_iter().rev() {
             match joined.last_mut() {
-                Some((inner, step)) if i64::try_from(*inner).ok().and_then(|n| n.checked_mul(*step)) == Some(distance) => {
+                Some((inner, step))
+                    if i64::try_from(*inner).ok().and_then(|n| n.checked_mul(*step)) == Some(distance) =>
+                {
                     *inner = inner.saturating_mul(count);
                 }
                 _ => joined.push((count, distance)),

@@ -233,7 +233,12 @@ pub enum ArrayTarget {
 
 impl Default for Artifacts {
     fn default() -> Self {
-        Self { persist: true, kv_namespace: "jobs".into(), include: ArtifactKind::ALL.iter().copied().collect(), vmem: None }
+        Self {
+            persist: true,
+            kv_namespace: "jobs".into(),
+            include: ArtifactKind::ALL.iter().copied().collect(),
+            vmem: None,
+        }
     }
 }
 

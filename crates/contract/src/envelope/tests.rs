@@ -442,7 +442,11 @@ fn arrays_are_kept_by_name_or_by_part() {
         (json!({"c": 1}), "/artifacts/vmem/c"),
     ] {
         let failure = of(vmem).unwrap_err();
-        assert_eq!((failure.code, failure.pointer.as_deref()), (FailureCode::RequestSchema, Some(pointer)), "{failure}");
+        assert_eq!(
+            (failure.code, failure.pointer.as_deref()),
+            (FailureCode::RequestSchema, Some(pointer)),
+            "{failure}"
+        );
     }
     let both = with(json!({"vmem": "losses", "persist": false})).unwrap_err();
     assert_eq!((both.code, both.pointer.as_deref()), (FailureCode::RequestConflict, Some("/artifacts/vmem")));

@@ -82,11 +82,11 @@ pub(super) async fn get(
             .bind(project)
             .bind(name)
             .bind(int(version)),
-        None => sqlx::query(arrays!(
-            "WHERE project = ? AND name = ? AND digest IS NOT NULL ORDER BY version DESC LIMIT 1"
-        ))
-        .bind(project)
-        .bind(name),
+        None => {
+            sqlx::query(arrays!("WHERE project = ? AND name = ? AND digest IS NOT NULL ORDER BY version DESC LIMIT 1"))
+                .bind(project)
+                .bind(name)
+        }
     };
     query.fetch_optional(readers).await?.as_ref().map(row).transpose()
 }

@@ -126,7 +126,8 @@ mod tests {
         for step in steps {
             let detail: String = step.try_get("detail").unwrap();
             // Kernels and errata are few.
-            let scans = detail.starts_with("SCAN") && !["kernels", "errata", "CONSTANT"].iter().any(|few| detail.contains(few));
+            let scans =
+                detail.starts_with("SCAN") && !["kernels", "errata", "CONSTANT"].iter().any(|few| detail.contains(few));
             assert!(!scans, "no index: {detail}");
         }
     }

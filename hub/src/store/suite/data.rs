@@ -146,9 +146,8 @@ fn array(name: &str, content: &[u8], version: Option<u64>) -> NewArray {
 
 async fn versions_rise_and_never_come_twice(store: &dyn Store) {
     let put = async |content: &[u8]| write(store, DataWrite::Array(Box::new(array("v", content, None)))).await;
-    let delete = async |version| {
-        write(store, DataWrite::ArrayDelete { project: "a".into(), name: "v".into(), version }).await
-    };
+    let delete =
+        async |version| write(store, DataWrite::ArrayDelete { project: "a".into(), name: "v".into(), version }).await;
     assert_eq!(store.next_version("a", "v").await.unwrap(), 1);
     for version in 1..=3 {
         assert_eq!(put(b"same").await, DataWritten::Version(version));
@@ -159,7 +158,10 @@ async fn versions_rise_and_never_come_twice(store: &dyn Store) {
     assert_eq!(store.array("a", "v", None).await.unwrap().unwrap().version, 2);
     assert_eq!(put(b"other").await, DataWritten::Version(4), "a deleted number stays taken");
     let found = store.array("a", "v", None).await.unwrap().unwrap();
-    assert_eq!((found.version, found.digest, found.array.shape.as_slice()), (4, Some(Digest::of(b"other")), &[2, 1][..]));
+    assert_eq!(
+        (found.version, found.digest, found.array.shape.as_slice()),
+        (4, Some(Digest::of(b"other")), &[2, 1][..])
+    );
     let deleted = store.array("a", "v", Some(3)).await.unwrap().unwrap();
     assert!(deleted.digest.is_none() && deleted.deleted_ms.is_some());
     assert_eq!(store.array("b", "v", None).await.unwrap(), None);
