@@ -13,6 +13,7 @@ mod churn;
 mod command;
 mod convergence;
 mod data;
+mod docs;
 mod events;
 mod evidence;
 mod gemm;

@@ -5,7 +5,6 @@ mod chain;
 mod command;
 mod fetching;
 mod garbage;
-mod guide;
 mod keys;
 mod numpy;
 
