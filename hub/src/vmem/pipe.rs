@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use axum::body::Body;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Bytes handed over at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -40,21 +40,34 @@ impl Write for Pipe {
     }
 }
 
+/// Threads that may write at the same time: readers that are slow must not take all of them from the rest of the hub.
+static WRITERS: Semaphore = Semaphore::const_new(64);
+
 /// A body that a thread writes while it is sent. Where writing fails the body breaks off, so that nobody takes it for whole.
 pub fn stream(write: impl FnOnce(&mut Pipe) -> io::Result<()> + Send + 'static) -> Body {
     let (pieces, waiting) = mpsc::channel(PIECES_MAX);
-    tokio::task::spawn_blocking(move || {
-        let failed = pieces.clone();
-        let mut pipe = Pipe { gathered: Vec::new(), pieces };
-        if let Err(error) = write(&mut pipe).and_then(|()| pipe.flush()) {
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                tracing::error!(%error, "an array could not be read");
-            }
-            // Nobody listens any more where the pipe is what broke.
-            let _ = failed.blocking_send(Err(error));
+    tokio::spawn(async move {
+        // It is never closed.
+        let turn = WRITERS.acquire().await;
+        let written = tokio::task::spawn_blocking(move || run(pieces, write)).await;
+        drop(turn);
+        if written.is_err() {
+            tracing::error!("an array could not be written out");
         }
     });
     let next =
         async |mut waiting: mpsc::Receiver<io::Result<Bytes>>| waiting.recv().await.map(|piece| (piece, waiting));
     Body::from_stream(futures_util::stream::unfold(waiting, next))
+}
+
+fn run(pieces: mpsc::Sender<io::Result<Bytes>>, write: impl FnOnce(&mut Pipe) -> io::Result<()>) {
+    let failed = pieces.clone();
+    let mut pipe = Pipe { gathered: Vec::new(), pieces };
+    if let Err(error) = write(&mut pipe).and_then(|()| pipe.flush()) {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tracing::error!(%error, "an array could not be read");
+        }
+        // Nobody listens any more where the pipe is what broke.
+        let _ = failed.blocking_send(Err(error));
+    }
 }
