@@ -28,6 +28,8 @@ const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
 const TENSOR: &str = "arrow.fixed_shape_tensor";
 /// What the file format begins with: the streaming format follows.
 const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
+/// Most zeros between the magic and the first message, bytes.
+const PADDING_BYTES_MAX: usize = 256;
 /// Largest message header that is read, bytes.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// Largest batch that is read, bytes: it is in memory whole.
@@ -125,7 +127,7 @@ pub(super) fn read(blobs: &Arc<Blobs>, body: &Draft) -> Result<Taken, ArrayError
     let mut file = body.reopen()?;
     let mut start = [0; 8];
     let is_file = body.bytes() >= 8 && file.read_exact(&mut start).is_ok() && start == FILE_MAGIC;
-    let begins = if is_file { 8 } else { 0 };
+    let begins = if is_file { 8 + padding(&mut file)? } else { 0 };
     file.seek(SeekFrom::Start(begins))?;
     let rows = survey(&mut file, body.bytes() - begins)?;
     file.seek(SeekFrom::Start(begins))?;
@@ -143,6 +145,20 @@ pub(super) fn read(blobs: &Arc<Blobs>, body: &Draft) -> Result<Taken, ArrayError
         return Err(ArrayError::Length { expected: array.bytes(), found });
     }
     kept(blobs, draft, array, header.len() as u64)
+}
+
+/// Zeros between the file format's magic and its first message, bytes: writers align it as they like.
+fn padding(from: &mut impl Read) -> io::Result<u64> {
+    let mut next = [0; PADDING_BYTES_MAX];
+    let mut read = 0;
+    while let Some(rest) = next.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    let zeros = next.iter().take(read).take_while(|byte| **byte == 0).count();
+    Ok((zeros - zeros % 8) as u64)
 }
 
 /// Reads the headers of all messages and gives the rows of all batches. No size in them is taken at its word: what a
@@ -171,7 +187,7 @@ fn survey(from: &mut impl Read, mut left: u64) -> Result<u64, ArrayError> {
         }
         let header = u64::from(header);
         if header > HEADER_BYTES_MAX || header > left {
-            return Err(refused(format!("a message's header of {header} bytes is too long")));
+            return Err(refused(format!("this is no Arrow: a message's header of {header} bytes is too long")));
         }
         let mut bytes = Vec::new();
         from.by_ref().take(header).read_to_end(&mut bytes)?;
