@@ -12,6 +12,7 @@ mod cancel;
 mod churn;
 mod command;
 mod convergence;
+mod data;
 mod docs;
 mod events;
 mod evidence;
