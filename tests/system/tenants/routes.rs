@@ -6,6 +6,7 @@ use forge_contract::Digest;
 use forge_tests::api::Api;
 use forge_tests::component::kernel;
 use forge_tests::contract::insurance;
+use forge_tests::npy::Matrix;
 use forge_tests::pool::Pool;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -35,6 +36,11 @@ impl Things {
         let path = format!("/api/v0/blobs/{upload}?bytes=10");
         let half = api.send(api.request(Method::PUT, &path).body(&b"half "[..])).await;
         assert_eq!(half.status, 202, "{}", half.text);
+        for (method, path) in [(Method::PUT, "/api/v0/kv/settings/theirs"), (Method::POST, "/api/v0/vmem/losses")] {
+            let request = api.request(method, path).header("content-type", "application/x-npy");
+            let kept = api.send(request.body(Matrix::<f64>::random(1, 2, 2).file())).await;
+            assert_eq!(kept.status, 201, "{}", kept.text);
+        }
         let component = kernel(&format!("{organisation}/counter"), 1, "");
         let uploaded = api.upload(&component).await;
         assert_eq!(uploaded.status, 202, "{}", uploaded.text);
@@ -212,6 +218,25 @@ pub fn routes(t: &Things) -> Vec<Route> {
         hidden("POST", "/api/v0/blobs/{digest}/urls", "read")
             .of(&[&blob])
             .json(json!({ "method": "GET", "seconds": 60 })),
+        hidden("DELETE", "/api/v0/blobs/{digest}", "compute").of(&[&blob]).unowned(),
+        listing("GET", "/api/v0/kv", "read"),
+        listing("GET", "/api/v0/kv/{namespace}", "read").of(&["settings"]),
+        hidden("GET", "/api/v0/kv/{namespace}/{key}", "read").of(&["settings", "theirs"]),
+        hidden("HEAD", "/api/v0/kv/{namespace}/{key}", "read").of(&["settings", "theirs"]),
+        hidden("DELETE", "/api/v0/kv/{namespace}/{key}", "compute").of(&["settings", "theirs"]).unowned(),
+        // Every project has its own: the same key is another one.
+        listing("PUT", "/api/v0/kv/{namespace}/{key}", "compute").of(&["settings", "mine"]).bytes("text/plain", b"mine"),
+        listing("GET", "/api/v0/vmem", "read"),
+        hidden("GET", "/api/v0/vmem/{name}", "read").of(&["losses"]),
+        hidden("HEAD", "/api/v0/vmem/{name}", "read").of(&["losses"]),
+        hidden("GET", "/api/v0/vmem/{name}/versions", "read").of(&["losses"]),
+        hidden("GET", "/api/v0/vmem/{name}/{version}", "read").of(&["losses", "1"]),
+        hidden("HEAD", "/api/v0/vmem/{name}/{version}", "read").of(&["losses", "1"]),
+        hidden("DELETE", "/api/v0/vmem/{name}/{version}", "compute").of(&["losses", "1"]).unowned(),
+        listing("POST", "/api/v0/vmem/{name}", "compute")
+            .of(&["other"])
+            .bytes("application/x-npy", &Matrix::<f64>::random(2, 2, 2).file()),
+        operator("POST", "/api/v0/garbage"),
         hidden("GET", "/api/v0/uploads/{digest}", "read").of(&[&t.upload.to_string()]),
         open("GET", "/api/v0/signed/{digest}", 403).of(&[&blob]),
         open("HEAD", "/api/v0/signed/{digest}", 403).of(&[&blob]),

@@ -4,7 +4,7 @@ use forge_contract::{Digest, JobId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use super::{digest_of, int, job_bytes, job_of, now_ms, uint};
+use super::{digest_of, int, job_bytes, job_of, now_ms, tenancy, uint};
 use crate::condition::Condition;
 use crate::store::data::{DataWritten, KvEntry, KvKey, KvList, NamespaceRow, NewValue};
 use crate::store::{ArtifactRow, StoreError};
@@ -17,6 +17,10 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewValue) -> Result<Dat
     let before = standing(&mut *db, &new.at, now).await?;
     if !holds(&new.condition, before.map(|(revision, _)| revision)) {
         return Ok(DataWritten::Unmet(before.map(|(revision, _)| revision)));
+    }
+    // What it takes the place of counts until it is gone.
+    if let Some(exceeded) = tenancy::no_room(&mut *db, &new.at.project, new.value.len() as u64).await? {
+        return Ok(DataWritten::Exceeded(exceeded));
     }
     let created_ms = before.map_or(now, |(_, created_ms)| created_ms);
     let (digest, bytes) = (Digest::of(&new.value), new.value.len() as u64);

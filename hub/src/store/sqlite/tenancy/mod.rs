@@ -190,6 +190,8 @@ pub(super) async fn no_turn(db: &mut SqliteConnection, project: &str) -> Result<
 
 /// What a project stores, bytes.
 const STORED: &str = "SELECT (SELECT COALESCE(SUM(bytes), 0) FROM blobs WHERE project = ?1) \
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM kv WHERE project = ?1 AND value IS NOT NULL) \
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM vmem WHERE project = ?1 AND digest IS NOT NULL) \
                       + (SELECT COALESCE(SUM(bytes), 0) FROM kernels WHERE project = ?1 AND state <> 'refused') AS n";
 
 /// The limit that so many more bytes of a project would break.
