@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod document;
 pub mod links;
 pub mod metrics;
+pub mod prices;
 pub mod process;
 pub mod registry;
 mod server;

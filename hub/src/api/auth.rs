@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use forge_contract::{Digest, FailureCode};
+use forge_lifecycle::books::budget::Budget;
 use http::request::Parts;
 use http::{HeaderMap, header};
 
@@ -28,6 +29,8 @@ pub struct Caller {
     pub project: Arc<str>,
     /// Whether it may see and change what belongs to the operator.
     pub admin: bool,
+    /// What its project may spend; `None` for no limit.
+    pub budget: Option<Budget>,
 }
 
 impl Caller {
@@ -52,7 +55,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let row = row.ok_or_else(|| unauthenticated("the key is unknown or revoked"))?;
         let mut scopes = row.scopes.split_whitespace();
         let admin = scopes.any(|scope| scope == "admin");
-        Ok(Self { project: row.project.into(), admin })
+        Ok(Self { project: row.project.into(), admin, budget: row.budget })
     }
 }
 

@@ -7,8 +7,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use forge_contract::envelope::Envelope;
+use forge_contract::envelope::{BillingMode, Envelope};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
+use forge_lifecycle::books::budget::{Budget, OverBudget};
+use forge_lifecycle::books::price::{Estimate, estimate};
 use forge_lifecycle::plan::{Plan, PlannedSource};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -20,8 +22,9 @@ use super::jobs::answer_stored;
 use super::problem::{Problem, ProblemBody};
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
-use crate::coordinator::{Ended, JobInfo, LiveJob, waiting};
+use crate::coordinator::{Ended, JobInfo, LiveJob, decimal, over_budget, waiting};
 use crate::document::JobDocument;
+use crate::store::books::{BooksWritten, NewCharge, Terms};
 use crate::store::{Ack, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
 
 const IDEMPOTENCY_HEADER: &str = "idempotency-key";
@@ -85,6 +88,7 @@ impl Wishes {
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
+        (status = 429, description = "The project's budget does not allow it", body = ProblemBody),
         (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
     )
 )]
@@ -104,14 +108,26 @@ pub async fn execute(
         Ok(info) => info,
         Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
     };
-    answer(app, info, wishes).await
+    let (shared, budget) = (Arc::clone(&app), caller.budget);
+    match answer(shared, info, wishes, budget).await {
+        // What could not be afforded is on record like whatever else was refused.
+        Err(problem) if problem.code() == FailureCode::RequestQuota => {
+            Err(recorded(&app, &caller, &trace, &bytes, problem).await)
+        }
+        answered => answered,
+    }
 }
 
 /// Submits a job and answers as its caller wishes.
-pub(super) async fn answer(app: Arc<App>, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
+pub(super) async fn answer(
+    app: Arc<App>,
+    info: JobInfo,
+    wishes: Wishes,
+    budget: Option<Budget>,
+) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
-    let submitted = tokio::spawn(submit(shared, info, wishes.key)).await;
+    let submitted = tokio::spawn(submit(shared, info, wishes.key, budget)).await;
     match submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))?? {
         Submitted::New { live, ack } => answer_live(&app, &live, Some(ack), wishes.later, false).await,
         Submitted::Known(live) => answer_live(&app, &live, None, wishes.later, true).await,
@@ -132,6 +148,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
     let (plan, notices) =
         planned(app, &caller.project, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let terms = terms(app, &envelope, &plan);
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -142,7 +159,18 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         notices,
         replay_of: None,
         erratum: None,
+        terms,
     })
+}
+
+/// What is agreed for a job: today's prices, and what is set aside.
+pub(super) fn terms(app: &App, envelope: &Envelope, plan: &Plan) -> Terms {
+    let tariff = app.prices.tariff(&plan.op);
+    let hold_micro = match envelope.ctx.billing.mode {
+        BillingMode::Billable => estimate(&tariff, plan).hold_micro,
+        BillingMode::Test => 0,
+    };
+    Terms { tariff, held_micro: Some(hold_micro) }
 }
 
 /// The plan, and what the client should know of the kernel.
@@ -186,7 +214,7 @@ async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], pro
     }
 }
 
-fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
+fn new_job(info: &JobInfo, key: Option<String>, budget: Option<Budget>) -> Result<NewJob, Problem> {
     let op = &info.envelope.op;
     let unwritable = |_| Problem::of(FailureCode::AggregationStorage, "the plan cannot be written down");
     Ok(NewJob {
@@ -202,6 +230,13 @@ fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
         idempotency_key: key,
         request_digest: request_digest(info),
         replay_of: info.replay_of,
+        charge: Some(NewCharge {
+            kernel: info.plan.op.clone(),
+            mode: info.envelope.ctx.billing.mode.as_str(),
+            tariff: info.terms.tariff,
+            hold_micro: info.terms.held_micro.unwrap_or(0),
+            budget,
+        }),
     })
 }
 
@@ -214,16 +249,21 @@ fn request_digest(info: &JobInfo) -> Digest {
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
-async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Submitted, Problem> {
+async fn submit(
+    app: Arc<App>,
+    info: JobInfo,
+    key: Option<String>,
+    budget: Option<Budget>,
+) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
-    let write = Write::Accept(Box::new(new_job(&info, key.clone())?));
+    let write = Write::Accept(Box::new(new_job(&info, key.clone(), budget)?));
     let live = LiveJob::new(info);
     let board = app.coordinator.board();
     // On the board before it is recorded: whoever finds the record finds the job.
     let count = board.insert(&live);
     app.metrics.live_max.set(app.metrics.live_max.get().max(count as u64));
     let mut ack = app.store.submit(write);
-    if key.is_some() {
+    if key.is_some() || budget.is_some() {
         let written = (&mut ack).await;
         if !matches!(written, Ok(Written::Done)) {
             board.remove(job);
@@ -233,6 +273,11 @@ async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Sub
             Written::Mismatch(earlier) => {
                 let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
                 return Err(Problem::of(FailureCode::RequestIdempotency, detail).about(earlier));
+            }
+            Written::Books(given) => {
+                if let BooksWritten::OverBudget(over) = *given {
+                    return Err(unaffordable(&over));
+                }
             }
             _ => {}
         }
@@ -244,6 +289,14 @@ async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Sub
     }
     tracing::info!(%job, trace_id = live.info.trace_id, project = &*project, op = live.info.plan.op, profile = live.info.plan.profile, "job accepted");
     Ok(Submitted::New { live, ack })
+}
+
+/// A job that the project's budget does not allow, and when that may change.
+fn unaffordable(over: &OverBudget) -> Problem {
+    let problem = Problem::new(over_budget(over));
+    let Some(resets) = over.resets_ms else { return problem };
+    let seconds = resets.saturating_sub(crate::clock::unix_ms()).div_ceil(1000);
+    problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, Problem> {
@@ -364,10 +417,42 @@ pub struct PlanAnswer {
 pub struct QuoteBlock {
     /// Fuel.
     pub fuel: u64,
-    /// Credits.
+    /// Credits that the client is expected to be charged.
     pub credits: f64,
+    /// The same in euros.
+    pub eur: f64,
     /// Credits as an integer of millionths.
     pub credits_micro: u64,
+    /// Euros as an integer of millionths.
+    pub eur_micro: u64,
+    /// What the verified work is expected to cost, micro-credits.
+    pub work_micro: u64,
+    /// Fuel of the answers that only check others.
+    pub check_fuel: u64,
+    /// What that is expected to cost, whoever bears it, micro-credits.
+    pub verification_micro: u64,
+    /// The client's part of that, micro-credits; the platform bears the rest.
+    pub verification_charged_micro: u64,
+    /// What is held at acceptance of a `billable` job, micro-credits. Whatever is not used comes back; a job that burns more
+    /// raises its hold, or ends where the budget does.
+    pub hold_micro: u64,
+}
+
+impl QuoteBlock {
+    fn of(expected: &Estimate) -> Self {
+        Self {
+            fuel: expected.fuel,
+            credits: decimal(expected.credits_micro),
+            eur: decimal(expected.eur_micro),
+            credits_micro: expected.credits_micro,
+            eur_micro: expected.eur_micro,
+            work_micro: expected.work_micro,
+            check_fuel: expected.check_fuel,
+            verification_micro: expected.verification_micro,
+            verification_charged_micro: expected.verification_charged_micro,
+            hold_micro: expected.hold_micro,
+        }
+    }
 }
 
 /// Plans a contract: what would be done, and what it would cost.
@@ -397,11 +482,7 @@ pub async fn plan(
         shards: plan.stages.iter().map(|stage| u64::from(stage.shards)).sum(),
         units: plan.stages.iter().map(|stage| stage.units).sum(),
         iterations: plan.stages.iter().map(|stage| stage.items).sum(),
-        quote: QuoteBlock {
-            fuel: plan.quote.fuel,
-            credits: crate::coordinator::decimal(plan.quote.credits_micro),
-            credits_micro: plan.quote.credits_micro,
-        },
+        quote: QuoteBlock::of(&estimate(&app.prices.tariff(&plan.op), &plan)),
         warnings,
         plan,
     }))

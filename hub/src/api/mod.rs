@@ -5,6 +5,7 @@ mod agents;
 pub mod auth;
 mod blobs;
 mod body;
+mod books;
 mod content;
 mod events;
 mod evidence;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use axum::Router;
 use forge_contract::FailureCode;
+use forge_lifecycle::books::price::PriceList;
 use forge_lifecycle::verify::AuditPolicy;
 use http::Method;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admission::Desk;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Notary};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signed::UrlKey;
@@ -63,6 +65,10 @@ pub struct App {
     pub uploads: Uploads,
     /// Signs URLs.
     pub url_key: UrlKey,
+    /// What fuel costs.
+    pub prices: PriceList,
+    /// Signs the head of the books.
+    pub notary: Arc<dyn Notary>,
     /// How often answers are audited.
     pub audits: AuditPolicy,
     /// How long a body may take.
@@ -97,6 +103,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
+        (name = "money", description = "Usage, the ledger, payouts, budgets"),
         (name = "data", description = "Blobs, signed URLs and uploads"),
         (name = "operations", description = "Health, metrics, this document")
     )
@@ -152,6 +159,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(signed::make))
         .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
+        .merge(books::routes())
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))

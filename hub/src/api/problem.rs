@@ -160,7 +160,7 @@ impl Problem {
         }
         headers.extend(self.0.more.iter().cloned());
         if matches!(self.0.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
         }
         response
     }

@@ -42,7 +42,8 @@ const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target"
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 409, description = "The job has no result to compare with", body = ProblemBody),
-        (status = 422, body = JobDocument), (status = 502, body = JobDocument), (status = 503, body = JobDocument),
+        (status = 422, body = JobDocument),
+        (status = 429, description = "The project's budget does not allow it", body = ProblemBody), (status = 502, body = JobDocument), (status = 503, body = JobDocument),
         (status = 504, body = JobDocument)
     )
 )]
@@ -63,6 +64,7 @@ pub async fn replay(
     let recorded = recorded(&app, &caller, of).await?;
     let (envelope, plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
     is_here(&app, &plan).await.map_err(|problem| problem.about(of))?;
+    let (terms, budget) = (super::execute::terms(&app, &envelope, &plan), caller.budget);
     let info = JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -73,8 +75,9 @@ pub async fn replay(
         notices: Vec::new(),
         replay_of: Some(of),
         erratum: None,
+        terms,
     };
-    answer(app, info, wishes).await
+    answer(app, info, wishes, budget).await
 }
 
 /// The members of the body's `policy`; none for an empty body.

@@ -4,6 +4,7 @@
 //! transaction; whoever needs to know awaits the acknowledgement. Reads see what is committed.
 
 pub mod blobs;
+pub mod books;
 mod rows;
 pub mod settlement;
 pub mod sqlite;
@@ -23,6 +24,7 @@ use forge_lifecycle::settle::SettlePolicy;
 use tokio::sync::oneshot;
 
 use blobs::Blobs;
+use books::{BooksStore, BooksWrite, BooksWritten};
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
     KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
@@ -195,6 +197,8 @@ pub enum Write {
         /// The job.
         job: JobId,
     },
+    /// A change of the books from outside.
+    Books(Box<BooksWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
     /// Takes a block of lease numbers that no earlier process of this hub has used.
@@ -218,6 +222,8 @@ pub enum Written {
     Settled(u64),
     /// `Readmit`, `Remove`, `BeginErratum`: whether there was anything to change.
     Applied(bool),
+    /// `Books`, and `Accept` where the project cannot afford the job.
+    Books(Box<BooksWritten>),
 }
 
 /// Resolves when a change is durable.
@@ -251,7 +257,7 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: BooksStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 

@@ -1,6 +1,7 @@
 //! The suite every backend passes. A backend gives a function that opens the same storage again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod books;
 mod settlement;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     kernels_never_change(&*store).await;
     content_belongs_to_projects(&*store).await;
     settlement::run(&*store).await;
+    books::run(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
     assert!(matches!(store.submit(Write::ReserveLeases).await, Err(StoreError::Closed)));
@@ -52,6 +54,7 @@ fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob
         idempotency_key: key.map(Into::into),
         request_digest: Digest::of(body.as_bytes()),
         replay_of: (number == 3).then(|| job(1)),
+        charge: None,
     }
 }
 
@@ -65,7 +68,10 @@ async fn keys(store: &dyn Store) {
     let key = NewKey { hash, project: "a".into(), hint: "fpk_sec".into(), scopes: "compute".into() };
     store.submit(Write::Key(key.clone())).await.unwrap();
     store.submit(Write::Key(key)).await.unwrap();
-    assert_eq!(store.key(&hash).await.unwrap().unwrap(), KeyRow { project: "a".into(), scopes: "compute".into() });
+    assert_eq!(
+        store.key(&hash).await.unwrap().unwrap(),
+        KeyRow { project: "a".into(), scopes: "compute".into(), budget: None }
+    );
     assert!(store.has_keys().await.unwrap());
     assert_eq!(store.key(&Digest::of(b"other")).await.unwrap(), None);
     store.submit(Write::RevokeKey { hash }).await.unwrap();
@@ -166,6 +172,7 @@ fn end(number: u128, document: &str) -> FinishedJob {
         }],
         objects: vec![object],
         entry: format!("{{\"job\":{number}}}"),
+        settlement: None,
         stakes: vec![],
         erratum: None,
     }

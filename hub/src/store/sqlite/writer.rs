@@ -9,8 +9,9 @@ use forge_lifecycle::action::Forgotten;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, uint};
+use super::{FRAGMENT_INLINE_BYTES_MAX, books, digest_of, int, job_bytes, job_of, now_ms, settlement, uint};
 use crate::store::blobs::Blobs;
+use crate::store::books::BooksWritten;
 use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
     AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, NewKey, Phase, RejectedRequest,
@@ -159,6 +160,7 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::AgentEvent(event) => settlement::note(db, event).await?,
         Write::BeginErratum(new) => return settlement::begin(db, new).await.map(Written::Applied),
         Write::VoidErrata { job } => settlement::void(db, *job).await?,
+        Write::Books(write) => return books::change(db, write).await.map(|given| Written::Books(Box::new(given))),
         Write::Barrier => {}
         Write::ReserveLeases => return reserve(db).await,
     }
@@ -182,6 +184,11 @@ pub(super) async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Wr
             let earlier = job_of(row.try_get("job")?)?;
             return Ok(if same { Written::Existing(earlier) } else { Written::Mismatch(earlier) });
         }
+    }
+    if let Some(over) = books::afford(db, job).await? {
+        return Ok(Written::Books(Box::new(BooksWritten::OverBudget(over))));
+    }
+    if let Some(key) = &job.idempotency_key {
         let query =
             sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
         let query = query.bind(&job.project).bind(key).bind(job.request_digest.as_bytes().as_slice());
@@ -196,7 +203,8 @@ pub(super) async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Wr
     let query =
         query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
     let query = query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms));
-    query.bind(job.replay_of.map(job_bytes)).execute(db).await?;
+    query.bind(job.replay_of.map(job_bytes)).execute(&mut *db).await?;
+    books::hold(db, job).await?;
     Ok(Written::Done)
 }
 
@@ -256,6 +264,10 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
         return Ok(());
     };
     let project: String = row.try_get("project")?;
+    // Before the stakes: what is forfeited at once has to be held first.
+    if let Some(settlement) = &job.settlement {
+        books::settle(db, job.job, job.finished_ms, settlement).await?;
+    }
     settlement::stake(db, job.job, job.finished_ms, &job.stakes).await?;
     if row.try_get::<Option<Vec<u8>>, _>("erratum_of")?.is_some() {
         settlement::end_run(db, job).await?;
