@@ -2,6 +2,8 @@
 
 mod books;
 mod books_read;
+#[cfg(test)]
+mod crash;
 mod history;
 mod reader;
 mod settlement;

@@ -140,10 +140,7 @@ async fn a_budget_is_a_wall(store: &dyn Store) {
     // What is held comes back, and what was charged counts until the month is over.
     finish(store, ended(210, 60, 0, &[])).await;
     let next_month = NewJob { accepted_ms: NOON + 31 * DAY_MS, ..held(212, 1_000_060, budget) };
-    assert_eq!(accept(store, held(212, 61, budget)).await.clone(), {
-        let Written::Books(given) = accept(store, held(212, 61, budget)).await else { panic!() };
-        Written::Books(given)
-    });
+    assert!(matches!(accept(store, held(212, 61, budget)).await, Written::Books(_)));
     assert_eq!(accept(store, next_month).await, Written::Done);
     finish(store, ended(211, 40, 0, &[])).await;
     finish(store, ended(212, 1_000_060, 0, &[])).await;
