@@ -1,6 +1,6 @@
 //! `forgepool ledger`: a project's transactions, and whether an exported chain holds.
 
-use std::io::{BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
