@@ -479,7 +479,8 @@ fn posted(recorded: &Recorded, line: &Value, transaction: &Transaction) -> Resul
     if let Err(error) = transaction.check() {
         return wrong(format!("transaction {digest}: {error}"));
     }
-    let Some(lines) = &recorded.bill.lines else { return wrong("the bill has no lines") };
+    let said = recorded.bill.as_ref().and_then(|bill| bill.lines.as_ref().map(|lines| (bill, lines)));
+    let Some((said, lines)) = said else { return wrong("the bill has no lines") };
     let is_owed = match recorded.outcome.code {
         None => is_complete(recorded) || recorded.outcome.status == "CANCELLED",
         Some(code) => matches!(code.blame(), Blame::Kernel | Blame::Client),
@@ -495,16 +496,16 @@ fn posted(recorded: &Recorded, line: &Value, transaction: &Transaction) -> Resul
     );
     let charge = Charge::of(&lines.tariff, lines.held_micro, fuel, check_fuel);
     let mode = recorded.envelope.ctx.billing.mode;
-    let expected = Bill { charged: recorded.bill.charged, ..charge.bill(&lines.tariff, mode, lines.held_micro) };
-    if expected != recorded.bill {
+    let expected = Bill { charged: said.charged, ..charge.bill(&lines.tariff, mode, lines.held_micro) };
+    if expected != *said {
         return wrong(format!(
             "the bill says {} micro-credits, tariff and shards give {}",
-            recorded.bill.credits_micro, expected.credits_micro
+            said.credits_micro, expected.credits_micro
         ));
     }
     let client = |posting: &&Posting| matches!(posting.account, Account::Project(_) | Account::Hold(_));
     let paid: i128 = transaction.postings.iter().filter(client).map(|posting| i128::from(posting.micro)).sum();
-    let charged = if recorded.bill.charged { charge.charged_micro } else { 0 };
+    let charged = if said.charged { charge.charged_micro } else { 0 };
     if paid != -i128::from(charged) {
         return wrong(format!("the client was to be charged {charged} micro-credits, the transaction moves {paid}"));
     }

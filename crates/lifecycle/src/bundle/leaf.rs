@@ -217,7 +217,7 @@ pub struct Recorded {
     /// The ledger's lines.
     pub ledger: Vec<Value>,
     /// What it cost.
-    pub bill: Bill,
+    pub bill: Option<Bill>,
     /// What was posted for it.
     pub transaction: Option<Transaction>,
     /// Which job it repeats.
@@ -262,7 +262,7 @@ impl Recorded {
             fragments,
             convergence: optional(bundle, CONVERGENCE)?,
             ledger: read(bundle, LEDGER)?,
-            bill: read(bundle, BILLING)?,
+            bill: optional(bundle, BILLING)?,
             transaction: optional(bundle, TRANSACTION)?,
             replay: optional(bundle, REPLAY)?,
         })
