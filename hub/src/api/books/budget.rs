@@ -28,7 +28,7 @@ pub struct Grant {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub credits_micro: u64,
     /// The payment's own number: the same one again changes nothing.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f]+$")]
     pub reference: String,
 }
 
@@ -52,13 +52,31 @@ pub struct BudgetWish {
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub budget_micro: Option<u64>,
     /// `month` (the calendar month, UTC), `total`, or `prepaid`: what was granted, and this much on top.
-    #[serde(default = "month")]
-    #[schema(value_type = String)]
-    pub budget_period: Period,
+    #[serde(default)]
+    pub budget_period: BudgetPeriod,
 }
 
-const fn month() -> Period {
-    Period::Month
+/// What counts against a budget.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetPeriod {
+    /// What was charged in the calendar month, UTC.
+    #[default]
+    Month,
+    /// Whatever was ever charged.
+    Total,
+    /// The same, and what was granted is added to the budget.
+    Prepaid,
+}
+
+impl From<BudgetPeriod> for Period {
+    fn from(period: BudgetPeriod) -> Self {
+        match period {
+            BudgetPeriod::Month => Self::Month,
+            BudgetPeriod::Total => Self::Total,
+            BudgetPeriod::Prepaid => Self::Prepaid,
+        }
+    }
 }
 
 /// What a project may spend, and what is left. Amounts are micro-credits.
@@ -178,7 +196,7 @@ pub async fn set(
         let detail = format!("budget_micro: expected at most {MICRO_MAX} micro-credits, found {micro}");
         return Err(Problem::of(FailureCode::RequestSchema, detail).at("/budget_micro"));
     }
-    let budget = wish.budget_micro.map(|budget_micro| Budget { budget_micro, period: wish.budget_period });
+    let budget = wish.budget_micro.map(|budget_micro| Budget { budget_micro, period: wish.budget_period.into() });
     let write = Write::Books(Box::new(BooksWrite::Budget { project: project.clone(), budget }));
     match app.store.submit(write).await? {
         Written::Books(given) if *given == BooksWritten::Nobody => Err(Problem::not_found("project")),

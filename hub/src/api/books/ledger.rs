@@ -44,7 +44,7 @@ pub struct LedgerQuery {
     pub kind: Option<String>,
     /// Of this project; another than the key's own needs the scope `admin`.
     pub project: Option<String>,
-    /// Of everybody; needs the scope `admin`.
+    /// Of everybody, where no project is named; needs the scope `admin`.
     pub all: Option<bool>,
     /// `json`, `csv` or `parquet`; what `Accept` says where absent.
     pub format: Option<String>,

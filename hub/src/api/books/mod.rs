@@ -19,8 +19,8 @@ use super::problem::Problem;
 
 /// Rows of one page of an export.
 const PAGE: u32 = 1000;
-/// Longest reference of a payment, bytes.
-const REFERENCE_BYTES_MAX: usize = 200;
+/// Longest reference of a payment, characters.
+const REFERENCE_MAX: usize = 200;
 
 /// Every route about money.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -42,11 +42,7 @@ enum Whose {
 
 impl Whose {
     fn of(caller: &Caller, project: Option<&str>, all: bool) -> Result<Self, Problem> {
-        if all && project.is_some() {
-            let detail = "the parameters project and all: give one of them, not both";
-            return Err(Problem::of(FailureCode::RequestSchema, detail));
-        }
-        if all {
+        if all && project.is_none() {
             caller.require_admin()?;
             return Ok(Self::Everybody);
         }
@@ -69,11 +65,11 @@ impl Whose {
 
 /// A payment's own number: what makes a repeated request the same payment.
 fn reference(text: &str) -> Result<(), Problem> {
-    if (1..=REFERENCE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+    if (1..=REFERENCE_MAX).contains(&text.chars().count()) && !text.chars().any(|c| c.is_ascii_control()) {
         return Ok(());
     }
     let detail = format!(
-        "reference: expected 1 to {REFERENCE_BYTES_MAX} bytes without control characters, such as the number of the transfer; \
+        "reference: expected 1 to {REFERENCE_MAX} characters without control characters, such as the number of the transfer; \
          the same one again changes nothing"
     );
     Err(Problem::of(FailureCode::RequestSchema, detail).at("/reference"))

@@ -74,12 +74,13 @@ pub struct PayItem {
 #[serde(deny_unknown_fields)]
 pub struct Payout {
     /// The agent it is for.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub agent_id: String,
     /// Micro-credits; at most what is payable.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub credits_micro: u64,
     /// The payment's own number: the same one again changes nothing.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f]+$")]
     pub reference: String,
 }
 
