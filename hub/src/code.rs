@@ -19,6 +19,8 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestForbidden | C::RequestSignature | C::RequestUrlExpired => StatusCode::FORBIDDEN,
         C::RequestNotFound => StatusCode::NOT_FOUND,
         C::RequestMethod => StatusCode::METHOD_NOT_ALLOWED,
+        C::RequestNotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        C::RequestPrecondition => StatusCode::PRECONDITION_FAILED,
         C::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         C::RequestIdempotency
         | C::RequestState
@@ -34,6 +36,7 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestQuota
         | C::RequestDigest
         | C::RequestLength
+        | C::RequestArray
         | C::RequestComponentFormat
         | C::RequestComponentInvalid
         | C::RequestComponentImport
@@ -99,6 +102,9 @@ pub fn fix_of(code: FailureCode) -> &'static str {
             "go on at the offset that `detail` and GET /api/v0/uploads/{digest} name, or at 0 to begin anew"
         }
         C::RequestInProgress => "wait for the other request to end, then go on",
+        C::RequestPrecondition => "read it again, decide anew, and send the ETag that it has now",
+        C::RequestNotAcceptable => "accept a media type that `detail` names",
+        C::RequestArray => "do what `detail` says; numpy.save and pyarrow write what is read here",
         C::RequestRange => "ask for a range within the size that Content-Range names",
         C::RequestSignature => "use the URL as it was given, or ask for another with POST /api/v0/blobs/{digest}/urls",
         C::RequestUrlExpired => "ask for another URL with POST /api/v0/blobs/{digest}/urls",

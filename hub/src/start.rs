@@ -18,6 +18,8 @@ use crate::admission::{Desk, Examiner};
 use crate::api::{App, Tokens};
 use crate::config::Config;
 use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
+use crate::garbage::Collector;
+use crate::grants::Grants;
 use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
@@ -224,7 +226,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = listen(config.http).await?;
     let http_addr = listener.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
     let gate = Arc::new(StoreGate { store: Arc::clone(&store) });
+    let grants = Arc::new(Grants::default());
     let content = Arc::new(StoreContent {
+        grants: Arc::clone(&grants),
         registry: Arc::clone(&registry),
         board: Arc::clone(&board),
         blobs: Arc::clone(&blobs),
@@ -234,7 +238,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let examiner = examiner(&config)?;
     let (endpoint, events) = HubEndpoint::bind(config.quic, &identity, gate, content, config.link)?;
     let quic_addr = endpoint.local_addr()?;
-    let wire = Arc::new(Wire(endpoint));
+    let wire = Arc::new(Wire(endpoint, Arc::clone(&grants)));
     let (decided, verdicts) = tokio::sync::mpsc::unbounded_channel();
     let (news, told) = tokio::sync::mpsc::unbounded_channel();
     let around = Surroundings {
@@ -258,9 +262,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let shelves = (Arc::clone(&registry), Arc::clone(&store), Arc::clone(&blobs));
     let opened = Desk::open(shelves, coordinator.clone(), examiner, verdicts).await;
     let (desk, clerk) = opened.map_err(|_| StoreError::Closed)?;
-    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), Arc::clone(&store), Arc::clone(&metrics)));
+    let shared = (Arc::clone(&store), Arc::clone(&metrics));
+    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), grants, shared.0, shared.1));
     let hub_key = identity.hub_key().to_string();
     let stopping = CancellationToken::new();
+    let collector = Collector::new(Arc::clone(&store), Arc::clone(&blobs), config.collect_grace);
     let app = Arc::new(App {
         keys: Arc::new(Keyring::new(Arc::clone(&store))),
         rates: Rates::default(),
@@ -273,6 +279,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics,
         tokens: keys,
         uploads,
+        collector: collector.clone(),
         url_key,
         audits,
         body_time: config.body_time,
@@ -281,6 +288,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stopping: stopping.clone(),
     });
     tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
+    tokio::spawn(collector.attend(config.collect_every, stopping.clone()));
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })

@@ -18,6 +18,7 @@ mod kernel;
 mod kernels;
 mod key;
 mod limits;
+mod kv;
 mod logging;
 mod number;
 mod org;
@@ -38,6 +39,7 @@ mod target;
 mod transfer;
 mod up;
 mod verify;
+mod vmem;
 
 use std::process::ExitCode;
 
@@ -74,6 +76,8 @@ enum Command {
     Artifact(artifact::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
+    Kv(kv::Args),
+    Vmem(vmem::Args),
     Evidence(evidence::Args),
     Verify(verify::Args),
     Replay(replay::Args),
@@ -128,6 +132,8 @@ impl Command {
             Self::Artifact(args) => artifact::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
+            Self::Kv(args) => kv::run(args).await,
+            Self::Vmem(args) => vmem::run(args).await,
             Self::Evidence(args) => evidence::run(args).await,
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,

@@ -108,6 +108,12 @@ codes! {
     RequestInProgress = "request.in_progress", Request, Client;
     /// The range asked for is not within the content.
     RequestRange = "request.range", Request, Client;
+    /// A condition of the request, such as `If-Match`, does not hold.
+    RequestPrecondition = "request.precondition", Request, Client;
+    /// None of the media types that the request accepts can be given.
+    RequestNotAcceptable = "request.not_acceptable", Request, Client;
+    /// The bytes are no array, or one that is not kept.
+    RequestArray = "request.array", Request, Client;
     /// A signed URL was altered, or is not of this hub.
     RequestSignature = "request.signature", Request, Client;
     /// A signed URL is out of its time.

@@ -189,6 +189,7 @@ impl Desk {
             return Err(AdmissionError::Crowded);
         }
         let (blobs, from, digest) = (Arc::clone(&self.blobs), file.to_owned(), kernel.digest);
+        let _hold = self.blobs.hold(digest);
         tokio::task::spawn_blocking(move || blobs.adopt(&from, &digest)).await.map_err(|_| StoreError::Closed)??;
         let entry = Entry::uploaded(Arc::new(kernel), project, crate::clock::unix_ms());
         if let Written::Exceeded(exceeded) = self.store.submit(Write::Kernel(Box::new(entry.row()?))).await? {

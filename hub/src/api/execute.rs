@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use forge_contract::envelope::Envelope;
 use forge_contract::{Digest, Failure, FailureCode, JobId};
-use forge_lifecycle::plan::{Plan, PlannedSource};
+use forge_lifecycle::plan::Plan;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::auth::{Caller, Scope};
 use super::jobs::answer_stored;
+use super::named::{Planned, planned};
 use super::problem::{Problem, ProblemBody};
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
@@ -85,7 +86,8 @@ impl Wishes {
     request_body(content = Object, content_type = "application/json", description = "The contract: ctx, op, seed, policy, args, artifacts"),
     responses(
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
         (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
     )
@@ -181,7 +183,9 @@ pub(super) enum Submitted {
 async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
     let envelope = Envelope::parse(bytes)?;
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
-    let (plan, notices) = planned(app, caller, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let asked = envelope.digest();
+    let Planned { envelope, plan, notices, held } =
+        planned(app, caller, envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -192,26 +196,9 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         notices,
         replay_of: None,
         erratum: None,
+        asked,
+        held,
     })
-}
-
-/// The plan with what the project adds, and what the client should know of the kernel.
-async fn planned(app: &App, caller: &Caller, envelope: &Envelope) -> Result<(Plan, Vec<String>), Problem> {
-    let project = &*caller.project;
-    caller.binding().check(&envelope.policy.requires)?;
-    let entry = app.registry.find(project, &envelope.op)?;
-    let mut plan = forge_lifecycle::plan::plan(envelope, &entry.kernel)?;
-    let mut sizes = std::collections::BTreeMap::new();
-    for source in plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source) {
-        if let PlannedSource::Content { digest, .. } = source
-            && let Some(blob) = app.store.blob(project, digest).await?
-        {
-            sizes.insert(*digest, blob.bytes);
-        }
-    }
-    plan.resolve(|digest| sizes.get(digest).copied())?;
-    plan.terms = quota::terms(caller.limits(), caller.binding());
-    Ok((plan, entry.notice().into_iter().collect()))
 }
 
 /// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
@@ -255,15 +242,16 @@ fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
         idempotency_key: key,
         request_digest: request_digest(info),
         replay_of: info.replay_of,
+        content: info.plan.content().into_iter().collect(),
     })
 }
 
 /// What an idempotency key stands for: the contract, and of a replay also the job repeated.
 fn request_digest(info: &JobInfo) -> Digest {
-    let Some(of) = info.replay_of else { return info.envelope.digest() };
+    let Some(of) = info.replay_of else { return info.asked };
     let mut w = forge_contract::canon::Writer::new();
     w.str(&of.to_string());
-    w.digest(&info.envelope.digest());
+    w.digest(&info.asked);
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
@@ -444,7 +432,11 @@ pub struct QuoteBlock {
 #[utoipa::path(
     post, path = "/api/v0/ops/plan", tag = "ops", security(("bearer" = []), ("key" = [])),
     request_body(content = Object, content_type = "application/json", description = "The contract"),
-    responses((status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses(
+        (status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+    )
 )]
 pub async fn plan(
     State(app): State<Arc<App>>,
@@ -455,10 +447,12 @@ pub async fn plan(
     caller.require(Scope::Compute)?;
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
-    let (plan, warnings) = planned(&app, &caller, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
+    let trace = envelope.ctx.trace_id.clone();
+    let planned = planned(&app, &caller, envelope).await.map_err(|problem| match &trace {
         Some(trace) => problem.traced(trace),
         None => problem,
     })?;
+    let Planned { plan, notices: warnings, .. } = planned;
     if let Some(exceeded) = quota::broken(caller.limits(), &plan) {
         return Err(exceeded.into());
     }

@@ -6,15 +6,18 @@ pub mod auth;
 mod blobs;
 mod body;
 mod content;
-mod described;
+mod describe;
 mod events;
 mod evidence;
 mod execute;
+mod garbage;
 mod identifier;
 mod jobs;
 mod kernels;
 mod keys;
+mod kv;
 mod members;
+mod named;
 mod operations;
 mod organisations;
 pub mod problem;
@@ -27,6 +30,7 @@ mod standing;
 mod trace;
 mod uploads;
 mod verification;
+mod vmem;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +46,7 @@ use utoipa_axum::routes;
 
 use crate::admission::Desk;
 use crate::coordinator::Coordinator;
+use crate::garbage::Collector;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signed::UrlKey;
@@ -75,6 +80,8 @@ pub struct App {
     pub tokens: Arc<dyn Tokens>,
     /// Uploads on their way.
     pub uploads: Uploads,
+    /// Removes files that nothing names.
+    pub collector: Collector,
     /// Signs URLs.
     pub url_key: UrlKey,
     /// How often answers are audited.
@@ -111,7 +118,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
-        (name = "data", description = "Blobs, signed URLs and uploads"),
+        (name = "data", description = "Values by key, arrays by name, blobs, signed URLs and uploads"),
         (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
     )
@@ -138,9 +145,8 @@ pub fn description() -> utoipa::openapi::OpenApi {
 }
 
 fn parts() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
-    let (router, mut openapi) = api().split_for_parts();
-    described::complete(&mut openapi);
-    (router, openapi)
+    let (router, openapi) = api().split_for_parts();
+    (router, describe::completed(openapi))
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -174,10 +180,13 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(projects::routes())
         .merge(keys::routes())
         .routes(routes!(blobs::list))
-        .routes(routes!(blobs::show, blobs::put))
+        .routes(routes!(blobs::show, blobs::put, blobs::remove))
         .routes(routes!(signed::make))
         .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
+        .merge(kv::routes())
+        .merge(vmem::routes())
+        .routes(routes!(garbage::collect))
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))
@@ -204,4 +213,16 @@ async fn no_route(uri: http::Uri) -> Problem {
 
 async fn no_method(method: Method) -> Problem {
     Problem::of(FailureCode::RequestMethod, format!("this route does not know {method}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_every_step_of_a_path() {
+        let paths = description().paths.paths;
+        assert!(paths.contains_key("/api/v0/kv/{namespace}/{key}"), "{:?}", paths.keys());
+        assert!(paths.keys().all(|path| !path.contains('*')));
+    }
 }

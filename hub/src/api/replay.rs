@@ -66,6 +66,8 @@ pub async fn replay(
     let (envelope, mut plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
     caller.binding().check(&plan.requires).map_err(|failure| Problem::from(failure).about(of))?;
     plan.terms = quota::terms(caller.limits(), caller.binding());
+    let asked = envelope.digest();
+    let held = plan.content().into_iter().map(|digest| app.blobs.hold(digest)).collect();
     is_here(&app, &plan).await.map_err(|problem| problem.about(of))?;
     let info = JobInfo {
         job: crate::clock::job_id(),
@@ -77,6 +79,8 @@ pub async fn replay(
         notices: Vec::new(),
         replay_of: Some(of),
         erratum: None,
+        asked,
+        held: Arc::new(held),
     };
     match quota::broken(caller.limits(), &info.plan) {
         Some(exceeded) => beyond(&app, &caller, &info, &wishes, exceeded).await,

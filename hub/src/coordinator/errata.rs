@@ -190,6 +190,7 @@ fn new_job(stored: &RestoredJob) -> Result<NewJob, StoreError> {
         idempotency_key: None,
         request_digest: envelope_digest,
         replay_of: stored.replay_of,
+        content: info.plan.content().into_iter().collect(),
     })
 }
 

@@ -4,8 +4,10 @@
 //! transaction; whoever needs to know awaits the acknowledgement. Reads see what is committed.
 
 pub mod blobs;
+pub mod data;
 mod rows;
 pub mod settlement;
+mod source;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
@@ -24,12 +26,14 @@ use forge_lifecycle::settle::SettlePolicy;
 use tokio::sync::oneshot;
 
 use blobs::Blobs;
+use data::{DataStore, DataWrite, DataWritten};
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
     LedgerLine, NewJob, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
+pub use source::Source;
 pub use tenancy::{Exceeded, TenancyStore, TenancyWrite};
 
 /// Why the store could not do something.
@@ -189,6 +193,8 @@ pub enum Write {
         /// The job.
         job: JobId,
     },
+    /// What projects keep: values, arrays, content.
+    Data(Box<DataWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
     /// Takes a block of lease numbers that no earlier process of this hub has used.
@@ -214,6 +220,8 @@ pub enum Written {
     Exceeded(Exceeded),
     /// `Readmit`, `Remove`, `BeginErratum`, `Tenancy`: whether there was anything to change.
     Applied(bool),
+    /// `Data`; `Finish` where it could not leave the arrays it was to leave.
+    Data(DataWritten),
 }
 
 /// Resolves when a change is durable.
@@ -247,7 +255,7 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: TenancyStore + Send + Sync + 'static {
+pub trait Store: DataStore + TenancyStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 
@@ -305,6 +313,17 @@ pub trait Store: TenancyStore + Send + Sync + 'static {
     async fn ready(&self) -> Result<(), StoreError>;
     /// Finishes what is queued and closes.
     async fn close(&self);
+}
+
+/// Submits a change to what projects keep.
+///
+/// # Errors
+/// What the store says.
+pub async fn write_data(store: &dyn Store, write: DataWrite) -> Result<DataWritten, StoreError> {
+    match store.submit(Write::Data(Box::new(write))).await? {
+        Written::Data(written) => Ok(written),
+        _ => Err(StoreError::Corrupt { what: "answer to a change" }),
+    }
 }
 
 /// An object by content, from its file or the database; verified.

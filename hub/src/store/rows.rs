@@ -3,6 +3,7 @@
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
+use super::data::Kept;
 use super::settlement::{ErratumEnd, NewStake};
 
 /// Where a stored job stands.
@@ -74,6 +75,8 @@ pub struct NewJob {
     pub request_digest: Digest,
     /// The job it repeats.
     pub replay_of: Option<JobId>,
+    /// What it runs and reads, by content.
+    pub content: Vec<Digest>,
 }
 
 /// A request that was refused after its caller was known.
@@ -152,6 +155,8 @@ pub struct FinishedJob {
     pub stakes: Vec<NewStake>,
     /// What came of the doubts it ran for. An erratum run that ends without one leaves them to another run.
     pub erratum: Option<ErratumEnd>,
+    /// What it leaves under names of the project.
+    pub kept: Kept,
 }
 
 /// An artifact of a job.

@@ -1,6 +1,7 @@
 //! The suite every backend passes. A backend gives a function that opens the same storage again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod data;
 mod settlement;
 mod tenancy;
 
@@ -28,6 +29,7 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     tokens_work_once(&*store).await;
     kernels_never_change(&*store).await;
     content_belongs_to_projects(&*store).await;
+    data::run(&*store).await;
     settlement::run(&*store).await;
     tenancy::run(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
@@ -55,6 +57,7 @@ fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob
         idempotency_key: key.map(Into::into),
         request_digest: Digest::of(body.as_bytes()),
         replay_of: (number == 3).then(|| job(1)),
+        content: vec![Digest::of(b"component")],
     }
 }
 
@@ -158,6 +161,7 @@ fn end(number: u128, document: &str) -> FinishedJob {
         entry: format!("{{\"job\":{number}}}"),
         stakes: vec![],
         erratum: None,
+        kept: super::data::Kept::default(),
     }
 }
 
@@ -336,7 +340,7 @@ async fn reopened(store: &dyn Store, first: &Written) {
     let Written::FirstLease(after) = store.submit(Write::ReserveLeases).await.unwrap() else { panic!() };
     assert!(after > *before + 1_000_000, "a lease number could come twice");
     let waiting = store.unfinished().await.unwrap();
-    assert_eq!(waiting.len(), 52);
+    assert_eq!(waiting.len(), 51);
     assert_eq!((waiting[0].job, waiting[0].envelope.as_str(), waiting[0].plan.as_str()), (job(10), "x", "{}"));
     assert_eq!(store.accepted(job(1)).await.unwrap().len(), 2);
     store.ready().await.unwrap();

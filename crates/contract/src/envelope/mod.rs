@@ -4,7 +4,7 @@
 mod field;
 mod json;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -231,11 +231,28 @@ pub struct Artifacts {
     pub kv_namespace: String,
     /// Which ones.
     pub include: BTreeSet<ArtifactKind>,
+    /// Which arrays of the result become the next version of which name.
+    pub vmem: Option<ArrayTarget>,
+}
+
+/// Which arrays of a result are kept by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ArrayTarget {
+    /// The only one, under this name.
+    Only(String),
+    /// Each of these parts of the result, under the name beside it.
+    Parts(BTreeMap<String, String>),
 }
 
 impl Default for Artifacts {
     fn default() -> Self {
-        Self { persist: true, kv_namespace: "jobs".into(), include: ArtifactKind::ALL.iter().copied().collect() }
+        Self {
+            persist: true,
+            kv_namespace: "jobs".into(),
+            include: ArtifactKind::ALL.iter().copied().collect(),
+            vmem: None,
+        }
     }
 }
 
@@ -374,13 +391,31 @@ fn requires(policy: &Object<'_>) -> Result<Requires, Failure> {
 }
 
 fn artifacts(artifacts: &Object<'_>) -> Result<Artifacts, Failure> {
-    artifacts.only(&["persist", "kv_namespace", "include"])?;
+    artifacts.only(&["persist", "kv_namespace", "include", "vmem"])?;
     let default = Artifacts::default();
+    let persist = artifacts.flag("persist")?.unwrap_or(default.persist);
+    let vmem = array_target(artifacts)?;
+    if vmem.is_some() && !persist {
+        let detail = "artifacts.vmem: an array that is kept by name is an artifact, and artifacts.persist is false; leave \
+                      one of them out";
+        return Err(Failure::new(FailureCode::RequestConflict, detail).at(artifacts.pointer("vmem")));
+    }
     Ok(Artifacts {
-        persist: artifacts.flag("persist")?.unwrap_or(default.persist),
+        persist,
+        vmem,
         kv_namespace: artifacts.word("kv_namespace")?.unwrap_or(default.kv_namespace),
         include: artifacts.choices("include")?.map_or(default.include, |list| list.into_iter().collect()),
     })
+}
+
+fn array_target(artifacts: &Object<'_>) -> Result<Option<ArrayTarget>, Failure> {
+    if !artifacts.map().get("vmem").is_some_and(Value::is_object) {
+        return Ok(artifacts.word("vmem")?.map(ArrayTarget::Only));
+    }
+    let parts = artifacts.object("vmem")?;
+    let name = |part: &String| Ok(parts.word(part)?.map(|name| (part.clone(), name)));
+    let names = parts.map().keys().filter_map(|part| name(part).transpose()).collect::<Result<_, Failure>>()?;
+    Ok(Some(ArrayTarget::Parts(names)))
 }
 
 impl Policy {

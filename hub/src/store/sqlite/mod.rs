@@ -1,6 +1,10 @@
 //! The embedded backend: SQLite in WAL mode, `synchronous = FULL`, one writing connection, separate readers.
 
+mod arrays;
+mod data;
+mod garbage;
 mod history;
+mod kv;
 mod reader;
 mod settlement;
 mod tenancy;

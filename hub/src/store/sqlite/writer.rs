@@ -10,7 +10,9 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, tenancy, uint};
+use super::{arrays, data, kv};
 use crate::store::blobs::Blobs;
+use crate::store::data::DataWritten;
 use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
     AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, Phase, RejectedRequest, Standing,
@@ -102,7 +104,7 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
             let query = query.bind(*to).bind(job_bytes(*job)).bind(i64::from(*stage)).bind(i64::from(*shard));
             query.bind(*from).execute(db).await?;
         }
-        Write::Finish(job) => finish(db, job).await?,
+        Write::Finish(job) => return finish(db, job).await,
         Write::Object(bytes) => insert_object(db, bytes).await?,
         Write::Blob { project, digest, bytes } => return insert_blob(db, project, digest, *bytes).await,
         Write::Kernel(kernel) => return insert_kernel(db, kernel).await,
@@ -144,6 +146,7 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::AgentEvent(event) => settlement::note(db, event).await?,
         Write::BeginErratum(new) => return settlement::begin(db, new).await.map(Written::Applied),
         Write::VoidErrata { job } => settlement::void(db, *job).await?,
+        Write::Data(write) => return data::apply(db, blobs, write).await.map(Written::Data),
         Write::Barrier => {}
         Write::ReserveLeases => return reserve(db).await,
     }
@@ -203,7 +206,11 @@ pub(super) async fn insert_job(db: &mut SqliteConnection, job: &NewJob) -> Resul
     let query =
         query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
     let query = query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms));
-    query.bind(job.replay_of.map(job_bytes)).execute(db).await?;
+    query.bind(job.replay_of.map(job_bytes)).execute(&mut *db).await?;
+    for digest in &job.content {
+        let query = sqlx::query("INSERT INTO job_content (digest, job) VALUES (?, ?) ON CONFLICT DO NOTHING");
+        query.bind(digest.as_bytes().as_slice()).bind(job_bytes(job.job)).execute(&mut *db).await?;
+    }
     Ok(())
 }
 
@@ -252,7 +259,10 @@ async fn insert_object(db: &mut SqliteConnection, bytes: &[u8]) -> Result<(), St
     Ok(())
 }
 
-async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), StoreError> {
+async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<Written, StoreError> {
+    if !arrays::are_next(&mut *db, &job.kept.arrays).await? {
+        return Ok(Written::Data(DataWritten::Moved));
+    }
     let query = sqlx::query(
         "UPDATE jobs SET phase = ?, code = ?, finished_ms = ?, document = ? WHERE id = ? AND finished_ms IS NULL RETURNING project, erratum_of",
     );
@@ -260,7 +270,7 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
     let query = query.bind(int(job.finished_ms)).bind(&job.document).bind(job_bytes(job.job));
     let Some(row) = query.fetch_optional(&mut *db).await? else {
         // An end is written once; a second one changes nothing and settles nothing.
-        return Ok(());
+        return Ok(Written::Done);
     };
     let project: String = row.try_get("project")?;
     settlement::stake(db, job.job, job.finished_ms, &job.stakes).await?;
@@ -278,6 +288,14 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
             query.bind(job_bytes(job.job)).bind(int(place as u64)).bind(&artifact.name).bind(&artifact.media_type);
         query.bind(artifact.digest.as_bytes().as_slice()).bind(int(artifact.bytes)).execute(&mut *db).await?;
     }
+    for (at, name) in &job.kept.references {
+        if let Some(artifact) = job.artifacts.iter().find(|artifact| artifact.name == *name) {
+            kv::refer(&mut *db, at, artifact, job.job, job.finished_ms).await?;
+        }
+    }
+    for array in &job.kept.arrays {
+        arrays::put(&mut *db, array).await?;
+    }
     let last = sqlx::query("SELECT seq, digest FROM ledger ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
     let (seq, previous) = match last {
         Some(row) => (uint(row.try_get("seq")?) + 1, digest_of(row.try_get("digest")?)?),
@@ -288,7 +306,7 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
         sqlx::query("INSERT INTO ledger (seq, job, project, entry, previous, digest) VALUES (?, ?, ?, ?, ?, ?)");
     let query = query.bind(int(seq)).bind(job_bytes(job.job)).bind(project).bind(&job.entry);
     query.bind(previous.as_bytes().as_slice()).bind(digest.as_bytes().as_slice()).execute(db).await?;
-    Ok(())
+    Ok(Written::Done)
 }
 
 async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<Written, StoreError> {
