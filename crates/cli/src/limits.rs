@@ -25,7 +25,7 @@ pub struct LimitArgs {
     /// Fuel of one job
     #[arg(long, value_name = "N")]
     fuel_per_job: Option<String>,
-    /// Bytes stored: content and kernels
+    /// Bytes stored: content, kernels, values and arrays
     #[arg(long, value_name = "BYTES")]
     storage_bytes: Option<String>,
     /// The least policy.verify: spotcheck, quorum or full

@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::App;
 use super::auth::Caller;
 use super::problem::Problem;
-
 use crate::store::blobs::Hold;
 use crate::tenancy::quota;
 

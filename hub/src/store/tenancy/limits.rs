@@ -62,7 +62,7 @@ pub struct Limits {
     /// Fuel of one job: as quoted before it begins, and as accepted while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuel_per_job: Option<u64>,
-    /// Bytes stored: content and kernels.
+    /// Bytes stored: content, kernels, values and arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_bytes: Option<u64>,
     /// The least `policy.verify`: `none`, `spotcheck`, `quorum` or `full`.
