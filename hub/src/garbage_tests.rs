@@ -9,6 +9,7 @@ use forge_contract::{Digest, JobId};
 use super::*;
 use crate::store::data::{Kept, KvKey, NewArray};
 use crate::store::sqlite::Sqlite;
+use crate::store::tenancy::{NewProject, OPERATOR, TenancyWrite};
 use crate::store::{AcceptedRow, ArtifactRow, FinishedJob, KernelRow, NewJob, Phase, Standing, Write, Written};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -68,6 +69,7 @@ impl World {
             request_digest: Digest::of(b"r"),
             replay_of: None,
             content,
+            charge: None,
         };
         assert_eq!(self.store.submit(Write::Accept(Box::new(new))).await.unwrap(), Written::Done);
         job
@@ -85,6 +87,7 @@ impl World {
             artifacts: vec![ArtifactRow { name: "x".into(), media_type: "x/y".into(), digest, bytes: 200_000 }],
             objects: vec![],
             entry: "{}".into(),
+            settlement: None,
             stakes: vec![],
             erratum: None,
             kept: Kept { references: vec![(at, "x".into())], arrays: vec![] },

@@ -1,7 +1,6 @@
 //! Rows as they cross the store's border.
 
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
-use forge_lifecycle::books::budget::Budget;
 use serde::{Deserialize, Serialize};
 
 use super::books::{NewCharge, Settlement, Terms};
