@@ -27,11 +27,14 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         | C::RequestCancelled
         | C::RequestOffset
         | C::RequestInProgress
+        | C::RequestTaken
         | C::RequestKernelTaken
         | C::RequestKernelPending
         | C::RequestKernelRefused
         | C::RequestKernelYanked => StatusCode::CONFLICT,
-        C::RequestDigest
+        // What time mends is answered with 429 where it is refused.
+        C::RequestQuota
+        | C::RequestDigest
         | C::RequestLength
         | C::RequestArray
         | C::RequestComponentFormat
@@ -44,7 +47,6 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestRange => StatusCode::RANGE_NOT_SATISFIABLE,
         C::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         C::RequestMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        C::RequestQuota => StatusCode::TOO_MANY_REQUESTS,
         C::SchedulingTimeout => StatusCode::GATEWAY_TIMEOUT,
         C::AggregationStorage => StatusCode::INTERNAL_SERVER_ERROR,
         C::AggregationDiskFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -85,7 +87,10 @@ pub fn fix_of(code: FailureCode) -> &'static str {
         }
         C::RequestForbidden => "use a key whose scope allows this",
         C::RequestNotFound => "check the path and that the key belongs to the right project",
-        C::RequestQuota => "wait, or ask for a higher limit",
+        C::RequestQuota => {
+            "wait where `Retry-After` says so; else ask for less, or whoever manages the project for a higher limit"
+        }
+        C::RequestTaken => "choose another id or name",
         C::RequestTooLarge => "stay below the limit that `detail` names; a contract's large inputs go by digest",
         C::RequestTimeout => "send the whole body promptly and with a true Content-Length",
         C::RequestMediaType => "send `Content-Type: application/json`, plain or `Content-Encoding: gzip`",

@@ -83,6 +83,9 @@ pub struct HubArgs {
     /// Between two looks at what is due to settle and at finished jobs to be checked again, milliseconds
     #[arg(long, default_value_t = SWEEP_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub settle_every_ms: u64,
+    /// Answer /metrics only to the operator's key
+    #[arg(long)]
+    pub private_metrics: bool,
     /// Between two looks for stored files that nothing names, milliseconds
     #[arg(long, default_value_t = COLLECT_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub collect_every_ms: u64,
@@ -142,6 +145,8 @@ pub struct Config {
     pub settle: SettlePolicy,
     /// Between two looks at what is due.
     pub settle_every: Duration,
+    /// Whether metrics are for the operator's key alone.
+    pub private_metrics: bool,
     /// Between two looks for files that nothing names.
     pub collect_every: Duration,
     /// How long nothing must have named a file before it is removed.
@@ -167,6 +172,7 @@ impl Config {
             link: LinkSettings::default(),
             settle: SettlePolicy::default(),
             settle_every: Duration::from_millis(SWEEP_MS),
+            private_metrics: false,
             collect_every: Duration::from_millis(COLLECT_MS),
             collect_grace: Duration::from_millis(COLLECT_GRACE_MS),
         }
@@ -196,6 +202,7 @@ impl HubArgs {
                 provider_ppm: self.provider_share_ppm,
             },
             settle_every: Duration::from_millis(self.settle_every_ms),
+            private_metrics: self.private_metrics,
             collect_every: Duration::from_millis(self.collect_every_ms),
             collect_grace: Duration::from_millis(self.collect_grace_ms),
             ..Config::local(data)

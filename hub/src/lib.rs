@@ -22,6 +22,7 @@ pub mod signed;
 mod standing;
 mod start;
 pub mod store;
+pub mod tenancy;
 pub mod upload;
 pub mod vmem;
 

@@ -16,14 +16,18 @@ mod job;
 mod jobs;
 mod kernel;
 mod kernels;
+mod key;
+mod limits;
 mod kv;
 mod logging;
 mod number;
+mod org;
 mod parent;
 mod plan;
 mod pool;
 mod private;
 mod progress;
+mod project;
 mod quickstart;
 mod replay;
 mod result;
@@ -78,6 +82,9 @@ enum Command {
     Verify(verify::Args),
     Replay(replay::Args),
     Kernel(kernel::Args),
+    Org(org::Args),
+    Project(project::Args),
+    Key(key::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -131,6 +138,9 @@ impl Command {
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
             Self::Kernel(args) => kernel::run(args).await,
+            Self::Org(args) => org::run(args).await,
+            Self::Project(args) => project::run(args).await,
+            Self::Key(args) => key::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

@@ -94,6 +94,8 @@ codes! {
     RequestMediaType = "request.media_type", Request, Client;
     /// The route does not know this method.
     RequestMethod = "request.method", Request, Client;
+    /// The id or name is another one's already.
+    RequestTaken = "request.taken", Request, Client;
     /// The same idempotency key with another body.
     RequestIdempotency = "request.idempotency_mismatch", Request, Client;
     /// The content's digest is not the one declared.

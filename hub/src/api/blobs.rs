@@ -13,12 +13,12 @@ use tokio::io::AsyncSeekExt as _;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::content::Shown;
 use super::problem::{Problem, ProblemBody};
 use super::uploads::{UploadState, digest_in_path};
 use crate::store::data::{DataWrite, DataWritten};
-use crate::store::{BlobRow, Source, StoreError, Write, write_data};
+use crate::store::{BlobRow, Source, StoreError, Write, Written, write_data};
 use crate::upload::{Agreement, Declared, Received, compare};
 
 const PAGE_MAX: u32 = 1000;
@@ -105,6 +105,7 @@ pub async fn put(
     Query(query): Query<PutQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let declared = Declared { digest: digest_in_path(&digest)?, bytes: query.bytes, offset: query.offset };
     take(&app, &caller.project, declared, body).await
 }
@@ -121,6 +122,9 @@ pub(super) async fn take(
     }
     if let Some(row) = app.store.blob(project, &declared.digest).await? {
         return repeated(app, &row, declared, body).await;
+    }
+    if let Some(exceeded) = app.store.no_room(project, declared.bytes).await? {
+        return Err(exceeded.into());
     }
     let (app, project) = (Arc::clone(app), Arc::clone(project));
     // A task of its own: content that arrived whole is recorded, whether or not its sender still listens.
@@ -142,7 +146,12 @@ async fn arrive(app: &App, project: &str, declared: Declared, body: Body) -> Res
     let blobs = Arc::clone(&app.blobs);
     let moved = tokio::task::spawn_blocking(move || blobs.adopt(&file, &digest)).await.map_err(|_| unwritten())?;
     moved.map_err(StoreError::from)?;
-    app.store.submit(Write::Blob { project: project.to_owned(), digest, bytes }).await?;
+    // Others may have taken the room meanwhile. The bytes lie under their digest, and this project cannot name them.
+    if let Written::Exceeded(exceeded) =
+        app.store.submit(Write::Blob { project: project.to_owned(), digest, bytes }).await?
+    {
+        return Err(exceeded.into());
+    }
     drop(hold);
     let row = app.store.blob(project, &digest).await?.ok_or_else(unwritten)?;
     tracing::info!(%digest, bytes, project, "content stored");
@@ -207,6 +216,7 @@ pub async fn show(
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     give(&app, &caller.project, &digest_in_path(&digest)?, &headers).await
 }
 
@@ -253,6 +263,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<BlobQuery>,
 ) -> Result<Json<BlobList>, Problem> {
+    caller.require(Scope::Read)?;
     let refused = |what: String| Problem::of(FailureCode::RequestSchema, format!("the parameter {what}"));
     let limit = query.limit.unwrap_or(50);
     if !(1..=PAGE_MAX).contains(&limit) {

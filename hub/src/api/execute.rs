@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::answer_stored;
 use super::named::{Planned, planned};
 use super::problem::{Problem, ProblemBody};
@@ -23,7 +23,8 @@ use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
 use crate::coordinator::{Ended, JobInfo, LiveJob, waiting};
 use crate::document::JobDocument;
-use crate::store::{Ack, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+use crate::store::{Ack, Exceeded, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+use crate::tenancy::quota;
 
 const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -74,7 +75,8 @@ impl Wishes {
 /// Answers with the result, or at once with 202 where `Prefer: respond-async` asks for it (`wait=SECONDS` waits that
 /// long first). A client that leaves cancels nothing. The status of a job that failed follows from its code:
 /// scheduling 503 (out of time 504), a kernel's own failure 422, other agent or verification failures 502, cancelled
-/// 409, aggregation 422 or 500.
+/// 409, aggregation 422 or 500. Where the key is revoked or expires while the request waits, it ends with 401; the job
+/// goes on. A limit of the project that time mends is answered with 429 and `Retry-After`, another one with 422.
 #[utoipa::path(
     post, path = "/api/v0/ops/execute", tag = "ops", security(("bearer" = []), ("key" = [])),
     params(
@@ -97,6 +99,7 @@ pub async fn execute(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let wishes = Wishes::of(&headers)?;
     if app.stopping.is_cancelled() {
         return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping"));
@@ -106,23 +109,71 @@ pub async fn execute(
         Ok(info) => info,
         Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
     };
-    answer(app, info, wishes).await
+    if let Some(exceeded) = quota::broken(caller.limits(), &info.plan) {
+        if let Some(known) = known(&app, &info, &wishes).await? {
+            return shown(&app, &caller, known, &wishes).await;
+        }
+        let problem = Problem::from(exceeded).traced(&info.trace_id);
+        return Err(recorded(&app, &caller, &trace, &bytes, problem).await);
+    }
+    answer(app, &caller, info, wishes).await
 }
 
-/// Submits a job and answers as its caller wishes.
-pub(super) async fn answer(app: Arc<App>, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
+/// Submits a job within its project's limits and answers as its caller wishes.
+pub(super) async fn answer(app: Arc<App>, caller: &Caller, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
-    let submitted = tokio::spawn(submit(shared, info, wishes.key)).await;
-    match submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))?? {
-        Submitted::New { live, ack } => answer_live(&app, &live, Some(ack), wishes.later, false).await,
-        Submitted::Known(live) => answer_live(&app, &live, None, wishes.later, true).await,
+    let counted = caller.limits().concurrent_jobs.is_some();
+    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), counted)).await;
+    let submitted =
+        submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))??;
+    shown(&app, caller, submitted, &wishes).await
+}
+
+async fn shown(app: &App, caller: &Caller, submitted: Submitted, wishes: &Wishes) -> Result<Response, Problem> {
+    match submitted {
+        Submitted::New { live, ack } => answer_live(app, caller, &live, Some(ack), wishes.later).await,
+        Submitted::Known(live) => answer_live(app, caller, &live, None, wishes.later).await.map(replayed),
         Submitted::Over(row) => Ok(replayed(answer_stored(&row)?)),
     }
 }
 
+/// The job that a repeated request made, whatever its project may by now.
+///
+/// # Errors
+/// `request.idempotency_mismatch`.
+pub(super) async fn known(app: &App, info: &JobInfo, wishes: &Wishes) -> Result<Option<Submitted>, Problem> {
+    let Some(key) = &wishes.key else { return Ok(None) };
+    match app.store.idempotent(&info.project, key).await? {
+        Some((digest, earlier)) if digest == request_digest(info) => {
+            earlier_job(app, &info.project, earlier).await.map(Some)
+        }
+        Some((_, earlier)) => Err(mismatch(earlier)),
+        None => Ok(None),
+    }
+}
+
+/// Answers with the job that a repeated request made; refuses a new one that its project may not.
+pub(super) async fn beyond(
+    app: &App,
+    caller: &Caller,
+    info: &JobInfo,
+    wishes: &Wishes,
+    exceeded: Exceeded,
+) -> Result<Response, Problem> {
+    match known(app, info, wishes).await? {
+        Some(known) => shown(app, caller, known, wishes).await,
+        None => Err(Problem::from(exceeded).traced(&info.trace_id)),
+    }
+}
+
+fn mismatch(earlier: JobId) -> Problem {
+    let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
+    Problem::of(FailureCode::RequestIdempotency, detail).about(earlier)
+}
+
 /// What became of a submission.
-enum Submitted {
+pub(super) enum Submitted {
     New { live: Arc<LiveJob>, ack: Ack },
     Known(Arc<LiveJob>),
     Over(Box<JobRow>),
@@ -134,7 +185,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
     let asked = envelope.digest();
     let Planned { envelope, plan, notices, held } =
-        planned(app, &caller.project, envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+        planned(app, caller, envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -204,7 +255,8 @@ fn request_digest(info: &JobInfo) -> Digest {
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
-async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Submitted, Problem> {
+/// `counted`: the project may have so many jobs and no more, so that nothing begins before it is recorded.
+async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, counted: bool) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
     let write = Write::Accept(Box::new(new_job(&info, key.clone())?));
     let live = LiveJob::new(info);
@@ -213,17 +265,15 @@ async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Sub
     let count = board.insert(&live);
     app.metrics.live_max.set(app.metrics.live_max.get().max(count as u64));
     let mut ack = app.store.submit(write);
-    if key.is_some() {
+    if key.is_some() || counted {
         let written = (&mut ack).await;
         if !matches!(written, Ok(Written::Done)) {
             board.remove(job);
         }
         match written? {
             Written::Existing(earlier) => return earlier_job(&app, &project, earlier).await,
-            Written::Mismatch(earlier) => {
-                let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
-                return Err(Problem::of(FailureCode::RequestIdempotency, detail).about(earlier));
-            }
+            Written::Mismatch(earlier) => return Err(mismatch(earlier)),
+            Written::Exceeded(exceeded) => return Err(Problem::from(exceeded).traced(&live.info.trace_id)),
             _ => {}
         }
         ack = Ack::given(Written::Done);
@@ -247,37 +297,55 @@ async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, 
 /// Waits as long as the client wants, then answers with the result or where it will be.
 async fn answer_live(
     app: &App,
+    caller: &Caller,
     live: &LiveJob,
     ack: Option<Ack>,
     later: Option<Duration>,
-    again: bool,
 ) -> Result<Response, Problem> {
     let job = live.info.job;
-    let ended = match later {
-        None => tokio::select! {
-            ended = live.wait() => ended,
-            () = app.stopping.cancelled() => None,
-        },
-        Some(wait) if wait.is_zero() => None,
-        Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
-    };
-    if let Some(ack) = ack
-        && let Err(error) = ack.await
-    {
-        tracing::error!(%job, %error, "an acceptance could not be stored");
-        // Stopped already is as good as cancelled.
-        let _ = app.coordinator.cancel(job).await;
-        return Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job));
-    }
-    let response = match (ended, later) {
-        (Some(ended), _) => answer_ended(&ended, &live.info.trace_id),
-        (None, Some(_)) => accepted(live),
-        (None, None) => {
-            let detail = "the hub is stopping; the job is recorded and goes on when the hub is back";
-            return Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id));
+    let end = async {
+        match later {
+            None => tokio::select! {
+                ended = live.wait() => ended,
+                () = app.stopping.cancelled() => None,
+            },
+            Some(wait) if wait.is_zero() => None,
+            Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
         }
     };
-    Ok(if again { replayed(response) } else { response })
+    let ended = tokio::select! {
+        biased;
+        ended = end => ended,
+        // The job goes on: only whoever waits for it is no longer known.
+        () = caller.lapsed() => return Err(super::auth::lapsed().about(job).traced(&live.info.trace_id)),
+    };
+    if let Some(ack) = ack {
+        recorded_well(app, live, ack).await?;
+    }
+    match (ended, later) {
+        (Some(ended), _) => Ok(answer_ended(&ended, &live.info.trace_id)),
+        (None, Some(_)) => Ok(accepted(live)),
+        (None, None) => {
+            let detail = "the hub is stopping; the job is recorded and goes on when the hub is back";
+            Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id))
+        }
+    }
+}
+
+/// A job that began before it was recorded ends where it cannot be, or where its project got a limit in that moment.
+async fn recorded_well(app: &App, live: &LiveJob, ack: Ack) -> Result<(), Problem> {
+    let job = live.info.job;
+    let problem = match ack.await {
+        Ok(Written::Exceeded(exceeded)) => Problem::from(exceeded).traced(&live.info.trace_id),
+        Ok(_) => return Ok(()),
+        Err(error) => {
+            tracing::error!(%job, %error, "an acceptance could not be stored");
+            Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job)
+        }
+    };
+    // Stopped already is as good as cancelled.
+    let _ = app.coordinator.cancel(job).await;
+    Err(problem)
 }
 
 fn replayed(mut response: Response) -> Response {
@@ -360,7 +428,7 @@ pub struct QuoteBlock {
     pub credits_micro: u64,
 }
 
-/// Plans a contract: what would be done, and what it would cost.
+/// Plans a contract: what would be done, and what it would cost. Refused where the project may not execute it.
 #[utoipa::path(
     post, path = "/api/v0/ops/plan", tag = "ops", security(("bearer" = []), ("key" = [])),
     request_body(content = Object, content_type = "application/json", description = "The contract"),
@@ -376,14 +444,18 @@ pub async fn plan(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlanAnswer>, Problem> {
+    caller.require(Scope::Compute)?;
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
     let trace = envelope.ctx.trace_id.clone();
-    let planned = planned(&app, &caller.project, envelope).await.map_err(|problem| match &trace {
+    let planned = planned(&app, &caller, envelope).await.map_err(|problem| match &trace {
         Some(trace) => problem.traced(trace),
         None => problem,
     })?;
     let Planned { plan, notices: warnings, .. } = planned;
+    if let Some(exceeded) = quota::broken(caller.limits(), &plan) {
+        return Err(exceeded.into());
+    }
     Ok(Json(PlanAnswer {
         ok: true,
         plan_digest: plan.digest().to_string(),

@@ -6,16 +6,23 @@ pub mod auth;
 mod blobs;
 mod body;
 mod content;
+mod describe;
 mod events;
 mod evidence;
 mod execute;
 mod garbage;
+mod identifier;
 mod jobs;
 mod kernels;
+mod keys;
 mod kv;
+mod members;
 mod named;
 mod operations;
+mod organisations;
 pub mod problem;
+mod projects;
+mod quota;
 mod replay;
 mod settlement;
 mod signed;
@@ -45,11 +52,18 @@ use crate::registry::Registry;
 use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
+use crate::tenancy::{Keyring, Rates};
 use crate::upload::Uploads;
 use problem::Problem;
 
 /// What handlers share.
 pub struct App {
+    /// Who calls.
+    pub keys: Arc<Keyring>,
+    /// How fast they do.
+    pub rates: Rates,
+    /// Whether metrics are for the operator alone.
+    pub private_metrics: bool,
     /// Records.
     pub store: Arc<dyn Store>,
     /// Large objects.
@@ -105,6 +119,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
         (name = "data", description = "Values by key, arrays by name, blobs, signed URLs and uploads"),
+        (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -126,14 +141,12 @@ impl utoipa::Modify for Security {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    named_steps(api().split_for_parts().1)
+    parts().1
 }
 
-/// A path's last step may hold several: the router writes it `{*key}`, the document `{key}`.
-fn named_steps(mut openapi: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let paths = std::mem::take(&mut openapi.paths.paths);
-    openapi.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    openapi
+fn parts() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    let (router, openapi) = api().split_for_parts();
+    (router, describe::completed(openapi))
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -160,7 +173,12 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agent::show))
         .routes(routes!(agent::readmit))
         .routes(routes!(agent::remove))
+        .routes(routes!(agent::reserve))
         .routes(routes!(settlement::settle))
+        .merge(organisations::routes())
+        .merge(members::routes())
+        .merge(projects::routes())
+        .merge(keys::routes())
         .routes(routes!(blobs::list))
         .routes(routes!(blobs::show, blobs::put, blobs::remove))
         .routes(routes!(signed::make))
@@ -178,8 +196,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
 
 /// The whole API over its shared state.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, openapi) = api().split_for_parts();
-    let openapi = operations::Served::of(&named_steps(openapi));
+    let (router, openapi) = parts();
+    let openapi = operations::Served::of(&openapi);
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

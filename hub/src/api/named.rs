@@ -10,7 +10,9 @@ use forge_lifecycle::plan::{self, Kernel, Plan, PlannedSource};
 use serde_json::Value;
 
 use super::App;
+use super::auth::Caller;
 use super::problem::Problem;
+use super::quota;
 use crate::store::blobs::Hold;
 
 /// A contract with its plan.
@@ -25,8 +27,10 @@ pub(super) struct Planned {
     pub(super) held: Arc<Vec<Hold>>,
 }
 
-/// Plans a contract of a project. Nothing is recorded.
-pub(super) async fn planned(app: &App, project: &str, envelope: Envelope) -> Result<Planned, Problem> {
+/// Plans a contract of the caller's project, with what the project adds. Nothing is recorded.
+pub(super) async fn planned(app: &App, caller: &Caller, envelope: Envelope) -> Result<Planned, Problem> {
+    let project = &*caller.project;
+    caller.binding().check(&envelope.policy.requires)?;
     let entry = app.registry.find(project, &envelope.op)?;
     let mut sizes = BTreeMap::new();
     // Of the arrays at first; they are looked at again once they are held.
@@ -48,6 +52,7 @@ pub(super) async fn planned(app: &App, project: &str, envelope: Envelope) -> Res
         }
     }
     plan.resolve(|digest| sizes.get(digest).copied())?;
+    plan.terms = quota::terms(caller.limits(), caller.binding());
     Ok(Planned { envelope, plan, notices: entry.notice().into_iter().collect(), held: Arc::new(held) })
 }
 

@@ -157,16 +157,29 @@ pub struct Requires {
     /// Their processor architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
+    /// Whether they are reserved for the job's project. Set by the project's owner, not by a contract.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub reserved: bool,
 }
 
 impl Requires {
     /// Whether every agent will do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.arch.is_none()
+        self.labels.is_empty() && self.arch.is_none() && !self.reserved
     }
 
-    /// Whether an agent is what is asked for.
+    /// What both ask for together; the other's architecture where it names one.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut labels: Vec<String> = self.labels.iter().chain(&other.labels).cloned().collect();
+        labels.sort();
+        labels.dedup();
+        let arch = other.arch.clone().or_else(|| self.arch.clone());
+        Self { labels, arch, reserved: self.reserved || other.reserved }
+    }
+
+    /// Whether an agent is what is asked for, but for what it is reserved for: that is not its own to say.
     #[must_use]
     pub fn met_by(&self, capability: &Capability) -> bool {
         let labelled = |label| capability.labels.binary_search(label).is_ok();
@@ -177,7 +190,8 @@ impl Requires {
 impl core::fmt::Display for Requires {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let arch = self.arch.iter().map(|arch| format!("arch={arch}"));
-        let all: Vec<String> = self.labels.iter().cloned().chain(arch).collect();
+        let reserved = self.reserved.then(|| "a reservation for this project".to_owned());
+        let all: Vec<String> = self.labels.iter().cloned().chain(arch).chain(reserved).collect();
         f.write_str(&all.join(", "))
     }
 }
@@ -373,7 +387,7 @@ fn requires(policy: &Object<'_>) -> Result<Requires, Failure> {
     labels.extend(policy.word("region")?.map(|region| format!("region={region}")));
     labels.sort();
     labels.dedup();
-    Ok(Requires { labels, arch: policy.word("arch")? })
+    Ok(Requires { labels, arch: policy.word("arch")?, reserved: false })
 }
 
 fn artifacts(artifacts: &Object<'_>) -> Result<Artifacts, Failure> {

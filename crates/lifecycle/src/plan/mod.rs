@@ -72,8 +72,30 @@ pub struct Plan {
     pub parallel: Parallel,
     /// Milliseconds from acceptance to the end; 0 is no limit.
     pub timeout_ms: u64,
+    /// What its project adds; no part of what contract and manifest say.
+    #[serde(default, skip_serializing_if = "Terms::is_empty")]
+    pub terms: Terms,
     /// What it is expected to cost.
     pub quote: Quote,
+}
+
+/// What a project adds to the contracts of its jobs: where they run, and what they may burn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What agents must be.
+    #[serde(default, skip_serializing_if = "Requires::is_empty")]
+    pub requires: Requires,
+    /// Most fuel a job may burn: it fails where accepted shards burned more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel_max: Option<u64>,
+}
+
+impl Terms {
+    /// Whether they add nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requires.is_empty() && self.fuel_max.is_none()
+    }
 }
 
 /// How many agents.
@@ -201,6 +223,12 @@ impl StagePlan {
 }
 
 impl Plan {
+    /// What agents must be: by the contract, and by the project.
+    #[must_use]
+    pub fn asked(&self) -> Requires {
+        self.requires.with(&self.terms.requires)
+    }
+
     /// The plan's digest: of its canonical JSON.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -391,6 +419,7 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
             strict: envelope.policy.strict_agents,
         },
         timeout_ms: envelope.policy.timeout_ms,
+        terms: Terms::default(),
         quote: Quote { fuel, credits_micro: credits_micro(&Rates::default(), fuel) },
     })
 }
