@@ -35,6 +35,10 @@ impl Things {
         let path = format!("/api/v0/blobs/{upload}?bytes=10");
         let half = api.send(api.request(Method::PUT, &path).body(&b"half "[..])).await;
         assert_eq!(half.status, 202, "{}", half.text);
+        let value = api.request(Method::PUT, "/api/v0/kv/theirs/step").body("their value");
+        assert_eq!(api.send(value).await.status, 201);
+        let array = api.request(Method::POST, "/api/v0/vmem/theirs").header("content-type", "application/x-npy");
+        assert_eq!(api.send(array.body(number(7))).await.status, 201);
         let component = kernel(&format!("{organisation}/counter"), 1, "");
         let uploaded = api.upload(&component).await;
         assert_eq!(uploaded.status, 202, "{}", uploaded.text);
@@ -70,6 +74,11 @@ impl Things {
         let names = [format!("\"{}\"", self.organisation), format!("{}/counter", self.organisation)];
         digests.into_iter().chain(ids).chain(names).collect()
     }
+}
+
+/// A `.npy` file of one number.
+fn number(number: i32) -> Vec<u8> {
+    forge_tests::npy::file("<i4", false, "(1,)", &number.to_le_bytes())
 }
 
 /// What the other tenant gets, with every scope there is.
@@ -213,6 +222,22 @@ pub fn routes(t: &Things) -> Vec<Route> {
             .of(&[&blob])
             .json(json!({ "method": "GET", "seconds": 60 })),
         hidden("GET", "/api/v0/uploads/{digest}", "read").of(&[&t.upload.to_string()]),
+        hidden("DELETE", "/api/v0/blobs/{digest}", "compute").of(&[&blob]),
+        listing("GET", "/api/v0/kv", "read"),
+        listing("GET", "/api/v0/kv/{namespace}", "read").of(&["theirs"]),
+        hidden("GET", "/api/v0/kv/{namespace}/{key}", "read").of(&["theirs", "step"]),
+        hidden("HEAD", "/api/v0/kv/{namespace}/{key}", "read").of(&["theirs", "step"]),
+        listing("PUT", "/api/v0/kv/{namespace}/{key}", "compute").of(&["mine", "step"]).bytes("text/plain", b"mine"),
+        hidden("DELETE", "/api/v0/kv/{namespace}/{key}", "compute").of(&["theirs", "step"]),
+        listing("GET", "/api/v0/vmem", "read"),
+        hidden("GET", "/api/v0/vmem/{name}", "read").of(&["theirs"]),
+        hidden("HEAD", "/api/v0/vmem/{name}", "read").of(&["theirs"]),
+        listing("POST", "/api/v0/vmem/{name}", "compute").of(&["mine"]).bytes("application/x-npy", &number(9)),
+        hidden("GET", "/api/v0/vmem/{name}/versions", "read").of(&["theirs"]),
+        hidden("GET", "/api/v0/vmem/{name}/{version}", "read").of(&["theirs", "1"]),
+        hidden("HEAD", "/api/v0/vmem/{name}/{version}", "read").of(&["theirs", "1"]),
+        hidden("DELETE", "/api/v0/vmem/{name}/{version}", "compute").of(&["theirs", "1"]),
+        operator("POST", "/api/v0/garbage"),
         open("GET", "/api/v0/signed/{digest}", 403).of(&[&blob]),
         open("HEAD", "/api/v0/signed/{digest}", 403).of(&[&blob]),
         open("PUT", "/api/v0/signed/{digest}", 403).of(&[&blob]).bytes("application/octet-stream", b"theirs"),

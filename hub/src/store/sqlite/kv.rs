@@ -4,7 +4,7 @@ use forge_contract::{Digest, JobId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use super::{digest_of, int, job_bytes, job_of, now_ms, uint};
+use super::{digest_of, int, job_bytes, job_of, now_ms, tenancy, uint};
 use crate::condition::Condition;
 use crate::store::data::{DataWritten, KvEntry, KvKey, KvList, NamespaceRow, NewValue};
 use crate::store::{ArtifactRow, StoreError};
@@ -17,6 +17,12 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewValue) -> Result<Dat
     let before = standing(&mut *db, &new.at, now).await?;
     if !holds(&new.condition, before.map(|(revision, _)| revision)) {
         return Ok(DataWritten::Unmet(before.map(|(revision, _)| revision)));
+    }
+    let more = (new.value.len() as u64).saturating_sub(value_bytes(&mut *db, &new.at).await?);
+    if more > 0
+        && let Some(exceeded) = tenancy::no_room(&mut *db, &new.at.project, more).await?
+    {
+        return Ok(DataWritten::Exceeded(exceeded));
     }
     let created_ms = before.map_or(now, |(_, created_ms)| created_ms);
     let (digest, bytes) = (Digest::of(&new.value), new.value.len() as u64);
@@ -86,6 +92,14 @@ pub(super) async fn refer(
 
 fn holds(condition: &Condition, revision: Option<u64>) -> bool {
     condition.holds(revision.map(|revision| revision.to_string()).as_deref())
+}
+
+/// Bytes that the project has under this key already, also where they have expired.
+async fn value_bytes(db: &mut SqliteConnection, at: &KvKey) -> Result<u64, StoreError> {
+    let query =
+        sqlx::query("SELECT bytes FROM kv WHERE project = ? AND namespace = ? AND key = ? AND value IS NOT NULL");
+    let row = query.bind(&at.project).bind(&at.namespace).bind(&at.key).fetch_optional(db).await?;
+    row.map_or(Ok(0), |row| Ok(uint(row.try_get("bytes")?)))
 }
 
 /// Revision and first time of what is there.

@@ -188,9 +188,12 @@ pub(super) async fn no_turn(db: &mut SqliteConnection, project: &str) -> Result<
     Ok(Exceeded::by(LimitName::ConcurrentJobs, Some(most), running + 1))
 }
 
-/// What a project stores, bytes.
+/// What a project stores, bytes: content, kernels, values by key and arrays by name. Keys that stand for artifacts are
+/// evidence.
 const STORED: &str = "SELECT (SELECT COALESCE(SUM(bytes), 0) FROM blobs WHERE project = ?1) \
-                      + (SELECT COALESCE(SUM(bytes), 0) FROM kernels WHERE project = ?1 AND state <> 'refused') AS n";
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM kernels WHERE project = ?1 AND state <> 'refused') \
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM kv WHERE project = ?1 AND value IS NOT NULL) \
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM vmem WHERE project = ?1 AND digest IS NOT NULL) AS n";
 
 /// The limit that so many more bytes of a project would break.
 pub(super) async fn no_room(
