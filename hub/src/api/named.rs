@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::App;
 use super::auth::Caller;
 use super::problem::Problem;
-use super::quota;
 use crate::store::blobs::Hold;
+use crate::tenancy::quota;
 
 /// A contract with its plan.
 pub(super) struct Planned {
