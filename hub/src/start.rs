@@ -277,6 +277,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         desk,
         coordinator,
         metrics,
+        prices: config.prices,
+        notary: Arc::clone(&keys) as Arc<dyn Notary>,
         tokens: keys,
         uploads,
         collector: collector.clone(),

@@ -4,6 +4,7 @@ mod agent;
 mod agents;
 mod artifact;
 mod blob;
+mod books;
 mod cancel;
 mod client;
 mod contract;
@@ -17,8 +18,8 @@ mod jobs;
 mod kernel;
 mod kernels;
 mod key;
-mod limits;
 mod kv;
+mod limits;
 mod logging;
 mod number;
 mod org;
@@ -89,6 +90,9 @@ enum Command {
     Hub(hub::Args),
     Agent(agent::Args),
     Agents(agents::Args),
+    Usage(books::usage::Args),
+    Ledger(books::ledger::Args),
+    Payouts(books::payouts::Args),
 }
 
 fn main() -> ExitCode {
@@ -145,6 +149,9 @@ impl Command {
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,
             Self::Agents(args) => agents::run(args).await,
+            Self::Usage(args) => books::usage::run(args).await,
+            Self::Ledger(args) => books::ledger::run(args).await,
+            Self::Payouts(args) => books::payouts::run(args).await,
         }
     }
 

@@ -337,7 +337,8 @@ fn add(fields: &mut HeaderMap, name: HeaderName, text: &str) {
         (status = 200, body = KvItem, description = "It took the place of another value"),
         (status = 201, body = KvItem, description = "There was nothing under the key"),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 408, body = ProblemBody),
-        (status = 412, body = ProblemBody), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+        (status = 412, body = ProblemBody), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody),
+        (status = 422, body = ProblemBody, description = "The project may not store as much")
     )
 )]
 pub async fn put(

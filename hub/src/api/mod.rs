@@ -5,6 +5,7 @@ mod agents;
 pub mod auth;
 mod blobs;
 mod body;
+mod books;
 mod content;
 mod describe;
 mod events;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use axum::Router;
 use forge_contract::FailureCode;
+use forge_lifecycle::books::price::PriceList;
 use forge_lifecycle::verify::AuditPolicy;
 use http::Method;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +47,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admission::Desk;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Notary};
 use crate::garbage::Collector;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -84,6 +86,10 @@ pub struct App {
     pub collector: Collector,
     /// Signs URLs.
     pub url_key: UrlKey,
+    /// What fuel costs.
+    pub prices: PriceList,
+    /// Signs the head of the books.
+    pub notary: Arc<dyn Notary>,
     /// How often answers are audited.
     pub audits: AuditPolicy,
     /// How long a body may take.
@@ -118,6 +124,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
+        (name = "money", description = "Usage, the ledger, payouts, budgets"),
         (name = "data", description = "Values by key, arrays by name, blobs, signed URLs and uploads"),
         (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
@@ -187,6 +194,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(kv::routes())
         .merge(vmem::routes())
         .routes(routes!(garbage::collect))
+        .merge(books::routes())
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))

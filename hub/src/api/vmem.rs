@@ -206,11 +206,12 @@ async fn take(app: &Arc<App>, project: &str, name: String, format: Format, body:
     };
     let written = write_data(&*app.store, DataWrite::Array(Box::new(new))).await?;
     drop(hold);
-    if let DataWritten::Exceeded(exceeded) = written {
-        return Err(exceeded.into());
-    }
     let unwritten = || Problem::of(FailureCode::AggregationStorage, "the hub could not record the array");
-    let DataWritten::Version(version) = written else { return Err(unwritten()) };
+    let version = match written {
+        DataWritten::Version(version) => version,
+        DataWritten::Exceeded(exceeded) => return Err(exceeded.into()),
+        _ => return Err(unwritten()),
+    };
     let row = app.store.array(project, &name, Some(version)).await?.ok_or_else(unwritten)?;
     tracing::info!(name, version, %digest, bytes, project, "array stored");
     let item = VmemItem::of(&row);

@@ -8,8 +8,8 @@ use forge_lifecycle::action::Accepted;
 use forge_lifecycle::event::Event;
 use forge_lifecycle::plan::Plan;
 
-use super::Surroundings;
 use super::board::{JobInfo, LiveJob};
+use super::{Surroundings, money};
 use crate::document::JobDocument;
 use crate::store::data::Kept;
 use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
@@ -99,6 +99,7 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
     let finished_ms = crate::clock::unix_ms();
     document.client_job_id.clone_from(&stored.client_job_id);
     document.finished_at_ms = Some(finished_ms);
+    let settlement = Some(money::refund(stored)?);
     let finished = FinishedJob {
         job: stored.job,
         phase: Phase::Failed,
@@ -108,6 +109,7 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
         artifacts: Vec::new(),
         objects: Vec::new(),
         entry: format!("{{\"job\":\"{}\",\"status\":\"FAILED\"}}", stored.job),
+        settlement,
         stakes: Vec::new(),
         erratum: None,
         kept: Kept::default(),
@@ -132,6 +134,7 @@ pub(super) fn info(stored: &RestoredJob) -> Option<JobInfo> {
         erratum: stored.erratum,
         asked,
         held: Arc::default(),
+        terms: stored.terms,
     })
 }
 

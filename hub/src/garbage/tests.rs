@@ -27,7 +27,8 @@ impl World {
         let store = Sqlite::open(&folder.path().join("hub.db"), Arc::clone(&blobs)).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         for id in ["a", "b", "c", "d"] {
-            store.submit(Write::Project { id: id.into(), name: id.into() }).await.unwrap();
+            let project = TenancyWrite::Project(NewProject::plain(id, OPERATOR));
+            store.submit(Write::Tenancy(Box::new(project))).await.unwrap();
         }
         let collector = Collector::new(Arc::clone(&store), Arc::clone(&blobs), grace);
         Self { _folder: folder, store, blobs, collector }

@@ -76,7 +76,7 @@ pub enum DataWritten {
     Swept(u64),
     /// `Collect`.
     Collected(Collected),
-    /// `KvPut`, `Array`: a limit of the project; nothing was written.
+    /// `KvPut`, `Array`: the project has no room for it; nothing was written.
     Exceeded(Exceeded),
     /// The end of a job: another version of an array came first; nothing was written.
     Moved,

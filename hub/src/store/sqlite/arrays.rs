@@ -24,7 +24,7 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewArray) -> Result<Dat
     if new.version.is_some_and(|expected| expected != version) {
         return Ok(DataWritten::Moved);
     }
-    // A result is kept whatever it takes: its job was let in, and what is over the limit then is refused next.
+    // What a job made is kept in any case: its end must not depend on the room that is left.
     if new.source.is_none()
         && let Some(exceeded) = tenancy::no_room(&mut *db, &new.project, new.bytes).await?
     {

@@ -18,14 +18,12 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewValue) -> Result<Dat
     if !holds(&new.condition, before.map(|(revision, _)| revision)) {
         return Ok(DataWritten::Unmet(before.map(|(revision, _)| revision)));
     }
-    let more = (new.value.len() as u64).saturating_sub(value_bytes(&mut *db, &new.at).await?);
-    if more > 0
-        && let Some(exceeded) = tenancy::no_room(&mut *db, &new.at.project, more).await?
-    {
-        return Ok(DataWritten::Exceeded(exceeded));
-    }
     let created_ms = before.map_or(now, |(_, created_ms)| created_ms);
     let (digest, bytes) = (Digest::of(&new.value), new.value.len() as u64);
+    let freed = held(&mut *db, &new.at).await?;
+    if let Some(exceeded) = tenancy::no_room_beside(&mut *db, &new.at.project, bytes, freed).await? {
+        return Ok(DataWritten::Exceeded(exceeded));
+    }
     // A replaced row goes and a new one comes, whose number was never used before.
     let query = sqlx::query(
         "INSERT OR REPLACE INTO kv (project, namespace, key, value, digest, bytes, media_type, created_ms, updated_ms, expires_ms) \
@@ -94,8 +92,8 @@ fn holds(condition: &Condition, revision: Option<u64>) -> bool {
     condition.holds(revision.map(|revision| revision.to_string()).as_deref())
 }
 
-/// Bytes that the project has under this key already, also where they have expired.
-async fn value_bytes(db: &mut SqliteConnection, at: &KvKey) -> Result<u64, StoreError> {
+/// Bytes of the value that stands under a key, expired or not.
+async fn held(db: &mut SqliteConnection, at: &KvKey) -> Result<u64, StoreError> {
     let query =
         sqlx::query("SELECT bytes FROM kv WHERE project = ? AND namespace = ? AND key = ? AND value IS NOT NULL");
     let row = query.bind(&at.project).bind(&at.namespace).bind(&at.key).fetch_optional(db).await?;

@@ -1,6 +1,10 @@
 //! The embedded backend: SQLite in WAL mode, `synchronous = FULL`, one writing connection, separate readers.
 
 mod arrays;
+mod books;
+mod books_read;
+#[cfg(test)]
+mod crash;
 mod data;
 mod garbage;
 mod history;
@@ -53,6 +57,7 @@ impl Sqlite {
             .disable_statement_logging();
         let mut connection = options.clone().connect().await?;
         sqlx::migrate!("./migrations").run(&mut connection).await?;
+        books::open(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true).create_if_missing(false))
