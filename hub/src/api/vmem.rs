@@ -183,6 +183,10 @@ pub async fn put(
 }
 
 async fn take(app: &Arc<App>, project: &str, name: String, format: Format, body: Body) -> Result<Response, Problem> {
+    // What is known to be too much is not read; what it came to is counted again where it is recorded.
+    if let Some(exceeded) = app.store.no_room(project, axum::body::HttpBody::size_hint(&body).lower()).await? {
+        return Err(exceeded.into());
+    }
     let body = crate::vmem::receive(&app.blobs, body, app.blob_bytes, app.body_time).await?;
     let blobs = Arc::clone(&app.blobs);
     let converted = tokio::task::spawn_blocking(move || crate::vmem::convert(&blobs, body, format)).await;

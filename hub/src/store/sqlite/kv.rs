@@ -18,10 +18,6 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewValue) -> Result<Dat
     if !holds(&new.condition, before.map(|(revision, _)| revision)) {
         return Ok(DataWritten::Unmet(before.map(|(revision, _)| revision)));
     }
-    // What it takes the place of counts until it is gone.
-    if let Some(exceeded) = tenancy::no_room(&mut *db, &new.at.project, new.value.len() as u64).await? {
-        return Ok(DataWritten::Exceeded(exceeded));
-    }
     let created_ms = before.map_or(now, |(_, created_ms)| created_ms);
     let (digest, bytes) = (Digest::of(&new.value), new.value.len() as u64);
     let freed = held(&mut *db, &new.at).await?;
