@@ -246,9 +246,9 @@ pub fn routes(t: &Things) -> Vec<Route> {
         hidden("DELETE", "/api/v0/vmem/{name}/{version}", "compute").of(&[&t.name, "1"]),
         operator("POST", "/api/v0/garbage"),
         listing("GET", "/api/v0/organisations", "read"),
-        operator("POST", "/api/v0/organisations").json(json!({ "id": "gamma" })),
+        operator("POST", "/api/v0/organisations").json(json!({ "id": "eastwind" })),
         hidden("GET", "/api/v0/organisations/{organisation}", "read").of(&members),
-        hidden("PATCH", "/api/v0/organisations/{organisation}", "admin").of(&members).json(json!({ "name": "Alpha" })),
+        hidden("PATCH", "/api/v0/organisations/{organisation}", "admin").of(&members).json(json!({ "name": "Northwind" })),
         hidden("GET", "/api/v0/organisations/{organisation}/members", "admin").of(&members),
         hidden("POST", "/api/v0/organisations/{organisation}/members", "admin")
             .of(&members)
@@ -262,9 +262,9 @@ pub fn routes(t: &Things) -> Vec<Route> {
             .of(&[&t.organisation, &t.member]),
         listing("GET", "/api/v0/projects", "read"),
         // An organisation that is not the caller's is not there.
-        hidden("POST", "/api/v0/projects", "admin").json(json!({ "id": "alpha-2", "organisation": t.organisation })),
+        hidden("POST", "/api/v0/projects", "admin").json(json!({ "id": "northwind-2", "organisation": t.organisation })),
         hidden("GET", "/api/v0/projects/{project}", "read").of(&[&t.project]),
-        hidden("PATCH", "/api/v0/projects/{project}", "admin").of(&[&t.project]).json(json!({ "name": "Alpha" })),
+        hidden("PATCH", "/api/v0/projects/{project}", "admin").of(&[&t.project]).json(json!({ "name": "Northwind" })),
         listing("GET", "/api/v0/usage", "read"),
         listing("GET", "/api/v0/ledger", "read"),
         listing("GET", "/api/v0/ledger/chain", "read"),
