@@ -7,6 +7,7 @@ use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_tests::api::{Answer, Api};
 use forge_tests::contract::{changed, insurance};
 use forge_tests::pool::Pool;
+use forge_tests::until;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -247,5 +248,53 @@ async fn a_hundred_requests_with_one_key_post_once() {
     assert_eq!(created, 1);
     assert_eq!(audited(&pool.api).await.len(), 1);
     assert_eq!(chain(&pool.api, "default").await, 3);
+    pool.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_earned_is_paid_once_and_tables_come_in_every_form() {
+    let pool = Pool::start_with(2, &["--settle-ms", "1", "--settle-every-ms", "50"]).await;
+    let done = pool.api.execute(&billable(1_000_000)).await;
+    assert_eq!(done.body["status"], "COMPLETED", "{}", done.text);
+    let items = until("pay that settled", || async {
+        let items = all(&pool.api, "/api/v0/payouts?limit=1").await;
+        let settled = items.iter().all(|item| item["held_micro"] == 0) && items.iter().any(|i| i["payable_micro"] != 0);
+        settled.then_some(items)
+    })
+    .await;
+    assert_eq!(items.len(), 2, "page by page");
+    let sum: u64 = items.iter().map(|item| item["payable_micro"].as_u64().unwrap()).sum();
+    let cost = done.at("/billing/credits_micro").as_u64().unwrap();
+    assert!(sum * 10 <= cost * 8 && sum + 2 >= cost * 8 / 10, "{sum} of {cost}");
+    let item = items.iter().find(|item| item["payable_micro"] != 0).unwrap();
+    let (agent, payable) = (item["agent_id"].as_str().unwrap(), item["payable_micro"].as_u64().unwrap());
+    let pay = async |agent: &str, micro: u64, reference: &str| {
+        let wish = json!({"agent_id": agent, "credits_micro": micro, "reference": reference});
+        let answer = send(&pool.api, Method::POST, "/api/v0/payouts", &wish).await;
+        (answer.status.as_u16(), answer.body["code"].as_str().unwrap_or("").to_owned())
+    };
+    for (micro, reference, expected) in [
+        (payable, "transfer 7", (201, "")),
+        (payable, "transfer 7", (200, "")),
+        (payable - 1, "transfer 7", (409, "request.idempotency_mismatch")),
+        (1, "transfer 8", (409, "request.state")),
+        (0, "transfer 9", (400, "request.schema")),
+        (1, "", (400, "request.schema")),
+    ] {
+        assert_eq!(pay(agent, micro, reference).await, (expected.0, expected.1.to_owned()), "{micro} {reference}");
+    }
+    let nobody = forge_contract::Digest::of(b"nobody").to_string();
+    assert_eq!(pay(&nobody, 1, "transfer 10").await.0, 404);
+    for (path, first) in [("/api/v0/usage", "day,"), ("/api/v0/ledger", "seq,"), ("/api/v0/payouts", "agent_id,")] {
+        let table = pool.api.send(pool.api.request(Method::GET, path).header("accept", "text/csv")).await;
+        assert_eq!((table.status, &table.headers["content-type"]), (StatusCode::OK, &"text/csv".parse().unwrap()));
+        assert!(table.text.starts_with(first) && table.text.lines().count() > 1, "{}", table.text);
+        let bytes = pool.api.content(&format!("{path}?format=parquet")).await;
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"), "{path}");
+        let refused = pool.api.get(&format!("{path}?format=xlsx")).await;
+        assert_eq!((refused.status, &refused.body["code"]), (StatusCode::BAD_REQUEST, &json!("request.schema")));
+    }
+    audited(&pool.api).await;
+    chain(&pool.api, "default").await;
     pool.stop().await;
 }

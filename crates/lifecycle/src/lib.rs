@@ -32,6 +32,7 @@ pub mod pool;
 
 pub mod artifact;
 pub mod bundle;
+pub mod key;
 pub mod replay;
 
 /// Milliseconds on a clock that the caller owns. It never goes back within a process.

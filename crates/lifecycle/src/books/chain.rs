@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BooksError, Transaction};
 use crate::Millis;
-use crate::bundle::key::{Key, Signature, Verify};
+use crate::key::{Key, Signature, Verify};
 
 /// The link before the first.
 pub const ROOT: Digest = Digest::from_bytes([0; 32]);
