@@ -224,7 +224,7 @@ fn append(batch: &RecordBatch, draft: &mut Draft) -> Result<(), ArrayError> {
     let (values, offset, count) = match column.as_any().downcast_ref::<FixedSizeListArray>() {
         Some(list) => {
             let size = usize::try_from(list.value_length()).unwrap_or(0);
-            (Arc::clone(list.values()), usize::try_from(list.value_offset_at(0)).unwrap_or(0), list.len() * size)
+            (Arc::clone(list.values()), list.value_offset_at(0), list.len() * size)
         }
         None => (Arc::clone(column), 0, column.len()),
     };
