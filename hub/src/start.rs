@@ -150,7 +150,7 @@ impl Running {
             project: NewProject::plain(project, project),
             key: new.clone(),
         };
-        for write in [TenancyWrite::Organisation(organisation), TenancyWrite::Key(new)] {
+        for write in [TenancyWrite::Organisation(Box::new(organisation)), TenancyWrite::Key(new)] {
             self.app.store.submit(Write::Tenancy(Box::new(write))).await?;
         }
         Ok(text)

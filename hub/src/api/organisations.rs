@@ -191,7 +191,7 @@ pub async fn make(
         project: NewProject::plain(&id, &id),
         key: first.clone(),
     };
-    if !submit(&app, TenancyWrite::Organisation(new)).await? {
+    if !submit(&app, TenancyWrite::Organisation(Box::new(new))).await? {
         let detail = format!("id: '{id}' is the id of an organisation or project already; choose another");
         return Err(Problem::of(FailureCode::RequestTaken, detail).at("/id"));
     }

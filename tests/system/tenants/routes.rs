@@ -248,7 +248,9 @@ pub fn routes(t: &Things) -> Vec<Route> {
         listing("GET", "/api/v0/organisations", "read"),
         operator("POST", "/api/v0/organisations").json(json!({ "id": "eastwind" })),
         hidden("GET", "/api/v0/organisations/{organisation}", "read").of(&members),
-        hidden("PATCH", "/api/v0/organisations/{organisation}", "admin").of(&members).json(json!({ "name": "Northwind" })),
+        hidden("PATCH", "/api/v0/organisations/{organisation}", "admin")
+            .of(&members)
+            .json(json!({ "name": "Northwind" })),
         hidden("GET", "/api/v0/organisations/{organisation}/members", "admin").of(&members),
         hidden("POST", "/api/v0/organisations/{organisation}/members", "admin")
             .of(&members)
@@ -262,7 +264,8 @@ pub fn routes(t: &Things) -> Vec<Route> {
             .of(&[&t.organisation, &t.member]),
         listing("GET", "/api/v0/projects", "read"),
         // An organisation that is not the caller's is not there.
-        hidden("POST", "/api/v0/projects", "admin").json(json!({ "id": "northwind-2", "organisation": t.organisation })),
+        hidden("POST", "/api/v0/projects", "admin")
+            .json(json!({ "id": "northwind-2", "organisation": t.organisation })),
         hidden("GET", "/api/v0/projects/{project}", "read").of(&[&t.project]),
         hidden("PATCH", "/api/v0/projects/{project}", "admin").of(&[&t.project]).json(json!({ "name": "Northwind" })),
         listing("GET", "/api/v0/usage", "read"),

@@ -61,10 +61,10 @@ async fn an_organisation_comes_with_a_project_and_a_key(store: &dyn Store) {
         project: NewProject::plain(project, id),
         key: key(&format!("key_{id}"), project, Scopes::of(&[Scope::Compute, Scope::Admin])),
     };
-    assert!(!change(store, TenancyWrite::Organisation(new("x", "a"))).await, "the project's id is taken");
+    assert!(!change(store, TenancyWrite::Organisation(Box::new(new("x", "a")))).await, "the project's id is taken");
     assert_eq!(store.organisation("x").await.unwrap(), None);
-    assert!(change(store, TenancyWrite::Organisation(new("acme", "acme"))).await);
-    assert!(!change(store, TenancyWrite::Organisation(new("acme", "other"))).await);
+    assert!(change(store, TenancyWrite::Organisation(Box::new(new("acme", "acme")))).await);
+    assert!(!change(store, TenancyWrite::Organisation(Box::new(new("acme", "other")))).await);
     assert_eq!(store.project("other").await.unwrap(), None);
     let holder = store.holder(&Digest::of(b"key_acme")).await.unwrap().unwrap();
     assert_eq!(

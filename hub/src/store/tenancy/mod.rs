@@ -226,7 +226,7 @@ pub struct NewMember {
 #[derive(Clone, Debug)]
 pub enum TenancyWrite {
     /// An organisation with its first project and key; not where an id is taken.
-    Organisation(NewOrganisation),
+    Organisation(Box<NewOrganisation>),
     /// An organisation's name or ceilings.
     ChangeOrganisation {
         /// Which.
