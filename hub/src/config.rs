@@ -20,6 +20,10 @@ const BLOB_BYTES_MAX: u64 = 8 << 30;
 
 /// Between two looks at what is due to settle, where nothing else is configured, milliseconds.
 const SWEEP_MS: u64 = 60_000;
+/// Between two looks for files that nothing names, ms.
+const COLLECT_MS: u64 = 3_600_000;
+/// How long nothing must have named a file, ms: a day.
+const COLLECT_GRACE_MS: u64 = 24 * 3_600_000;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -85,6 +89,15 @@ pub struct HubArgs {
     /// Between two looks at what is due to settle and at finished jobs to be checked again, milliseconds
     #[arg(long, default_value_t = SWEEP_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub settle_every_ms: u64,
+    /// Answer /metrics only to the operator's key
+    #[arg(long)]
+    pub private_metrics: bool,
+    /// Between two looks for stored files that nothing names, milliseconds
+    #[arg(long, default_value_t = COLLECT_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub collect_every_ms: u64,
+    /// How long nothing must have named a file before it is removed, milliseconds
+    #[arg(long, default_value_t = COLLECT_GRACE_MS, value_name = "MS")]
+    pub collect_grace_ms: u64,
     /// How log lines look
     #[arg(long, value_enum, default_value_t, env = "FORGEPOOL_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -143,6 +156,12 @@ pub struct Config {
     pub prices: PriceList,
     /// Between two looks at what is due.
     pub settle_every: Duration,
+    /// Whether metrics are for the operator's key alone.
+    pub private_metrics: bool,
+    /// Between two looks for files that nothing names.
+    pub collect_every: Duration,
+    /// How long nothing must have named a file before it is removed.
+    pub collect_grace: Duration,
 }
 
 impl Config {
@@ -165,6 +184,9 @@ impl Config {
             settle: SettlePolicy::default(),
             prices: PriceList::default(),
             settle_every: Duration::from_millis(SWEEP_MS),
+            private_metrics: false,
+            collect_every: Duration::from_millis(COLLECT_MS),
+            collect_grace: Duration::from_millis(COLLECT_GRACE_MS),
         }
     }
 }
@@ -189,6 +211,9 @@ impl HubArgs {
             settle: SettlePolicy { shards: self.settle_shards, ms: self.settle_ms },
             prices: self.prices()?,
             settle_every: Duration::from_millis(self.settle_every_ms),
+            private_metrics: self.private_metrics,
+            collect_every: Duration::from_millis(self.collect_every_ms),
+            collect_grace: Duration::from_millis(self.collect_grace_ms),
             ..Config::local(data)
         })
     }

@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use forge_contract::Digest;
 use forge_lifecycle::bundle::key::Key;
 use forge_protocol::identity::IdentityError;
@@ -17,10 +15,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Desk, Examiner};
-use crate::api::auth::{KEY_PREFIX, hash_of};
 use crate::api::{App, Tokens};
 use crate::config::Config;
 use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
+use crate::garbage::Collector;
+use crate::grants::Grants;
 use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
@@ -28,14 +27,14 @@ use crate::signed::{UrlKey, UrlKeyError};
 use crate::standing::Teller;
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
-use crate::store::{NewKey, Store, StoreError, Write, Written};
+use crate::store::tenancy::{NewOrganisation, NewProject, OPERATOR, Scope, Scopes};
+use crate::store::{Store, StoreError, TenancyWrite, Write, Written};
+use crate::tenancy::{Keyring, Rates, key};
 use crate::upload::{UploadError, Uploads};
 
 const PROJECT: &str = "default";
 /// Between two sweeps of abandoned uploads.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// Characters of a key that are kept to recognise it by.
-const HINT: usize = 8;
 
 /// Why the hub does not start.
 #[derive(Debug, thiserror::Error)]
@@ -124,20 +123,37 @@ impl Running {
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
         self.app
             .store
-            .submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None })
+            .submit(Write::EnrolToken {
+                hash,
+                project: PROJECT.into(),
+                expires_ms,
+                verifier,
+                provider: None,
+                reserved: None,
+            })
             .await?;
         Ok(token)
     }
 
-    /// Makes a project, where it is not there yet, and a new key of it with the scope `compute`.
+    /// Makes an organisation with one project of the same id, where it is not there yet, and a new key of that with the
+    /// scopes `compute` and `admin`.
     ///
     /// # Errors
     /// `Store`.
     pub async fn project_key(&self, project: &str) -> Result<String, StartError> {
-        let (store, key) = (&*self.app.store, new_key());
-        store.submit(Write::Project { id: project.into(), name: project.into() }).await?;
-        remember(store, project, &key, "compute").await?;
-        Ok(key)
+        let text = key::new_text();
+        let new = key::kept(&text, project, Scopes::of(&[Scope::Compute, Scope::Admin]));
+        let organisation = NewOrganisation {
+            id: project.into(),
+            name: project.into(),
+            ceilings: crate::store::tenancy::Limits::default(),
+            project: NewProject::plain(project, project),
+            key: new.clone(),
+        };
+        for write in [TenancyWrite::Organisation(organisation), TenancyWrite::Key(new)] {
+            self.app.store.submit(Write::Tenancy(Box::new(write))).await?;
+        }
+        Ok(text)
     }
 
     /// Waits until the server ends by itself, which it never should.
@@ -210,7 +226,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = listen(config.http).await?;
     let http_addr = listener.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
     let gate = Arc::new(StoreGate { store: Arc::clone(&store) });
+    let grants = Arc::new(Grants::default());
     let content = Arc::new(StoreContent {
+        grants: Arc::clone(&grants),
         registry: Arc::clone(&registry),
         board: Arc::clone(&board),
         blobs: Arc::clone(&blobs),
@@ -220,7 +238,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let examiner = examiner(&config)?;
     let (endpoint, events) = HubEndpoint::bind(config.quic, &identity, gate, content, config.link)?;
     let quic_addr = endpoint.local_addr()?;
-    let wire = Arc::new(Wire(endpoint));
+    let wire = Arc::new(Wire(endpoint, Arc::clone(&grants)));
     let (decided, verdicts) = tokio::sync::mpsc::unbounded_channel();
     let (news, told) = tokio::sync::mpsc::unbounded_channel();
     let around = Surroundings {
@@ -244,10 +262,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let shelves = (Arc::clone(&registry), Arc::clone(&store), Arc::clone(&blobs));
     let opened = Desk::open(shelves, coordinator.clone(), examiner, verdicts).await;
     let (desk, clerk) = opened.map_err(|_| StoreError::Closed)?;
-    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), Arc::clone(&store), Arc::clone(&metrics)));
+    let shared = (Arc::clone(&store), Arc::clone(&metrics));
+    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), grants, shared.0, shared.1));
     let hub_key = identity.hub_key().to_string();
     let stopping = CancellationToken::new();
+    let collector = Collector::new(Arc::clone(&store), Arc::clone(&blobs), config.collect_grace);
     let app = Arc::new(App {
+        keys: Arc::new(Keyring::new(Arc::clone(&store))),
+        rates: Rates::default(),
+        private_metrics: config.private_metrics,
         store,
         blobs,
         registry,
@@ -258,6 +281,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
         tokens: keys,
         uploads,
+        collector: collector.clone(),
         url_key,
         audits,
         body_time: config.body_time,
@@ -266,6 +290,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stopping: stopping.clone(),
     });
     tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
+    tokio::spawn(collector.attend(config.collect_every, stopping.clone()));
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })
@@ -327,26 +352,18 @@ fn claim(data: &Path) -> Result<std::fs::File, StartError> {
     }
 }
 
-fn new_key() -> String {
-    format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(crate::clock::random::<32>()))
-}
-
 /// Makes the default project and sees to it that somebody can call: with the key given, or with a new one.
 async fn first_key(store: &dyn Store, given: Option<String>) -> Result<Option<String>, StoreError> {
-    store.submit(Write::Project { id: PROJECT.into(), name: PROJECT.into() }).await?;
-    let key = match given {
-        Some(key) => key,
+    let tenancy = |write| store.submit(Write::Tenancy(Box::new(write)));
+    tenancy(TenancyWrite::Project(NewProject::plain(PROJECT, OPERATOR))).await?;
+    let text = match given {
+        Some(text) => text,
         None if store.has_keys().await? => return Ok(None),
-        None => new_key(),
+        None => key::new_text(),
     };
-    remember(store, PROJECT, &key, "compute admin").await?;
-    Ok(Some(key))
-}
-
-async fn remember(store: &dyn Store, project: &str, key: &str, scopes: &str) -> Result<(), StoreError> {
-    let hint = key.chars().take(HINT).collect();
-    let new = NewKey { hash: hash_of(key), project: project.into(), hint, scopes: scopes.into() };
-    store.submit(Write::Key(new)).await.map(drop)
+    let scopes = Scopes::of(&[Scope::Compute, Scope::Admin]);
+    tenancy(TenancyWrite::Key(key::kept(&text, PROJECT, scopes))).await?;
+    Ok(Some(text))
 }
 
 async fn pool_settings(

@@ -17,13 +17,18 @@ mod job;
 mod jobs;
 mod kernel;
 mod kernels;
+mod key;
+mod kv;
+mod limits;
 mod logging;
 mod number;
+mod org;
 mod parent;
 mod plan;
 mod pool;
 mod private;
 mod progress;
+mod project;
 mod quickstart;
 mod replay;
 mod result;
@@ -35,6 +40,7 @@ mod target;
 mod transfer;
 mod up;
 mod verify;
+mod vmem;
 
 use std::process::ExitCode;
 
@@ -71,10 +77,15 @@ enum Command {
     Artifact(artifact::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
+    Kv(kv::Args),
+    Vmem(vmem::Args),
     Evidence(evidence::Args),
     Verify(verify::Args),
     Replay(replay::Args),
     Kernel(kernel::Args),
+    Org(org::Args),
+    Project(project::Args),
+    Key(key::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -125,10 +136,15 @@ impl Command {
             Self::Artifact(args) => artifact::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
+            Self::Kv(args) => kv::run(args).await,
+            Self::Vmem(args) => vmem::run(args).await,
             Self::Evidence(args) => evidence::run(args).await,
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
             Self::Kernel(args) => kernel::run(args).await,
+            Self::Org(args) => org::run(args).await,
+            Self::Project(args) => project::run(args).await,
+            Self::Key(args) => key::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

@@ -11,21 +11,23 @@ use forge_contract::envelope::{BillingMode, Envelope};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
 use forge_lifecycle::books::budget::{Budget, OverBudget};
 use forge_lifecycle::books::price::{Estimate, estimate};
-use forge_lifecycle::plan::{Plan, PlannedSource};
+use forge_lifecycle::plan::Plan;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::answer_stored;
+use super::named::{Planned, planned};
 use super::problem::{Problem, ProblemBody};
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
 use crate::coordinator::{Ended, JobInfo, LiveJob, decimal, over_budget, waiting};
 use crate::document::JobDocument;
 use crate::store::books::{BooksWritten, NewCharge, Terms};
-use crate::store::{Ack, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+use crate::store::{Ack, Exceeded, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+use crate::tenancy::quota;
 
 const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -76,7 +78,8 @@ impl Wishes {
 /// Answers with the result, or at once with 202 where `Prefer: respond-async` asks for it (`wait=SECONDS` waits that
 /// long first). A client that leaves cancels nothing. The status of a job that failed follows from its code:
 /// scheduling 503 (out of time 504), a kernel's own failure 422, other agent or verification failures 502, cancelled
-/// 409, aggregation 422 or 500.
+/// 409, aggregation 422 or 500. Where the key is revoked or expires while the request waits, it ends with 401; the job
+/// goes on. A limit of the project that time mends is answered with 429 and `Retry-After`, another one with 422.
 #[utoipa::path(
     post, path = "/api/v0/ops/execute", tag = "ops", security(("bearer" = []), ("key" = [])),
     params(
@@ -86,7 +89,8 @@ impl Wishes {
     request_body(content = Object, content_type = "application/json", description = "The contract: ctx, op, seed, policy, args, artifacts"),
     responses(
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
         (status = 429, description = "The project's budget does not allow it", body = ProblemBody),
         (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
@@ -99,6 +103,7 @@ pub async fn execute(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let wishes = Wishes::of(&headers)?;
     if app.stopping.is_cancelled() {
         return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping"));
@@ -108,8 +113,14 @@ pub async fn execute(
         Ok(info) => info,
         Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
     };
-    let (shared, budget) = (Arc::clone(&app), caller.budget);
-    match answer(shared, info, wishes, budget).await {
+    if let Some(exceeded) = quota::broken(caller.limits(), &info.plan) {
+        if let Some(known) = known(&app, &info, &wishes).await? {
+            return shown(&app, &caller, known, &wishes).await;
+        }
+        let problem = Problem::from(exceeded).traced(&info.trace_id);
+        return Err(recorded(&app, &caller, &trace, &bytes, problem).await);
+    }
+    match answer(Arc::clone(&app), &caller, info, wishes).await {
         // What could not be afforded is on record like whatever else was refused.
         Err(problem) if problem.code() == FailureCode::RequestQuota => {
             Err(recorded(&app, &caller, &trace, &bytes, problem).await)
@@ -118,25 +129,61 @@ pub async fn execute(
     }
 }
 
-/// Submits a job and answers as its caller wishes.
-pub(super) async fn answer(
-    app: Arc<App>,
-    info: JobInfo,
-    wishes: Wishes,
-    budget: Option<Budget>,
-) -> Result<Response, Problem> {
+/// Submits a job within its project's limits and answers as its caller wishes.
+pub(super) async fn answer(app: Arc<App>, caller: &Caller, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
-    let submitted = tokio::spawn(submit(shared, info, wishes.key, budget)).await;
-    match submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))?? {
-        Submitted::New { live, ack } => answer_live(&app, &live, Some(ack), wishes.later, false).await,
-        Submitted::Known(live) => answer_live(&app, &live, None, wishes.later, true).await,
+    let bounds = Bounds { counted: caller.limits().concurrent_jobs.is_some(), budget: caller.budget() };
+    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), bounds)).await;
+    let submitted =
+        submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))??;
+    shown(&app, caller, submitted, &wishes).await
+}
+
+async fn shown(app: &App, caller: &Caller, submitted: Submitted, wishes: &Wishes) -> Result<Response, Problem> {
+    match submitted {
+        Submitted::New { live, ack } => answer_live(app, caller, &live, Some(ack), wishes.later).await,
+        Submitted::Known(live) => answer_live(app, caller, &live, None, wishes.later).await.map(replayed),
         Submitted::Over(row) => Ok(replayed(answer_stored(&row)?)),
     }
 }
 
+/// The job that a repeated request made, whatever its project may by now.
+///
+/// # Errors
+/// `request.idempotency_mismatch`.
+pub(super) async fn known(app: &App, info: &JobInfo, wishes: &Wishes) -> Result<Option<Submitted>, Problem> {
+    let Some(key) = &wishes.key else { return Ok(None) };
+    match app.store.idempotent(&info.project, key).await? {
+        Some((digest, earlier)) if digest == request_digest(info) => {
+            earlier_job(app, &info.project, earlier).await.map(Some)
+        }
+        Some((_, earlier)) => Err(mismatch(earlier)),
+        None => Ok(None),
+    }
+}
+
+/// Answers with the job that a repeated request made; refuses a new one that its project may not.
+pub(super) async fn beyond(
+    app: &App,
+    caller: &Caller,
+    info: &JobInfo,
+    wishes: &Wishes,
+    exceeded: Exceeded,
+) -> Result<Response, Problem> {
+    match known(app, info, wishes).await? {
+        Some(known) => shown(app, caller, known, wishes).await,
+        None => Err(Problem::from(exceeded).traced(&info.trace_id)),
+    }
+}
+
+fn mismatch(earlier: JobId) -> Problem {
+    let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
+    Problem::of(FailureCode::RequestIdempotency, detail).about(earlier)
+}
+
 /// What became of a submission.
-enum Submitted {
+pub(super) enum Submitted {
     New { live: Arc<LiveJob>, ack: Ack },
     Known(Arc<LiveJob>),
     Over(Box<JobRow>),
@@ -146,8 +193,9 @@ enum Submitted {
 async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
     let envelope = Envelope::parse(bytes)?;
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
-    let (plan, notices) =
-        planned(app, &caller.project, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let asked = envelope.digest();
+    let Planned { envelope, plan, notices, held } =
+        planned(app, caller, envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     let terms = terms(app, &envelope, &plan);
     Ok(JobInfo {
         job: crate::clock::job_id(),
@@ -159,6 +207,8 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         notices,
         replay_of: None,
         erratum: None,
+        asked,
+        held,
         terms,
     })
 }
@@ -171,22 +221,6 @@ pub(super) fn terms(app: &App, envelope: &Envelope, plan: &Plan) -> Terms {
         BillingMode::Test => 0,
     };
     Terms { tariff, held_micro: Some(hold_micro) }
-}
-
-/// The plan, and what the client should know of the kernel.
-async fn planned(app: &App, project: &str, envelope: &Envelope) -> Result<(Plan, Vec<String>), Problem> {
-    let entry = app.registry.find(project, &envelope.op)?;
-    let mut plan = forge_lifecycle::plan::plan(envelope, &entry.kernel)?;
-    let mut sizes = std::collections::BTreeMap::new();
-    for source in plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source) {
-        if let PlannedSource::Content { digest, .. } = source
-            && let Some(blob) = app.store.blob(project, digest).await?
-        {
-            sizes.insert(*digest, blob.bytes);
-        }
-    }
-    plan.resolve(|digest| sizes.get(digest).copied())?;
-    Ok((plan, entry.notice().into_iter().collect()))
 }
 
 /// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
@@ -230,6 +264,7 @@ fn new_job(info: &JobInfo, key: Option<String>, budget: Option<Budget>) -> Resul
         idempotency_key: key,
         request_digest: request_digest(info),
         replay_of: info.replay_of,
+        content: info.plan.content().into_iter().collect(),
         charge: Some(NewCharge {
             kernel: info.plan.op.clone(),
             mode: info.envelope.ctx.billing.mode.as_str(),
@@ -242,41 +277,43 @@ fn new_job(info: &JobInfo, key: Option<String>, budget: Option<Budget>) -> Resul
 
 /// What an idempotency key stands for: the contract, and of a replay also the job repeated.
 fn request_digest(info: &JobInfo) -> Digest {
-    let Some(of) = info.replay_of else { return info.envelope.digest() };
+    let Some(of) = info.replay_of else { return info.asked };
     let mut w = forge_contract::canon::Writer::new();
     w.str(&of.to_string());
-    w.digest(&info.envelope.digest());
+    w.digest(&info.asked);
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
-async fn submit(
-    app: Arc<App>,
-    info: JobInfo,
-    key: Option<String>,
+/// What of its project's a job may break only once it is recorded: then nothing begins before it is.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// The project may have so many jobs and no more.
+    counted: bool,
+    /// What the project may spend.
     budget: Option<Budget>,
-) -> Result<Submitted, Problem> {
+}
+
+async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, bounds: Bounds) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
-    let write = Write::Accept(Box::new(new_job(&info, key.clone(), budget)?));
+    let write = Write::Accept(Box::new(new_job(&info, key.clone(), bounds.budget)?));
     let live = LiveJob::new(info);
     let board = app.coordinator.board();
     // On the board before it is recorded: whoever finds the record finds the job.
     let count = board.insert(&live);
     app.metrics.live_max.set(app.metrics.live_max.get().max(count as u64));
     let mut ack = app.store.submit(write);
-    if key.is_some() || budget.is_some() {
+    if key.is_some() || bounds.counted || bounds.budget.is_some() {
         let written = (&mut ack).await;
         if !matches!(written, Ok(Written::Done)) {
             board.remove(job);
         }
         match written? {
             Written::Existing(earlier) => return earlier_job(&app, &project, earlier).await,
-            Written::Mismatch(earlier) => {
-                let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
-                return Err(Problem::of(FailureCode::RequestIdempotency, detail).about(earlier));
-            }
+            Written::Mismatch(earlier) => return Err(mismatch(earlier)),
+            Written::Exceeded(exceeded) => return Err(Problem::from(exceeded).traced(&live.info.trace_id)),
             Written::Books(given) => {
                 if let BooksWritten::OverBudget(over) = *given {
-                    return Err(unaffordable(&over));
+                    return Err(unaffordable(&over).traced(&live.info.trace_id));
                 }
             }
             _ => {}
@@ -310,37 +347,55 @@ async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, 
 /// Waits as long as the client wants, then answers with the result or where it will be.
 async fn answer_live(
     app: &App,
+    caller: &Caller,
     live: &LiveJob,
     ack: Option<Ack>,
     later: Option<Duration>,
-    again: bool,
 ) -> Result<Response, Problem> {
     let job = live.info.job;
-    let ended = match later {
-        None => tokio::select! {
-            ended = live.wait() => ended,
-            () = app.stopping.cancelled() => None,
-        },
-        Some(wait) if wait.is_zero() => None,
-        Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
-    };
-    if let Some(ack) = ack
-        && let Err(error) = ack.await
-    {
-        tracing::error!(%job, %error, "an acceptance could not be stored");
-        // Stopped already is as good as cancelled.
-        let _ = app.coordinator.cancel(job).await;
-        return Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job));
-    }
-    let response = match (ended, later) {
-        (Some(ended), _) => answer_ended(&ended, &live.info.trace_id),
-        (None, Some(_)) => accepted(live),
-        (None, None) => {
-            let detail = "the hub is stopping; the job is recorded and goes on when the hub is back";
-            return Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id));
+    let end = async {
+        match later {
+            None => tokio::select! {
+                ended = live.wait() => ended,
+                () = app.stopping.cancelled() => None,
+            },
+            Some(wait) if wait.is_zero() => None,
+            Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
         }
     };
-    Ok(if again { replayed(response) } else { response })
+    let ended = tokio::select! {
+        biased;
+        ended = end => ended,
+        // The job goes on: only whoever waits for it is no longer known.
+        () = caller.lapsed() => return Err(super::auth::lapsed().about(job).traced(&live.info.trace_id)),
+    };
+    if let Some(ack) = ack {
+        recorded_well(app, live, ack).await?;
+    }
+    match (ended, later) {
+        (Some(ended), _) => Ok(answer_ended(&ended, &live.info.trace_id)),
+        (None, Some(_)) => Ok(accepted(live)),
+        (None, None) => {
+            let detail = "the hub is stopping; the job is recorded and goes on when the hub is back";
+            Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id))
+        }
+    }
+}
+
+/// A job that began before it was recorded ends where it cannot be, or where its project got a limit in that moment.
+async fn recorded_well(app: &App, live: &LiveJob, ack: Ack) -> Result<(), Problem> {
+    let job = live.info.job;
+    let problem = match ack.await {
+        Ok(Written::Exceeded(exceeded)) => Problem::from(exceeded).traced(&live.info.trace_id),
+        Ok(_) => return Ok(()),
+        Err(error) => {
+            tracing::error!(%job, %error, "an acceptance could not be stored");
+            Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job)
+        }
+    };
+    // Stopped already is as good as cancelled.
+    let _ = app.coordinator.cancel(job).await;
+    Err(problem)
 }
 
 fn replayed(mut response: Response) -> Response {
@@ -455,11 +510,15 @@ impl QuoteBlock {
     }
 }
 
-/// Plans a contract: what would be done, and what it would cost.
+/// Plans a contract: what would be done, and what it would cost. Refused where the project may not execute it.
 #[utoipa::path(
     post, path = "/api/v0/ops/plan", tag = "ops", security(("bearer" = []), ("key" = [])),
     request_body(content = Object, content_type = "application/json", description = "The contract"),
-    responses((status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses(
+        (status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+    )
 )]
 pub async fn plan(
     State(app): State<Arc<App>>,
@@ -467,13 +526,18 @@ pub async fn plan(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlanAnswer>, Problem> {
+    caller.require(Scope::Compute)?;
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
-    let (plan, warnings) =
-        planned(&app, &caller.project, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
-            Some(trace) => problem.traced(trace),
-            None => problem,
-        })?;
+    let trace = envelope.ctx.trace_id.clone();
+    let planned = planned(&app, &caller, envelope).await.map_err(|problem| match &trace {
+        Some(trace) => problem.traced(trace),
+        None => problem,
+    })?;
+    let Planned { plan, notices: warnings, .. } = planned;
+    if let Some(exceeded) = quota::broken(caller.limits(), &plan) {
+        return Err(exceeded.into());
+    }
     Ok(Json(PlanAnswer {
         ok: true,
         plan_digest: plan.digest().to_string(),

@@ -13,14 +13,15 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::App;
-use super::auth::Caller;
-use super::execute::{Wishes, answer};
+use super::auth::{Caller, Scope};
+use super::execute::{Wishes, answer, beyond};
 use super::jobs::job_id;
 use super::problem::{Problem, ProblemBody};
 use super::trace::TraceId;
 use crate::coordinator::JobInfo;
 use crate::document::JobDocument;
 use crate::store::{Phase, PlannedRow};
+use crate::tenancy::quota;
 
 /// What of a policy a replay may set anew. The plan is pinned, so its shards are not among them.
 const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target", "timeout_ms", "verify"];
@@ -55,6 +56,7 @@ pub async fn replay(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let of = job_id(&id)?;
     let wishes = Wishes::of(&headers)?;
     if app.stopping.is_cancelled() {
@@ -62,9 +64,13 @@ pub async fn replay(
     }
     let policy = policy(&app, &headers, body).await?;
     let recorded = recorded(&app, &caller, of).await?;
-    let (envelope, plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
+    let (envelope, mut plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
+    caller.binding().check(&plan.requires).map_err(|failure| Problem::from(failure).about(of))?;
+    plan.terms = quota::terms(caller.limits(), caller.binding());
+    let asked = envelope.digest();
+    let held = plan.content().into_iter().map(|digest| app.blobs.hold(digest)).collect();
     is_here(&app, &plan).await.map_err(|problem| problem.about(of))?;
-    let (terms, budget) = (super::execute::terms(&app, &envelope, &plan), caller.budget);
+    let terms = super::execute::terms(&app, &envelope, &plan);
     let info = JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -75,9 +81,14 @@ pub async fn replay(
         notices: Vec::new(),
         replay_of: Some(of),
         erratum: None,
+        asked,
+        held: Arc::new(held),
         terms,
     };
-    answer(app, info, wishes, budget).await
+    match quota::broken(caller.limits(), &info.plan) {
+        Some(exceeded) => beyond(&app, &caller, &info, &wishes, exceeded).await,
+        None => answer(app, &caller, info, wishes).await,
+    }
 }
 
 /// The members of the body's `policy`; none for an empty body.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
 use super::uploads::digest_in_path;
 use crate::signed::{Grant, SECONDS_MAX};
@@ -88,9 +88,13 @@ pub async fn make(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SignedUrl>, Problem> {
+    caller.require(Scope::Read)?;
     let digest = digest_in_path(&digest)?;
     let body = super::body::read(&headers, body, app.body_time).await?;
     let asked: UrlRequest = serde_json::from_slice(&body).map_err(unread)?;
+    if asked.method == UrlMethod::Put {
+        caller.require(Scope::Compute)?;
+    }
     let refused = |pointer: &str, what: String| Problem::of(FailureCode::RequestSchema, what).at(pointer);
     if !(1..=SECONDS_MAX).contains(&asked.seconds) {
         return Err(refused("/seconds", format!("seconds: expected 1 to {SECONDS_MAX}, found {}", asked.seconds)));
@@ -150,7 +154,7 @@ fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 }
 
 /// Text as a value of a query.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut query = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -5,11 +5,14 @@
 
 pub mod blobs;
 pub mod books;
+pub mod data;
 mod rows;
 pub mod settlement;
+mod source;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
+pub mod tenancy;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,12 +28,15 @@ use tokio::sync::oneshot;
 
 use blobs::Blobs;
 use books::{BooksStore, BooksWrite, BooksWritten};
+use data::{DataStore, DataWrite, DataWritten};
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
-    KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
+    LedgerLine, NewJob, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
+pub use source::Source;
+pub use tenancy::{Exceeded, TenancyStore, TenancyWrite};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -66,21 +72,10 @@ pub enum StoreError {
 /// One change. Each is applied whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// A project.
-    Project {
-        /// Its id.
-        id: String,
-        /// Its name.
-        name: String,
-    },
-    /// An API key, or nothing where its hash is known.
-    Key(NewKey),
-    /// An API key is revoked.
-    RevokeKey {
-        /// BLAKE3 of the key.
-        hash: Digest,
-    },
-    /// A job, with its idempotency key where the client gave one.
+    /// Organisations, members, projects, keys.
+    Tenancy(Box<TenancyWrite>),
+    /// A job, with its idempotency key where the client gave one. Not where its project has as many jobs as it may;
+    /// an idempotency key that is known comes first.
     Accept(Box<NewJob>),
     /// A request that was refused, kept as a failed job.
     Reject(Box<RejectedRequest>),
@@ -105,7 +100,8 @@ pub enum Write {
     Finish(Box<FinishedJob>),
     /// A small object.
     Object(Vec<u8>),
-    /// A project has sent this content, which is durable on disk; nothing where it had before.
+    /// A project has sent this content, which is durable on disk; nothing where it had before. Not where it would take
+    /// more room than the project may.
     Blob {
         /// The project.
         project: String,
@@ -136,6 +132,8 @@ pub enum Write {
         verifier: bool,
         /// The provider who enrols with it; who names none is its own.
         provider: Option<String>,
+        /// The project whose work alone it will do.
+        reserved: Option<String>,
     },
     /// An agent presents a token; single use.
     Redeem {
@@ -197,6 +195,8 @@ pub enum Write {
         /// The job.
         job: JobId,
     },
+    /// What projects keep: values, arrays, content.
+    Data(Box<DataWrite>),
     /// A change of the books from outside.
     Books(Box<BooksWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
@@ -220,8 +220,12 @@ pub enum Written {
     FirstLease(u64),
     /// `Settle`: how many stakes did.
     Settled(u64),
-    /// `Readmit`, `Remove`, `BeginErratum`: whether there was anything to change.
+    /// `Accept`, `Blob`, `Kernel`: the project may not; nothing was written.
+    Exceeded(Exceeded),
+    /// `Readmit`, `Remove`, `BeginErratum`, `Tenancy`: whether there was anything to change.
     Applied(bool),
+    /// `Data`; `Finish` where it could not leave the arrays it was to leave.
+    Data(DataWritten),
     /// `Books`, and `Accept` where the project cannot afford the job.
     Books(Box<BooksWritten>),
 }
@@ -257,14 +261,10 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: BooksStore {
+pub trait Store: BooksStore + DataStore + TenancyStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 
-    /// Who holds this key; `None` where unknown or revoked.
-    async fn key(&self, hash: &Digest) -> Result<Option<KeyRow>, StoreError>;
-    /// Whether any key that works exists.
-    async fn has_keys(&self) -> Result<bool, StoreError>;
     /// A job of this project.
     async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError>;
     /// A project's jobs, newest first, older than `before`.
@@ -319,6 +319,17 @@ pub trait Store: BooksStore {
     async fn ready(&self) -> Result<(), StoreError>;
     /// Finishes what is queued and closes.
     async fn close(&self);
+}
+
+/// Submits a change to what projects keep.
+///
+/// # Errors
+/// What the store says.
+pub async fn write_data(store: &dyn Store, write: DataWrite) -> Result<DataWritten, StoreError> {
+    match store.submit(Write::Data(Box::new(write))).await? {
+        Written::Data(written) => Ok(written),
+        _ => Err(StoreError::Corrupt { what: "answer to a change" }),
+    }
 }
 
 /// An object by content, from its file or the database; verified.

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{amount, reference};
 use crate::api::App;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, Scope};
 use crate::api::body;
 use crate::api::problem::{Problem, ProblemBody};
 use crate::store::books::{BooksWrite, BooksWritten, Position};
@@ -146,7 +146,7 @@ pub async fn grant(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Posted>), Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let wish: Grant = body::read_as(&headers, body, app.body_time).await?;
     amount(wish.credits_micro)?;
     reference(&wish.reference)?;
@@ -166,7 +166,8 @@ pub async fn show(
     caller: Caller,
     Path(project): Path<String>,
 ) -> Result<Json<BudgetBlock>, Problem> {
-    if !caller.admin && *project != *caller.project {
+    caller.require(Scope::Read)?;
+    if !caller.is_operator() && *project != *caller.project {
         return Err(Problem::not_found("project"));
     }
     block(&app, &project).await.map(Json)
@@ -190,7 +191,7 @@ pub async fn set(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BudgetBlock>, Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let wish: BudgetWish = body::read_as(&headers, body, app.body_time).await?;
     if let Some(micro) = wish.budget_micro.filter(|micro| *micro > MICRO_MAX) {
         let detail = format!("budget_micro: expected at most {MICRO_MAX} micro-credits, found {micro}");
@@ -200,7 +201,10 @@ pub async fn set(
     let write = Write::Books(Box::new(BooksWrite::Budget { project: project.clone(), budget }));
     match app.store.submit(write).await? {
         Written::Books(given) if *given == BooksWritten::Nobody => Err(Problem::not_found("project")),
-        _ => block(&app, &project).await.map(Json),
+        _ => {
+            app.keys.changed(|held| *held.project == *project);
+            block(&app, &project).await.map(Json)
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::export::{self, Format};
 use super::sheet::{Cell, Column, Holds, Row};
 use super::{PAGE, Whose};
 use crate::api::App;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, Scope};
 use crate::api::jobs::limit;
 use crate::api::problem::{Problem, ProblemBody};
 use crate::store::books::{TransactionQuery, TransactionRow};
@@ -144,6 +144,7 @@ pub async fn ledger(
     headers: HeaderMap,
     Query(query): Query<LedgerQuery>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let whose = Whose::of(&caller, query.project.as_deref(), query.all.unwrap_or(false))?;
     let format = Format::of(&headers, query.format.as_deref())?;
     let limit = limit(query.limit, 100)?;
@@ -256,6 +257,7 @@ pub async fn chain(
     caller: Caller,
     Query(query): Query<ChainQuery>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let whose = Whose::of(&caller, None, query.all.unwrap_or(false))?;
     let head = head(&app).await?;
     let (store, whose) = (Arc::clone(&app.store), Arc::new(whose));
@@ -298,7 +300,7 @@ pub async fn balances(
     caller: Caller,
     Query(query): Query<BalanceQuery>,
 ) -> Result<Json<BalancePage>, Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let limit = limit(query.limit, PAGE)?;
     let rows = app.store.balances(query.after.as_deref(), limit).await?;
     let full = rows.len() == limit as usize;

@@ -43,12 +43,12 @@ enum Whose {
 impl Whose {
     fn of(caller: &Caller, project: Option<&str>, all: bool) -> Result<Self, Problem> {
         if all && project.is_none() {
-            caller.require_admin()?;
+            caller.require_operator()?;
             return Ok(Self::Everybody);
         }
         match project {
             Some(project) if *project == *caller.project => Ok(Self::Project(Arc::clone(&caller.project))),
-            Some(project) if caller.admin => Ok(Self::Project(project.into())),
+            Some(project) if caller.is_operator() => Ok(Self::Project(project.into())),
             // Another tenant's project is not there.
             Some(_) => Err(Problem::not_found("project")),
             None => Ok(Self::Project(Arc::clone(&caller.project))),

@@ -16,7 +16,7 @@ use super::export::{self, Format};
 use super::sheet::{Cell, Column, Holds, Row};
 use super::{PAGE, Whose, amount, reference};
 use crate::api::App;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, Scope};
 use crate::api::body;
 use crate::api::jobs::limit;
 use crate::api::problem::{Problem, ProblemBody};
@@ -98,6 +98,7 @@ pub async fn list(
     headers: HeaderMap,
     Query(query): Query<PayQuery>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Provider)?;
     let whose = Whose::of(&caller, None, query.all.unwrap_or(false))?;
     let format = Format::of(&headers, query.format.as_deref())?;
     let limit = limit(query.limit, 100)?;
@@ -182,7 +183,7 @@ pub async fn pay(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Posted>), Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let wish: Payout = body::read_as(&headers, body, app.body_time).await?;
     amount(wish.credits_micro)?;
     reference(&wish.reference)?;

@@ -15,7 +15,7 @@ use super::export::{self, Format};
 use super::sheet::{Cell, Column, Holds, Row};
 use super::{PAGE, Whose};
 use crate::api::App;
-use crate::api::auth::Caller;
+use crate::api::auth::{Caller, Scope};
 use crate::api::jobs::limit;
 use crate::api::problem::{Problem, ProblemBody};
 use crate::coordinator::decimal;
@@ -150,6 +150,7 @@ pub async fn usage(
     headers: HeaderMap,
     Query(query): Query<UsageQuery>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let whose = Whose::of(&caller, query.project.as_deref(), query.all.unwrap_or(false))?;
     let format = Format::of(&headers, query.format.as_deref())?;
     let limit = limit(query.limit, PAGE)?;

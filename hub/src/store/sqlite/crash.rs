@@ -19,6 +19,8 @@ use forge_lifecycle::settle::{Backed, SettlePolicy, Share};
 use super::Sqlite;
 use crate::store::blobs::Blobs;
 use crate::store::books::{BooksStore as _, BooksWrite, NewCharge, Settlement, TransactionQuery};
+use crate::store::data::Kept;
+use crate::store::tenancy::{NewProject, OPERATOR, TenancyWrite};
 use crate::store::*;
 
 /// Of a write-ahead log: its head, and a frame of 4,096 bytes with its own.
@@ -51,6 +53,7 @@ fn accepted(number: u64) -> NewJob {
         idempotency_key: Some(format!("k{number}")),
         request_digest: Digest::of(b"x"),
         replay_of: None,
+        content: Vec::new(),
         charge: Some(charge),
     }
 }
@@ -76,15 +79,18 @@ fn ended(number: u64, agent: AgentId) -> FinishedJob {
         settlement: Some(Settlement { charge, eur_micro: 1, transaction, correction: None }),
         stakes: vec![stake],
         erratum: None,
+        kept: Kept::default(),
     }
 }
 
 /// A working day, every write acknowledged before the next.
 async fn a_day(store: &Sqlite) {
     let submit = async |write| store.submit(write).await.unwrap();
-    submit(Write::Project { id: "p".into(), name: "p".into() }).await;
+    let project = TenancyWrite::Project(NewProject::plain("p", OPERATOR));
+    submit(Write::Tenancy(Box::new(project))).await;
     let (hash, project) = (Digest::of(b"token"), "p".into());
-    submit(Write::EnrolToken { hash, project, expires_ms: 1 << 50, verifier: false, provider: None }).await;
+    submit(Write::EnrolToken { hash, project, expires_ms: 1 << 50, verifier: false, provider: None, reserved: None })
+        .await;
     submit(Write::Redeem { hash, public_key: [1; 32] }).await;
     let agent = AgentId::of_public_key(&[1; 32]);
     let grant = BooksWrite::Grant { project: "p".into(), micro: 9_000_000, reference: "g".into() };

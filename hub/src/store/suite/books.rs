@@ -69,7 +69,10 @@ async fn kinds(store: &dyn Store, job: JobId) -> Vec<Kind> {
 
 async fn enrolled(store: &dyn Store, key: u8) -> AgentId {
     let (hash, project) = (Digest::of(&[key, key, key]), "b".into());
-    store.submit(Write::EnrolToken { hash, project, expires_ms: FAR, verifier: false, provider: None }).await.unwrap();
+    store
+        .submit(Write::EnrolToken { hash, project, expires_ms: FAR, verifier: false, provider: None, reserved: None })
+        .await
+        .unwrap();
     store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();
     AgentId::of_public_key(&[key; 32])
 }
