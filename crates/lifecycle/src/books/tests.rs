@@ -147,7 +147,7 @@ fn live(ledger: &mut Ledger, tariff: &Tariff, number: u64, life: &Life) -> i128 
     }
     for earned in &pay {
         let micro = earned.micro();
-        let fate = life.fates.get(usize::from(micro % 4 == 0)).copied().unwrap_or(0);
+        let fate = life.fates.get(usize::from(micro.is_multiple_of(4))).copied().unwrap_or(0);
         let stamp = ledger.stamp();
         match fate {
             0 => {}
