@@ -18,6 +18,7 @@ pub mod report;
 pub mod seed;
 pub mod stop;
 pub mod task;
+pub mod trace;
 
 pub use capability::Capability;
 pub use digest::Digest;
