@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod code;
 pub mod config;
@@ -19,8 +20,12 @@ pub mod signed;
 mod standing;
 mod start;
 pub mod store;
+mod tls;
+pub mod trail;
 pub mod upload;
+mod validity;
 
 pub use config::{Config, ConfigError, HubArgs};
 pub use registry::KernelSource;
 pub use start::{Running, StartError, start};
+pub use tls::{Tls, TlsError, TlsFiles};

@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use forge_contract::Digest;
 use forge_lifecycle::bundle::key::Key;
+use forge_lifecycle::trail::Purpose;
 use forge_protocol::identity::IdentityError;
 use forge_protocol::{EnrolToken, HubEndpoint, Identity, LinkError};
+use forge_telemetry::{Telemetry, TelemetryError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Desk, Examiner};
-use crate::api::auth::{KEY_PREFIX, hash_of};
+use crate::api::auth::{KEY_PREFIX, hash_of, hint_of};
 use crate::api::{App, Tokens};
 use crate::config::Config;
 use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
@@ -29,13 +31,13 @@ use crate::standing::Teller;
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
 use crate::store::{NewKey, Store, StoreError, Write, Written};
+use crate::tls::{Tls, TlsError};
+use crate::trail::by_operator;
 use crate::upload::{UploadError, Uploads};
 
 const PROJECT: &str = "default";
 /// Between two sweeps of abandoned uploads.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// Characters of a key that are kept to recognise it by.
-const HINT: usize = 8;
 
 /// Why the hub does not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,12 @@ pub enum StartError {
     /// The kernels.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The configuration.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
@@ -122,10 +130,10 @@ impl Running {
     pub async fn enrol_token(&self, verifier: bool) -> Result<String, StartError> {
         let (token, hash) = self.app.tokens.make().ok_or(IdentityError::Entropy)?;
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
-        self.app
-            .store
-            .submit(Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None })
-            .await?;
+        let write = Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None };
+        let note = if verifier { "of a verifier" } else { "of an agent" };
+        let entry = by_operator("start: make an enrolment token", PROJECT, note.into());
+        self.app.store.submit(write.audited(entry)).await?;
         Ok(token)
     }
 
@@ -161,7 +169,11 @@ impl Running {
         if self.server.await.is_err() {
             tracing::error!("the HTTP server ended badly");
         }
+        if let Err(error) = crate::trail::sign(&*self.app.store, &*self.app.notary, Purpose::Shutdown).await {
+            tracing::error!(%error, "the audit log could not be signed");
+        }
         self.app.store.close().await;
+        self.app.telemetry.close().await;
         tracing::info!("stopped");
     }
 }
@@ -196,8 +208,10 @@ impl Tokens for Keys {
 /// Whatever keeps it from serving; nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     outlive_file_limits();
+    let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let lock = claim(&config.data)?;
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
+    let telemetry = Telemetry::to(config.otlp.as_deref(), "forgepool-hub", identity.hub_key().to_string())?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
     let uploads = Uploads::open(&config.data.join("uploads"))?.patient(config.body_time);
     let url_key = UrlKey::load_or_create(&config.data.join("url.key"))?;
@@ -229,6 +243,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         fleet: Arc::clone(&wire) as Arc<dyn crate::coordinator::Fleet>,
         board,
         metrics: Arc::clone(&metrics),
+        telemetry: telemetry.clone(),
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
         decided,
         registry: Arc::clone(&registry),
@@ -254,17 +269,26 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         desk,
         coordinator,
         metrics,
-        tokens: keys,
+        telemetry,
+        tokens: Arc::clone(&keys) as Arc<dyn Tokens>,
+        notary: Arc::clone(&keys) as Arc<dyn Notary>,
+        trusted_proxies: config.trusted_proxies,
+        refusals: Mutex::default(),
         uploads,
         url_key,
         audits,
         body_time: config.body_time,
         blob_bytes: config.blob_bytes,
         quic_address: quic_addr.to_string(),
+        tls: tls.clone(),
         stopping: stopping.clone(),
     });
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).attend(stopping.clone()));
+    }
     tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
-    let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
+    tokio::spawn(crate::trail::keep(Arc::clone(&app.store), keys, config.audit_head_every, stopping.clone()));
+    let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), tls, stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })
 }
@@ -342,9 +366,13 @@ async fn first_key(store: &dyn Store, given: Option<String>) -> Result<Option<St
 }
 
 async fn remember(store: &dyn Store, project: &str, key: &str, scopes: &str) -> Result<(), StoreError> {
-    let hint = key.chars().take(HINT).collect();
-    let new = NewKey { hash: hash_of(key), project: project.into(), hint, scopes: scopes.into() };
-    store.submit(Write::Key(new)).await.map(drop)
+    let (hash, hint) = (hash_of(key), hint_of(key));
+    let known = store.key(&hash).await?.is_some();
+    let note = format!("key {hint} with the scopes {scopes}");
+    let write = Write::Key(NewKey { hash, project: project.into(), hint, scopes: scopes.into() });
+    // The same key given at every start is made at the first.
+    let write = if known { write } else { write.audited(by_operator("start: make a key", project, note)) };
+    store.submit(write).await.map(drop)
 }
 
 async fn pool_settings(

@@ -4,7 +4,9 @@
 
 mod agent_input;
 mod answers;
+mod audit;
 mod authors;
+mod backup;
 mod bad_component;
 mod bad_input;
 mod blobs;
@@ -25,5 +27,7 @@ mod same_bits;
 mod stages;
 mod statistics;
 mod stranger;
+mod tls;
+mod tracing;
 mod up;
 mod wire_input;

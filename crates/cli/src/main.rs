@@ -3,6 +3,8 @@
 mod agent;
 mod agents;
 mod artifact;
+mod audit;
+mod backup;
 mod blob;
 mod cancel;
 mod client;
@@ -18,6 +20,7 @@ mod kernel;
 mod kernels;
 mod logging;
 mod number;
+mod offline;
 mod parent;
 mod plan;
 mod pool;
@@ -25,6 +28,7 @@ mod private;
 mod progress;
 mod quickstart;
 mod replay;
+mod restore;
 mod result;
 mod run;
 mod screen;
@@ -32,6 +36,7 @@ mod sse;
 mod table;
 mod target;
 mod transfer;
+mod trust;
 mod up;
 mod verify;
 
@@ -74,6 +79,9 @@ enum Command {
     Verify(verify::Args),
     Replay(replay::Args),
     Kernel(kernel::Args),
+    Audit(audit::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -125,6 +133,9 @@ impl Command {
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
             Self::Kernel(args) => kernel::run(args).await,
+            Self::Audit(args) => audit::run(args).await,
+            Self::Backup(args) => backup::run(args).await,
+            Self::Restore(args) => restore::run(&args),
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,
@@ -141,7 +152,11 @@ impl Command {
     }
 
     fn logs_json(&self) -> bool {
-        matches!(self, Self::Hub(args) if args.logs_json())
+        match self {
+            Self::Hub(args) => args.logs_json(),
+            Self::Agent(args) => args.logs_json(),
+            _ => false,
+        }
     }
 }
 

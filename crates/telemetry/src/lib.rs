@@ -163,3 +163,46 @@ impl Telemetry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn span(sampled: bool) -> Span {
+        let context = TraceContext { trace: [1; 16], span: [2; 8], sampled };
+        let (from, until) = (moment(1), moment(2));
+        let (name, attributes) = ("x".to_owned(), vec![("n", 1u64.into()), ("t", "text".into())]);
+        Span { name, kind: Kind::Internal, context, parent: [0; 8], from, until, attributes, failed: None }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_holds_nobody_up() {
+        // A collector that takes connections and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let telemetry = Telemetry::start(&url, "test", "one".into()).unwrap();
+        // The one thread of this test never gets to the task that sends.
+        for _ in 0..QUEUE_MAX {
+            telemetry.record(span(true));
+        }
+        assert_eq!(telemetry.dropped(), 0);
+        for _ in 0..7 {
+            telemetry.record(span(true));
+            telemetry.record(span(false));
+        }
+        assert_eq!(telemetry.dropped(), 7, "spans of a trace that is not recorded count for nothing");
+    }
+
+    #[tokio::test]
+    async fn without_a_collector_nothing_is_kept() {
+        for off in [Telemetry::off(), Telemetry::to(None, "test", String::new()).unwrap()] {
+            assert!(!off.is_on());
+            off.record(span(true));
+            off.close().await;
+        }
+        assert!(!Telemetry::to(Some(""), "test", String::new()).unwrap().is_on());
+        let error = Telemetry::start("collector:4318", "test", String::new()).unwrap_err();
+        assert!(error.to_string().contains("expected http://"), "{error}");
+    }
+}

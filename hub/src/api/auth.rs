@@ -9,9 +9,13 @@ use http::{HeaderMap, header};
 
 use super::App;
 use super::problem::Problem;
+use super::ticket::{Ticket, Who};
+use crate::store::trail::Reach;
 
 /// Every key starts with this, so that a leaked one is recognised.
 pub const KEY_PREFIX: &str = "fpk_";
+/// Characters of a key that are kept to recognise it by.
+pub const HINT_CHARS: usize = 8;
 /// The alternative header of the product pages.
 pub const KEY_HEADER: &str = "x-forge-api-key";
 
@@ -19,6 +23,12 @@ pub const KEY_HEADER: &str = "x-forge-api-key";
 #[must_use]
 pub fn hash_of(key: &str) -> Digest {
     Digest::tagged("forgepool v1 api key", key.as_bytes())
+}
+
+/// The start of a key's text, to recognise it by.
+#[must_use]
+pub fn hint_of(key: &str) -> String {
+    key.chars().take(HINT_CHARS).collect()
 }
 
 /// A caller whose key is good.
@@ -41,6 +51,17 @@ impl Caller {
         }
         Err(Problem::of(FailureCode::RequestForbidden, "this needs a key with the scope `admin`"))
     }
+
+    /// Whose rows of the audit log it may see.
+    #[must_use]
+    pub fn audit_reach(&self) -> Reach {
+        if self.admin { Reach::All } else { Reach::Project(self.project.to_string()) }
+    }
+
+    /// Who it is in the audit log.
+    fn who(&self, key: &str) -> Who {
+        Who { organisation: String::new(), project: self.project.to_string(), key: hint_of(key) }
+    }
 }
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -52,7 +73,11 @@ impl FromRequestParts<Arc<App>> for Caller {
         let row = row.ok_or_else(|| unauthenticated("the key is unknown or revoked"))?;
         let mut scopes = row.scopes.split_whitespace();
         let admin = scopes.any(|scope| scope == "admin");
-        Ok(Self { project: row.project.into(), admin })
+        let caller = Self { project: row.project.into(), admin };
+        if let Some(ticket) = parts.extensions.get::<Ticket>() {
+            ticket.identify(caller.who(key));
+        }
+        Ok(caller)
     }
 }
 

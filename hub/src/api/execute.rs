@@ -18,6 +18,7 @@ use super::App;
 use super::auth::Caller;
 use super::jobs::answer_stored;
 use super::problem::{Problem, ProblemBody};
+use super::ticket::Ticket;
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
 use crate::coordinator::{Ended, JobInfo, LiveJob, waiting};
@@ -91,6 +92,7 @@ impl Wishes {
 pub async fn execute(
     State(app): State<Arc<App>>,
     Extension(trace): Extension<TraceId>,
+    Extension(ticket): Extension<Ticket>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
@@ -102,18 +104,18 @@ pub async fn execute(
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let info = match draft(&app, &caller, &trace, &bytes).await {
         Ok(info) => info,
-        Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
+        Err(problem) => return Err(recorded(&app, &caller, (&trace, &ticket), &bytes, problem).await),
     };
-    answer(app, info, wishes).await
+    answer(app, info, wishes, ticket).await
 }
 
 /// Submits a job and answers as its caller wishes.
-pub(super) async fn answer(app: Arc<App>, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
+pub(super) async fn answer(app: Arc<App>, info: JobInfo, wishes: Wishes, ticket: Ticket) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
-    let submitted = tokio::spawn(submit(shared, info, wishes.key)).await;
+    let submitted = tokio::spawn(submit(shared, info, wishes.key, ticket.clone())).await;
     match submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))?? {
-        Submitted::New { live, ack } => answer_live(&app, &live, Some(ack), wishes.later, false).await,
+        Submitted::New { live, ack } => answer_live(&app, &live, Some((ack, ticket)), wishes.later, false).await,
         Submitted::Known(live) => answer_live(&app, &live, None, wishes.later, true).await,
         Submitted::Over(row) => Ok(replayed(answer_stored(&row)?)),
     }
@@ -136,6 +138,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
         trace_id,
+        trace: trace.1,
         envelope,
         plan: Arc::new(plan),
         accepted_ms: crate::clock::unix_ms(),
@@ -162,7 +165,13 @@ async fn planned(app: &App, project: &str, envelope: &Envelope) -> Result<(Plan,
 }
 
 /// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
-async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], problem: Problem) -> Problem {
+async fn recorded(
+    app: &App,
+    caller: &Caller,
+    (trace, ticket): (&TraceId, &Ticket),
+    bytes: &[u8],
+    problem: Problem,
+) -> Problem {
     app.metrics.rejected.inc();
     let job = crate::clock::job_id();
     let at_ms = crate::clock::unix_ms();
@@ -177,8 +186,13 @@ async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], pro
         at_ms,
         document: serde_json::to_string(&document).unwrap_or_default(),
     };
-    match app.store.submit(Write::Reject(Box::new(request))).await {
-        Ok(_) => problem.about(job),
+    ticket.note(format!("job {job}"));
+    let entry = ticket.entry(status_of(problem.code()), Some(problem.code()));
+    match app.store.submit(Write::Reject(Box::new(request)).audited(entry)).await {
+        Ok(_) => {
+            ticket.done();
+            problem.about(job)
+        }
         Err(error) => {
             tracing::error!(%job, %error, "a refusal could not be recorded");
             problem
@@ -214,9 +228,12 @@ fn request_digest(info: &JobInfo) -> Digest {
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
-async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Submitted, Problem> {
+async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, ticket: Ticket) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
-    let write = Write::Accept(Box::new(new_job(&info, key.clone())?));
+    ticket.note(format!("job {job}"));
+    // The row of the audit log goes with the acceptance: together they cost one flush.
+    let entry = ticket.entry(StatusCode::ACCEPTED, None);
+    let write = Write::Accept(Box::new(new_job(&info, key.clone())?)).audited(entry);
     let live = LiveJob::new(info);
     let board = app.coordinator.board();
     // On the board before it is recorded: whoever finds the record finds the job.
@@ -240,6 +257,9 @@ async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>) -> Result<Sub
     }
     // Not awaited: a sync answer's last write is behind this one in the queue, and starting early hides the disk.
     if app.coordinator.submit(Arc::clone(&live)).await.is_err() {
+        if ack.await.is_ok() {
+            ticket.done();
+        }
         return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping").about(job));
     }
     tracing::info!(%job, trace_id = live.info.trace_id, project = &*project, op = live.info.plan.op, profile = live.info.plan.profile, "job accepted");
@@ -258,7 +278,7 @@ async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, 
 async fn answer_live(
     app: &App,
     live: &LiveJob,
-    ack: Option<Ack>,
+    ack: Option<(Ack, Ticket)>,
     later: Option<Duration>,
     again: bool,
 ) -> Result<Response, Problem> {
@@ -271,13 +291,14 @@ async fn answer_live(
         Some(wait) if wait.is_zero() => None,
         Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
     };
-    if let Some(ack) = ack
-        && let Err(error) = ack.await
-    {
-        tracing::error!(%job, %error, "an acceptance could not be stored");
-        // Stopped already is as good as cancelled.
-        let _ = app.coordinator.cancel(job).await;
-        return Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job));
+    if let Some((ack, ticket)) = ack {
+        if let Err(error) = ack.await {
+            tracing::error!(%job, %error, "an acceptance could not be stored");
+            // Stopped already is as good as cancelled.
+            let _ = app.coordinator.cancel(job).await;
+            return Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job));
+        }
+        ticket.done();
     }
     let response = match (ended, later) {
         (Some(ended), _) => answer_ended(&ended, &live.info.trace_id),

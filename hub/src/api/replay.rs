@@ -17,6 +17,7 @@ use super::auth::Caller;
 use super::execute::{Wishes, answer};
 use super::jobs::job_id;
 use super::problem::{Problem, ProblemBody};
+use super::ticket::Ticket;
 use super::trace::TraceId;
 use crate::coordinator::JobInfo;
 use crate::document::JobDocument;
@@ -49,6 +50,7 @@ const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target"
 pub async fn replay(
     State(app): State<Arc<App>>,
     Extension(trace): Extension<TraceId>,
+    Extension(ticket): Extension<Ticket>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -67,6 +69,7 @@ pub async fn replay(
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
         trace_id: trace.0.clone(),
+        trace: trace.1,
         envelope,
         plan: Arc::new(plan),
         accepted_ms: crate::clock::unix_ms(),
@@ -74,7 +77,7 @@ pub async fn replay(
         replay_of: Some(of),
         erratum: None,
     };
-    answer(app, info, wishes).await
+    answer(app, info, wishes, ticket).await
 }
 
 /// The members of the body's `policy`; none for an empty body.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use forge_contract::envelope::Envelope;
+use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::Snapshot;
 use forge_lifecycle::bundle::key::{Key, Signature};
@@ -21,8 +22,10 @@ pub struct JobInfo {
     pub job: JobId,
     /// Its project.
     pub project: Arc<str>,
-    /// Trace id.
+    /// Trace id, as its client calls it.
     pub trace_id: String,
+    /// The span it was asked for in.
+    pub trace: TraceContext,
     /// The contract.
     pub envelope: Envelope,
     /// The plan, inputs resolved.
@@ -35,6 +38,14 @@ pub struct JobInfo {
     pub replay_of: Option<JobId>,
     /// The job whose doubtful shards it runs again.
     pub erratum: Option<ErratumOf>,
+}
+
+impl JobInfo {
+    /// The job's own span: the same in every process that works on it.
+    #[must_use]
+    pub fn span(&self) -> TraceContext {
+        self.trace.root().child("job", self.job.bits())
+    }
 }
 
 /// A job's end, durable before anybody sees it.

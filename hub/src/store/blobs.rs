@@ -74,6 +74,12 @@ impl Blobs {
         Ok(Self { root: root.to_owned(), written: AtomicU64::new(0) })
     }
 
+    /// A directory that another process has open: nothing in it is made or swept.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), written: AtomicU64::new(0) }
+    }
+
     /// Where the object of this digest lies.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {

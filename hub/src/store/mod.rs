@@ -9,6 +9,7 @@ pub mod settlement;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
+pub mod trail;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use rows::{
 };
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
+pub use trail::{TrailStore, TrailWrite};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,17 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// A newer program has written the database.
+    #[error(
+        "the database has schema {found}, this program knows up to {known}: it was written by a newer one. Start that one, \
+         or restore the backup that was taken before it was installed"
+    )]
+    Newer {
+        /// The migration that is not known here.
+        found: i64,
+        /// The last one that is.
+        known: i64,
+    },
     /// A blob could not be read or written.
     #[error("blob: {0}")]
     Blob(#[from] blobs::BlobError),
@@ -195,6 +208,8 @@ pub enum Write {
         /// The job.
         job: JobId,
     },
+    /// The audit log.
+    Trail(Box<TrailWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
     /// Takes a block of lease numbers that no earlier process of this hub has used.
@@ -251,7 +266,7 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: TrailStore + Send + Sync + 'static {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 

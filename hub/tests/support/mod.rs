@@ -81,6 +81,11 @@ impl Hub {
         self.child.wait().unwrap()
     }
 
+    /// Waits for its end, which something else has begun.
+    pub fn end(mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();

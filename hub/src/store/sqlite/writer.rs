@@ -9,7 +9,7 @@ use forge_lifecycle::action::Forgotten;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, uint};
+use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, trail, uint};
 use crate::store::blobs::Blobs;
 use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
@@ -87,7 +87,7 @@ async fn together(
     Ok(given)
 }
 
-async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
+pub(super) async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
     match write {
         Write::Project { id, name } => {
             let query =
@@ -159,6 +159,7 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::AgentEvent(event) => settlement::note(db, event).await?,
         Write::BeginErratum(new) => return settlement::begin(db, new).await.map(Written::Applied),
         Write::VoidErrata { job } => settlement::void(db, *job).await?,
+        Write::Trail(write) => return trail::apply(db, blobs, write).await,
         Write::Barrier => {}
         Write::ReserveLeases => return reserve(db).await,
     }
