@@ -27,11 +27,13 @@ fn build() -> PathBuf {
     let folder = test.ancestors().nth(2).expect("tests run from the target directory").to_owned();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--locked", "--package", "forgepool"]).current_dir(root());
-    if folder.file_name().is_some_and(|name| name == "release") {
-        command.arg("--release");
-    }
+    // The selection that built this test: another one would turn other features on and build the engine once more.
+    let selection: &[&str] = match folder.file_name().is_some_and(|name| name == "release") {
+        true => &["--release", "--package", "forgepool", "--package", "forge-tests"],
+        false => &["--workspace", "--bins"],
+    };
+    command.args(["build", "--quiet", "--locked"]).args(selection).current_dir(root());
     let status = command.status().expect("cargo can be started");
-    assert!(status.success(), "cargo build --package forgepool: {status}");
+    assert!(status.success(), "cargo build of the programs: {status}");
     folder.join("forgepool")
 }
