@@ -99,6 +99,8 @@ pub async fn evidence(pool: &Pool, job: &str) -> Value {
         let output = within("end of the command", command.output()).await.unwrap();
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert!(output.status.success(), "{args:?}: {said}");
+        let signed = args[0] != "verify" || said.contains("each signed by its agent");
+        assert!(signed, "answers, copies or looks without signature: {said}");
     }
     pool.api.get(&format!("/api/v0/jobs/{job}/artifacts/verification_json")).await.body
 }

@@ -9,7 +9,7 @@ use forge_lifecycle::pool::Settings;
 use serde_json::json;
 
 use crate::kernel::{planned, reference};
-use crate::world::{Manner, World, agent_id};
+use crate::world::{Manner, World, agent_id, bent, honest, inflate};
 
 fn settings() -> Settings {
     Settings { hub_secret: [3; 32], attempts_max: 50, ..Settings::default() }
@@ -237,5 +237,64 @@ fn an_answer_that_folds_with_nobodys_is_looked_at_before_it_ends_a_job() {
         world.run();
         world.assert_completed(job, &expected);
         assert_eq!(world.quarantined.iter().collect::<Vec<_>>(), [&agent_id(bad)], "seed {seed}");
+    }
+}
+
+#[test]
+fn one_strangers_sound_lies_end_no_job_however_early_they_come() {
+    let expected = reference(&planned("two.v1", 300, json!({})));
+    let mut forgotten = 0;
+    for seed in 0..200 {
+        let mut world = World::new(seed, settings());
+        let verifier = seed % 2 == 0;
+        for number in 0..4 {
+            let machine = world.machine(Manner::Honest, 2, 50, 1_000);
+            world.machines[machine].verifier = verifier && number == 0;
+        }
+        // The first to answer: what others give is compared with it, or added to it.
+        let manner = world.dice.pick(&[Manner::Misfits, Manner::Inflates]);
+        let bad = world.machine(manner, 2, 10, 1_000);
+        // Long clean, so that nobody looks at its answers without a reason.
+        world.machines[bad].clean = 1_000_000;
+        for _ in 0..world.dice.pick(&[0, 0, 1, 2]) {
+            let at = world.dice.from(1_001, 2_500);
+            world.crashes_at(at);
+        }
+        let verify = world.dice.pick(&["none", "spotcheck"]);
+        let job = world.submit(1, planned("two.v1", 300, json!({"verify": verify, "shards": 60})));
+        world.run();
+        world.assert_completed(job, &expected);
+        assert!(world.quarantined.iter().all(|agent| *agent == agent_id(bad)), "seed {seed}: {:?}", world.quarantined);
+        assert!(world.crashes > 0 || world.quarantined.len() == 1, "seed {seed}: {manner:?} got away with it");
+        forgotten += world.forgotten;
+    }
+    assert!(forgotten > 200, "{forgotten}: hardly anything was computed again");
+}
+
+#[test]
+fn a_kernel_whose_sums_overflow_fails_its_job_and_nobody_else() {
+    fn overflowing(
+        task: &forge_contract::task::Task,
+        inputs: &[forge_lifecycle::action::StageFragment],
+    ) -> forge_contract::report::Outcome {
+        match honest(task, inputs) {
+            forge_contract::report::Outcome::Completed(completed) => {
+                forge_contract::report::Outcome::Completed(bent(completed, inflate))
+            }
+            other => other,
+        }
+    }
+    for (seed, machines) in [(1, 4), (2, 1), (3, 4)] {
+        let mut world = World::new(seed, settings());
+        world.compute = overflowing;
+        for _ in 0..machines {
+            world.machine(Manner::Honest, 2, 50, 1_000);
+        }
+        let job = world.submit(1, planned("one.v1", 300, json!({"verify": "none", "shards": 60})));
+        world.run();
+        let JobOutcome::Failed { failure, .. } = &world.finished[&job] else { panic!("it cannot complete") };
+        assert_eq!(failure.code, FailureCode::AggregationOverflow, "{failure}");
+        assert!(world.quarantined.is_empty());
+        assert!(world.forgotten > 0, "it was the kernel only once nobody's word alone was taken");
     }
 }

@@ -2,104 +2,13 @@
 
 use std::sync::Arc;
 
-use forge_contract::report::{Outcome, Report, Usage};
-use forge_contract::task::Task;
-use forge_contract::{AgentId, Capability, FailureCode, JobId, LeaseId};
+use forge_contract::{Capability, FailureCode, LeaseId};
 use forge_lifecycle::action::{Action, Ending, JobOutcome, Reason, Record};
-use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
-use forge_lifecycle::pool::{Pool, Settings};
+use forge_lifecycle::event::{Event, SessionId};
 use serde_json::json;
 
-use crate::kernel::{planned, shard};
-use crate::world::{agent_id, engine};
-
-/// A pool driven by hand.
-struct Hand {
-    pool: Pool,
-    now: u64,
-    seen: Vec<Action>,
-}
-
-type Given = (LeaseId, AgentId, SessionId, Arc<Task>);
-
-impl Hand {
-    fn new() -> Self {
-        Self { pool: Pool::new(Settings::default()), now: 1_000, seen: Vec::new() }
-    }
-
-    /// Leases given out by this event.
-    fn tell(&mut self, event: Event) -> Vec<Given> {
-        let mut actions = Vec::new();
-        self.pool.apply(self.now, event, &mut actions);
-        let given = actions.iter().filter_map(|action| match action {
-            Action::Dispatch { lease, agent, session, task, .. } => Some((*lease, *agent, *session, Arc::clone(task))),
-            _ => None,
-        });
-        let given = given.collect();
-        self.seen.extend(actions);
-        given
-    }
-
-    fn join(&mut self, agent: usize, session: u64, cores: u32) -> Vec<Given> {
-        let capability = Capability {
-            cores,
-            leases: cores,
-            memory_bytes: 1 << 30,
-            arch: "sim".into(),
-            os: "sim".into(),
-            cpu: true,
-            gpu: false,
-            labels: vec![],
-            engine: engine(),
-            cage: "none".into(),
-        };
-        self.tell(Event::AgentJoined {
-            agent: agent_id(agent),
-            session: SessionId(session),
-            capability,
-            membership: member(agent),
-        })
-    }
-
-    fn submit(&mut self, policy: serde_json::Value) -> Vec<Given> {
-        let plan = planned("one.v1", 12, policy);
-        self.tell(Event::JobAccepted { job: JobId::from_bits(1), plan: Arc::new(plan), project: "p".into() })
-    }
-
-    fn answer(&mut self, given: &Given, session: SessionId) -> Vec<Given> {
-        let (lease, _, _, task) = given;
-        let outcome = Outcome::Completed(shard(task, &[]));
-        let (task, engine, usage) = (task.key_digest(), engine(), Usage::default());
-        let report = Report { lease: *lease, task, engine, outcome, usage, log: "printed".into() };
-        self.tell(Event::ReportArrived { session, report })
-    }
-
-    fn endings(&self) -> Vec<(u32, Reason, Ending, Option<FailureCode>)> {
-        let attempts = self.seen.iter().filter_map(|action| match action {
-            Action::Record(Record::Attempt(a)) => Some((a.shard, a.reason, a.ending, a.code)),
-            _ => None,
-        });
-        attempts.collect()
-    }
-
-    fn accepted(&self) -> Vec<u32> {
-        let accepted = self.seen.iter().filter_map(|action| match action {
-            Action::Record(Record::Accepted(a)) => Some(a.shard),
-            _ => None,
-        });
-        accepted.collect()
-    }
-
-    fn outcome(&self) -> Option<&JobOutcome> {
-        let mut finishes = self.seen.iter().filter_map(|action| match action {
-            Action::Finish { outcome, .. } => Some(outcome.as_ref()),
-            _ => None,
-        });
-        let first = finishes.next();
-        assert!(finishes.next().is_none(), "one end");
-        first
-    }
-}
+use crate::hand::{Hand, member};
+use crate::world::agent_id;
 
 #[test]
 fn a_late_answer_is_recorded_and_discarded() {
@@ -232,8 +141,4 @@ fn logs_and_placements_reach_the_record() {
     let attempt = attempt.unwrap();
     assert_eq!((attempt.log.as_str(), attempt.ending, attempt.fuel), ("printed", Ending::Reported, 900_000));
     assert_eq!(attempt.placement.load_permille, 0);
-}
-
-fn member(owner: usize) -> Membership {
-    Membership { owner: OwnerId(owner as u64), ..Membership::default() }
 }

@@ -37,6 +37,8 @@ pub enum Manner {
     Skips(u64),
     /// Its fragments are sound by themselves and fold with nobody's.
     Misfits,
+    /// Its sums are sound by themselves, and any two of them overflow.
+    Inflates,
     /// Says that the kernel fails.
     ClaimsTraps,
     /// Honest about shards, and lies about single units: it slanders others.
@@ -477,8 +479,11 @@ impl World {
             }
             _ if matches!(task.duty, Duty::Check(_)) => self.checked(task),
             Manner::Honest | Manner::Repeats | Manner::Steals => (self.compute)(task, &self.published),
-            Manner::Misfits => match (self.compute)(task, &self.published) {
-                Outcome::Completed(completed) => Outcome::Completed(misfit(completed)),
+            Manner::Misfits | Manner::Inflates => match (self.compute)(task, &self.published) {
+                Outcome::Completed(completed) => {
+                    let bend = if self.machines[index].manner == Manner::Misfits { halve } else { inflate };
+                    Outcome::Completed(bent(completed, bend))
+                }
                 other => other,
             },
             Manner::Lies => self.lied(task, index),
@@ -594,26 +599,35 @@ impl World {
     }
 }
 
-/// The same answer with its histogram in buckets of half the width.
-fn misfit(honest: Completed) -> Completed {
-    use forge_contract::fragment::{Fragment, Histogram, Part};
-    let mut fragment = Fragment::decode(&honest.fragment).unwrap();
-    for named in &mut fragment.parts {
-        if let Part::Distribution(distribution) = &mut named.part {
-            let bits = distribution.histogram.mantissa_bits + 1;
-            distribution.histogram.mantissa_bits = bits;
-            let buckets = &mut distribution.histogram.buckets;
-            buckets.iter_mut().for_each(|(key, _)| *key <<= 1);
-            buckets.first_mut().unwrap().0 = Histogram::key(distribution.extrema.min, bits);
-            buckets.last_mut().unwrap().0 = Histogram::key(distribution.extrema.max, bits);
-        }
-    }
+/// The same answer with its parts bent, as well committed to as can be.
+pub fn bent(honest: Completed, bend: fn(&mut forge_contract::fragment::Part)) -> Completed {
+    let mut fragment = forge_contract::fragment::Fragment::decode(&honest.fragment).unwrap();
+    fragment.parts.iter_mut().for_each(|named| bend(&mut named.part));
     let bytes = fragment.encode();
     let mut units = honest.units;
     if let [only] = units.as_mut_slice() {
         only.digest = Digest::of(&bytes);
     }
     Completed { fragment: bytes, units }
+}
+
+/// Histograms in buckets of half the width.
+fn halve(part: &mut forge_contract::fragment::Part) {
+    use forge_contract::fragment::{Histogram, Part};
+    let Part::Distribution(distribution) = part else { return };
+    let bits = distribution.histogram.mantissa_bits + 1;
+    distribution.histogram.mantissa_bits = bits;
+    let buckets = &mut distribution.histogram.buckets;
+    buckets.iter_mut().for_each(|(key, _)| *key <<= 1);
+    buckets.first_mut().unwrap().0 = Histogram::key(distribution.extrema.min, bits);
+    buckets.last_mut().unwrap().0 = Histogram::key(distribution.extrema.max, bits);
+}
+
+/// Sums of which no two can be added.
+pub fn inflate(part: &mut forge_contract::fragment::Part) {
+    if let forge_contract::fragment::Part::Sum(sum) = part {
+        *sum = f64::MAX;
+    }
 }
 
 /// The same answer with one number changed, structurally sound, and committed to as if it were true.

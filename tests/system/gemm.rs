@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::answers::{digest, output};
 use crate::command::{forge, text};
+use crate::replay::{bundle_of, expect, forged, offline, write};
 
 /// C = alpha A B + beta C.
 struct Product<T> {
@@ -160,4 +161,28 @@ async fn the_command_line_fetches_the_matrix() {
     let missing = forge(&pool, &["artifact", &job, "d_npy", "-o", &path_text]).await;
     assert!(!missing.status.success() && text(&missing.stderr).contains("c_npy"), "{}", text(&missing.stderr));
     pool.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_kernels_own_check_found_is_signed_in_the_evidence() {
+    let pool = Pool::start(3).await;
+    let product = Product::<f64>::new((1500, 1500, 32));
+    let contract = changed(product.contract(&pool).await, &[("/policy/verify", json!("spotcheck"))]);
+    let job = pool.api.execute(&contract).await.job();
+    let bytes = bundle_of(&pool, &job, true).await;
+    pool.stop().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "job", &bytes);
+    let said = offline(&["verify", &file]).await;
+    expect(&said, 0, &[" looks, each signed by its agent"]);
+    assert!(!text(&said.stdout).contains(" 0 looks"), "nothing was looked at");
+    // With another challenge it would be another check.
+    let other = forged(&bytes, |leaves| {
+        let mut executions: Vec<Value> = serde_json::from_slice(&leaves["executions_json"].1).unwrap();
+        let check = executions.iter_mut().find(|e| e["reason"] == "proof" && e["status"] == "REPORTED").unwrap();
+        check["challenge"] = json!(Digest::of(b"another").to_string());
+        leaves.get_mut("executions_json").unwrap().1 = serde_json::to_vec(&executions).unwrap();
+    });
+    let other = write(folder.path(), "other", &other);
+    expect(&offline(&["verify", &other]).await, 8, &["DOES NOT HOLD: agents", "signature is not that of agent"]);
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::answers::digest;
 
 /// Runs `forgepool` without a hub in its environment.
-async fn offline(args: &[&str]) -> Output {
+pub(crate) async fn offline(args: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(forgepool());
     command.args(args.iter().map(OsString::from)).env_remove("FORGEPOOL_URL").env_remove("FORGEPOOL_API_KEY");
     forge_tests::within("end of the command", command.current_dir(root()).output()).await.expect("it starts")
@@ -33,7 +33,7 @@ fn said(output: &Output) -> String {
 }
 
 /// Asserts an exit code and that every piece is said.
-fn expect(output: &Output, code: i32, pieces: &[&str]) {
+pub(crate) fn expect(output: &Output, code: i32, pieces: &[&str]) {
     let said = said(output);
     assert_eq!(output.status.code(), Some(code), "{said}");
     for piece in pieces {
@@ -41,14 +41,14 @@ fn expect(output: &Output, code: i32, pieces: &[&str]) {
     }
 }
 
-async fn bundle_of(pool: &Pool, job: &str, slim: bool) -> Vec<u8> {
+pub(crate) async fn bundle_of(pool: &Pool, job: &str, slim: bool) -> Vec<u8> {
     let path = format!("/api/v0/jobs/{job}/evidence?slim={slim}");
     let response = pool.api.request(Method::GET, &path).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.bytes().await.unwrap().to_vec()
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> String {
+pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> String {
     let path: PathBuf = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()
@@ -65,7 +65,7 @@ fn leaves(bytes: &[u8]) -> Leaves {
 }
 
 /// A bundle that a liar made of another: leaves changed, everything hashed anew and signed with a key of the liar's.
-fn forged(bytes: &[u8], change: impl FnOnce(&mut Leaves)) -> Vec<u8> {
+pub(crate) fn forged(bytes: &[u8], change: impl FnOnce(&mut Leaves)) -> Vec<u8> {
     let mut leaves = leaves(bytes);
     change(&mut leaves);
     let artifacts: Vec<Artifact> =
@@ -123,7 +123,11 @@ async fn a_bundle_is_verified_offline_and_every_lie_is_found_by_its_check() {
     pool.stop().await;
 
     // No hub any more.
-    expect(&offline(&["verify", file, "--hub-key", &hub_key]).await, 0, &["the key given", "8 shards, each signed"]);
+    expect(
+        &offline(&["verify", file, "--hub-key", &hub_key]).await,
+        0,
+        &["the key given", "8 shards, 8 copies and 0 looks, each signed"],
+    );
     expect(&offline(&["verify", file]).await, 0, &["WHO signed it was not checked", &hub_key]);
     let json: Value = serde_json::from_slice(&offline(&["verify", file, "--json"]).await.stdout).unwrap();
     assert_eq!((&json["ok"], &json["job"]), (&json!(true), &json!(job)));
@@ -190,6 +194,15 @@ async fn a_bundle_is_verified_offline_and_every_lie_is_found_by_its_check() {
         let edited = write(folder.path(), leaf, &edit(leaf, pointer, value));
         expect(&offline(&["verify", &edited]).await, 8, &[check]);
     }
+    // A copy that its agent never signed.
+    let unsaid = forged(&bytes, |leaves| {
+        let mut executions: Vec<Value> = serde_json::from_slice(&leaves["executions_json"].1).unwrap();
+        let other = executions.iter().find(|e| e["reason"] == "first").unwrap()["signature"].clone();
+        executions.iter_mut().find(|e| e["reason"] == "check").unwrap()["signature"] = other;
+        leaves.get_mut("executions_json").unwrap().1 = serde_json::to_vec(&executions).unwrap();
+    });
+    let unsaid = write(folder.path(), "unsaid", &unsaid);
+    expect(&offline(&["verify", &unsaid]).await, 8, &["DOES NOT HOLD: agents", "signature is not that of agent"]);
     expect(&offline(&["verify", "Cargo.toml"]).await, 8, &["no evidence bundle"]);
     expect(&offline(&["replay", file, "--units", "40"]).await, 1, &["no unit 40", "0 to 30"]);
     expect(&offline(&["replay", file, "--units", "3", "--stage", "x"]).await, 1, &["no stage 'x'", "simulate"]);

@@ -218,10 +218,7 @@ impl Report {
                 Digest::tagged(STATEMENT, &w.into_bytes())
             }
             Outcome::Checked(checked) => {
-                let mut w = stated(self.lease, &self.task, &self.engine);
-                w.u8(2);
-                w.digest(&checked.result_digest());
-                Digest::tagged(STATEMENT, &w.into_bytes())
+                check_statement_of(self.lease, &self.task, &self.engine, &checked.result_digest())
             }
         }
     }
@@ -232,6 +229,15 @@ impl Report {
 pub fn statement_of(lease: LeaseId, task: &Digest, engine: &Digest, result: &Digest) -> Digest {
     let mut w = stated(lease, task, engine);
     w.u8(0);
+    w.digest(result);
+    Digest::tagged(STATEMENT, &w.into_bytes())
+}
+
+/// [`Report::statement`] of a kernel's check with this result.
+#[must_use]
+pub fn check_statement_of(lease: LeaseId, task: &Digest, engine: &Digest, result: &Digest) -> Digest {
+    let mut w = stated(lease, task, engine);
+    w.u8(2);
     w.digest(result);
     Digest::tagged(STATEMENT, &w.into_bytes())
 }

@@ -16,7 +16,10 @@ pub struct Args {
     /// Shards of the job of many shards.
     #[arg(long, default_value_t = 100_000)]
     shards: u64,
-    /// Only one group: kernel, platform, scale, sessions or stragglers.
+    /// How long the load of many clients lasts, seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Only one group: kernel, platform, scale, load, sessions or stragglers.
     #[arg(long)]
     only: Option<String>,
     /// Also write the figures to this file as JSON.
@@ -32,10 +35,11 @@ pub fn run(args: &Args) -> Result<()> {
     let build: Vec<&str> = ["build", "--release"].into_iter().chain(packages).collect();
     steps.run("programs", "cargo", &build)?;
     let (rounds, iterations, shards) = (args.rounds.to_string(), args.iterations.to_string(), args.shards.to_string());
+    let seconds = args.seconds.to_string();
     let mut words = vec!["bench"];
     words.extend(packages);
     words.extend(["--bench", "ratios", "--"]);
-    words.extend(["--rounds", &rounds, "--iterations", &iterations, "--shards", &shards]);
+    words.extend(["--rounds", &rounds, "--iterations", &iterations, "--shards", &shards, "--seconds", &seconds]);
     if let Some(only) = &args.only {
         words.extend(["--only", only]);
     }

@@ -7,6 +7,7 @@ pub mod auth;
 mod blobs;
 mod body;
 mod content;
+mod describe;
 mod events;
 mod evidence;
 mod execute;
@@ -135,7 +136,7 @@ impl utoipa::Modify for Security {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    api().split_for_parts().1
+    describe::completed(api().split_for_parts().1)
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -181,7 +182,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
 /// The whole API over its shared state.
 pub fn router(app: Arc<App>) -> Router {
     let (router, openapi) = api().split_for_parts();
-    let openapi = operations::Served::of(&openapi);
+    let openapi = operations::Served::of(&describe::completed(openapi));
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

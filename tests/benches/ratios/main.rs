@@ -1,7 +1,7 @@
 //! Every speed the project claims, each as a ratio measured in one run. Start it with `cargo xtask bench`.
 //!
-//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--shards N` (100,000),
-//! `--only kernel|platform|scale|sessions|stragglers`, `--json FILE`.
+//! Arguments: `--rounds N` (5), `--iterations N` (100,000,000), `--shards N` (100,000), `--seconds N` (60),
+//! `--only kernel|platform|scale|load|sessions|stragglers`, `--json FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +14,7 @@
 
 mod figures;
 mod kernel;
+mod load;
 mod platform;
 mod products;
 mod scale;
@@ -38,6 +39,9 @@ fn main() {
     }
     if wanted("scale") {
         scale::measure(&mut report, number("--shards", 100_000));
+    }
+    if wanted("load") {
+        load::measure(&mut report, number("--seconds", 60));
     }
     if wanted("sessions") {
         sessions::measure(&mut report);

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forge_contract::fragment::Fragment;
-use forge_contract::report::{result_digest, statement_of};
+use forge_contract::report::result_digest;
 use forge_contract::{AgentId, Digest, JobId, LeaseId};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Bundle;
 use super::key::{Key, Verify};
 use super::leaf::{self, ExecutionRecord, Recorded, ShardRecord};
+use super::{Bundle, signed};
 use crate::ledger::{Rates, bill};
 use crate::plan::{Kernel, Plan, StagePlan};
 use crate::verify::VerificationReport;
@@ -54,14 +54,14 @@ impl Found {
 }
 
 /// Why a check does not hold, or was not made.
-enum Not {
+pub(super) enum Not {
     Held(String),
     Made(String),
 }
 
-type Checked = Result<String, Not>;
+pub(super) type Checked = Result<String, Not>;
 
-fn wrong<T>(detail: impl Into<String>) -> Result<T, Not> {
+pub(super) fn wrong<T>(detail: impl Into<String>) -> Result<T, Not> {
     Err(Not::Held(detail.into()))
 }
 
@@ -95,7 +95,7 @@ pub fn audit(bundle: &Bundle<'_>, known: Option<&Key>, verify: Verify<'_>) -> Ve
     checks.push(check("plan", planned(bundle, &recorded)));
     checks.push(check("units", units(&recorded)));
     checks.push(check("executions", executions(&recorded)));
-    checks.push(check("agents", agents(&recorded, verify)));
+    checks.push(check("agents", signed::agents(&recorded, verify)));
     checks.push(check("verification", verification(&recorded)));
     checks.push(check("output", output(&recorded)));
     checks.push(check("ledger", ledger(bundle, &recorded)));
@@ -287,7 +287,7 @@ fn shard_is_sound(recorded: &Recorded, shard: &ShardRecord) -> Result<(), Not> {
 }
 
 impl Recorded {
-    fn by_lease(&self) -> BTreeMap<LeaseId, &ExecutionRecord> {
+    pub(super) fn by_lease(&self) -> BTreeMap<LeaseId, &ExecutionRecord> {
         self.executions.iter().map(|execution| (execution.lease, execution)).collect()
     }
 }
@@ -309,30 +309,6 @@ fn executions(recorded: &Recorded) -> Checked {
         }
     }
     Ok(format!("{} attempts, one of them behind each accepted shard", recorded.executions.len()))
-}
-
-fn agents(recorded: &Recorded, verify: Verify<'_>) -> Checked {
-    let by_lease = recorded.by_lease();
-    let (mut signers, mut signed) = (BTreeSet::new(), 0u64);
-    for shard in &recorded.shards {
-        let Some(execution) = by_lease.get(&shard.lease) else { continue };
-        let (Some(key), Some(signature)) = (&execution.agent_key, &execution.signature) else { continue };
-        let place = format!("stage {}, shard {}", shard.stage, shard.shard);
-        if AgentId::of_public_key(&key.0) != shard.agent || execution.engine != Some(shard.engine) {
-            return wrong(format!("{place}: key or engine is not that of agent {}", shard.agent.0.short()));
-        }
-        let statement = statement_of(shard.lease, &shard.task, &shard.engine, &shard.result);
-        if !verify(key, statement.as_bytes(), signature) {
-            return wrong(format!("{place}: the report's signature is not that of agent {}", shard.agent.0.short()));
-        }
-        signers.insert(shard.agent);
-        signed += 1;
-    }
-    let shards = recorded.shards.len() as u64;
-    if signed < shards {
-        return Err(Not::Made(format!("{signed} of {shards} shards carry their agent's signature")));
-    }
-    Ok(format!("{signed} shards, each signed by its agent, {} agents", signers.len()))
 }
 
 const BROKEN_OFF: &str = "waves of a stage with a stop rule were broken off: what was accepted may not all count";

@@ -164,6 +164,9 @@ pub struct ExecutionRecord {
     /// Digest of the fragment it looked at, where it was the kernel's own check.
     #[serde(default)]
     pub found: Option<Digest>,
+    /// What the kernel's own check drew from.
+    #[serde(default)]
+    pub challenge: Option<Digest>,
     /// Fuel of its units.
     pub fuel: u64,
     /// Engine profile it ran under.

@@ -17,6 +17,7 @@ pub mod audit;
 pub mod erratum;
 pub mod key;
 pub mod leaf;
+mod signed;
 
 use forge_contract::canon::{self, Writer};
 use forge_contract::{Digest, JobId};

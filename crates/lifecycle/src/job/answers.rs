@@ -69,7 +69,8 @@ impl Job {
                 // Only now, with the answer committed, are its coins looked at.
                 let coins = coins(&self.settings.hub_secret, self.id, (self.run.index, grant.shard), lease);
                 let trust = agents.trust(agent);
-                let odd = self.run.shape.as_ref().is_some_and(|shape| *shape != fragment.shape());
+                let odd =
+                    self.wary.is_some() || self.run.shape.as_ref().is_some_and(|shape| *shape != fragment.shape());
                 let answer = Answer { agent, trust, coins, lease, engine, usage, result, completed, fragment, odd };
                 self.run.answer(grant.shard, answer, now.saturating_sub(grant.started_at));
                 self.decide(now, grant.shard, agents, fx);
@@ -208,6 +209,12 @@ impl Job {
         let sure = !agreed.is_empty() || open.answers.get(chosen).is_some_and(|answer| answer.trust.verifier);
         let false_words = open.kernel.iter().filter(|_| sure).map(|(agent, _, _)| *agent);
         fx.marks.extend(false_words.map(|agent| (agent, Mark::Strike, FailureCode::VerificationMismatch)));
+        // An answer that was accepted once and is not what two owners or a verifier give was a lie, too.
+        if let Some((agent, former)) = self.former.get(&(self.run.index, shard))
+            && (sure && *former != result && !refuted.contains(agent))
+        {
+            refuted.push(*agent);
+        }
         let standing = standing(unchecked, &agreed, &looks);
         let verdict = Verdict { standing, agreed, refuted, failed: open.failed, looks };
         let answer = open.answers.swap_remove(chosen);

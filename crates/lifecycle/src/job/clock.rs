@@ -153,6 +153,9 @@ impl Job {
         let mode = self.plan.verify;
         let Some(open) = self.run.open.get_mut(&shard) else { return };
         let owners = open.votes().len();
+        if let Some(failure) = self.wary.as_ref().filter(|_| !open.disputed()).cloned() {
+            return self.fail_shard(now, shard, failure, fx);
+        }
         if open.disputed() || open.doubted() {
             let detail = format!("shard {shard}: what was found of it differs and nobody is there to settle it");
             return self.fail_shard(now, shard, Failure::new(FailureCode::VerificationUnsettled, detail), fx);

@@ -8,17 +8,18 @@ use super::stage::StageRun;
 use super::{Effects, Job, inputs};
 use crate::Millis;
 use crate::action::{Action, Completed, JobOutcome, Phase, Record, StageFragment, Summary};
+use crate::dispatch::Agents;
 use crate::plan::PlannedSource;
 use crate::reduce;
 use crate::verify::{ErrorBound, Screen, VerificationReport};
 
 impl Job {
     /// Ends a stage whose shards are all in: the next one starts, or the job is complete.
-    pub(super) fn end_stage(&mut self, now: Millis, fx: &mut Effects<'_>) {
+    pub(super) fn end_stage(&mut self, now: Millis, agents: &Agents, fx: &mut Effects<'_>) {
         self.enter(Phase::Reducing);
         self.supersede(now, fx);
         match self.fold_stage() {
-            Err(failure) => self.fail(now, failure, fx),
+            Err(failure) => self.distrust(now, failure, agents, fx),
             Ok(()) => {
                 let index = u32::try_from(self.fragments.len()).unwrap_or(u32::MAX).saturating_sub(1);
                 let read_later = self

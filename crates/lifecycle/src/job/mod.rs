@@ -83,6 +83,10 @@ pub(crate) struct Job {
     rounds: u32,
     /// Whether it waits for its accepted shards.
     reloading: bool,
+    /// How what was accepted once did not fold: nobody's word alone is taken from then on.
+    wary: Option<Failure>,
+    /// Answers that were accepted once and forgotten, by stage and shard: who gave them, and their digest.
+    former: BTreeMap<(u32, u32), (AgentId, Digest)>,
     shards_done: u64,
     work: Work,
     report: VerificationReport,
@@ -137,6 +141,8 @@ impl Job {
             backing: Backing::default(),
             rounds: 0,
             reloading: false,
+            wary: None,
+            former: BTreeMap::new(),
             shards_done: 0,
             work: Work::default(),
             screen: Screen::default(),
@@ -390,8 +396,10 @@ impl Job {
             fx.marks.push((agent, Mark::Refuted, FailureCode::VerificationMismatch));
         }
         match taken {
-            Err(failure) => self.fail(now, failure, fx),
-            Ok(()) if self.run.is_done() && !shaken => self.end_stage(now, fx),
+            // It is folded anew without what is about to be forgotten.
+            _ if shaken => {}
+            Err(failure) => self.distrust(now, failure, agents, fx),
+            Ok(()) if self.run.is_done() => self.end_stage(now, agents, fx),
             Ok(()) => {}
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forge_contract::fragment::Fragment;
 use forge_contract::{Failure, JobId};
 
-use super::backing::is_unbacked;
+use super::backing::{is_confirmed, is_unbacked};
 use super::stage::Shard;
 use super::waves::Settled;
 use super::{Effects, Job};
@@ -23,36 +23,53 @@ impl Job {
     pub fn restored(
         now: Millis,
         id: JobId,
-        (plan, project): (Arc<Plan>, Arc<str>),
+        of: (Arc<Plan>, Arc<str>),
         settings: Arc<Settings>,
         (accepted_at, accepted): (Millis, Vec<Accepted>),
         agents: &Agents,
         fx: &mut Effects<'_>,
     ) -> Result<Self, Failure> {
-        let mut job = Self::new(now, id, (plan, project), settings, accepted_at)?;
+        let job = Self::new(now, id, of, settings, accepted_at)?;
+        job.refilled(now, accepted, agents, fx)
+    }
+
+    /// Fills a job that is new with what was accepted of it.
+    fn refilled(
+        self,
+        now: Millis,
+        accepted: Vec<Accepted>,
+        agents: &Agents,
+        fx: &mut Effects<'_>,
+    ) -> Result<Self, Failure> {
+        let mut job = self;
+        let id = job.id;
         let mut by_stage: BTreeMap<u32, Vec<Accepted>> = BTreeMap::new();
-        let mut unbacked: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        let mut lost: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for shard in accepted.into_iter().filter(|shard| shard.job == id) {
-            if is_unbacked(&shard, |agent| agents.is_quarantined(*agent)) {
-                unbacked.entry(shard.stage).or_default().insert(shard.shard);
+            let unbacked = is_unbacked(&shard, |agent| agents.is_quarantined(*agent));
+            if unbacked || (job.wary.is_some() && !is_confirmed(&shard, agents)) {
+                lost.entry(shard.stage).or_default().insert(shard.shard);
+                job.former.insert((shard.stage, shard.shard), (shard.agent, shard.result));
             } else {
                 by_stage.entry(shard.stage).or_default().push(shard);
             }
         }
-        if let Some((stage, shards)) = unbacked.pop_first() {
+        if let Some((stage, shards)) = lost.pop_first() {
             by_stage.retain(|of, _| *of <= stage);
+            job.report.forgotten += shards.len() as u64;
             fx.record(Record::Forgotten(Forgotten { job: id, stage, shards: shards.into_iter().collect() }));
         }
         for (stage, shards) in by_stage {
-            if job.over || job.run.index != stage {
+            if job.over || job.reloading || job.run.index != stage {
                 break;
             }
-            for shard in shards {
-                job.put_back(&shard)?;
+            let folded = shards.iter().try_for_each(|shard| job.put_back(shard)).and_then(|()| job.look_at_rule());
+            if let Err(failure) = folded {
+                job.distrust(now, failure, agents, fx);
+                break;
             }
-            job.look_at_rule()?;
             if job.run.is_done() {
-                job.end_stage(now, fx);
+                job.end_stage(now, agents, fx);
             }
         }
         Ok(job)
@@ -63,6 +80,7 @@ impl Job {
         let due = now.saturating_add(self.settings.spotcheck_wait_ms);
         for (shard, mut open) in open {
             open.answers.retain(|answer| !agents.is_quarantined(answer.agent));
+            open.answers.iter_mut().for_each(|answer| answer.odd |= self.wary.is_some());
             if open.answers.is_empty() || self.run.is_settled(shard) {
                 continue;
             }
@@ -101,8 +119,11 @@ impl Job {
         fx: &mut Effects<'_>,
     ) -> Result<Self, Failure> {
         let (of, settings) = ((Arc::clone(&self.plan), Arc::clone(&self.project)), Arc::clone(&self.settings));
-        let mut job = Self::restored(now, self.id, of, settings, (self.accepted_at, accepted), agents, fx)?;
+        let mut job = Self::new(now, self.id, of, settings, self.accepted_at)?;
+        job.wary = self.wary.take();
+        job.former = core::mem::take(&mut self.former);
         job.rounds = self.rounds;
+        let mut job = job.refilled(now, accepted, agents, fx)?;
         job.agents_peak = self.agents_peak;
         job.report.malformed = self.report.malformed;
         for agent in &self.report.agents_refuted {
@@ -110,9 +131,9 @@ impl Job {
                 job.report.agents_refuted.push(*agent);
             }
         }
-        job.report.forgotten = self.report.forgotten;
+        job.report.forgotten += self.report.forgotten;
         job.hedges = self.hedges;
-        if job.run.index == self.run.index && !job.over {
+        if job.run.index == self.run.index && !job.over && !job.reloading {
             let open = core::mem::take(&mut self.run.open);
             job.go_on_with(now, open, agents, fx);
         }

@@ -69,7 +69,8 @@ pub(crate) struct Answer {
     pub result: Digest,
     pub completed: Completed,
     pub fragment: Fragment,
-    /// Whether it would not fold with what was accepted: its sizes or types are others.
+    /// Whether it would not fold with what was accepted, its sizes or types being others, or what was accepted did not
+    /// fold once: it needs a second word.
     pub odd: bool,
 }
 
@@ -204,7 +205,7 @@ impl Shard {
         right && !self.is_looked_at()
     }
 
-    /// Whether something speaks against an answer that stands: a look, or a shape that no other shard has.
+    /// Whether something speaks against an answer that stands: a look, a shape that no other shard has, a job that did not fold.
     pub fn doubted(&self) -> bool {
         self.answers.iter().any(|answer| answer.odd)
             || self.findings.iter().any(|finding| !finding.looked.right && self.answer_of(finding.about).is_some())
