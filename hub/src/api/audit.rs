@@ -119,20 +119,28 @@ pub struct AuditHead {
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
     /// Most to give, 1 to 1000; 50 where absent.
+    #[param(nullable = false)]
     limit: Option<u32>,
     /// Only rows older than this one.
+    #[param(nullable = false)]
     before: Option<u64>,
     /// Only rows from this time on, ms since 1970.
+    #[param(nullable = false)]
     since_ms: Option<u64>,
     /// Only rows up to this time, ms since 1970.
+    #[param(nullable = false)]
     until_ms: Option<u64>,
     /// Only rows of this project.
+    #[param(nullable = false)]
     project: Option<String>,
     /// Only rows of this key.
+    #[param(nullable = false)]
     key: Option<String>,
     /// Only rows with this method and route, such as `POST /api/v0/jobs/{id}/cancel`.
+    #[param(nullable = false)]
     action: Option<String>,
     /// Only rows with this trace id.
+    #[param(nullable = false)]
     trace_id: Option<String>,
 }
 
@@ -140,7 +148,8 @@ pub struct AuditQuery {
 #[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct ExportQuery {
-    /// The first row; 1 where absent.
+    /// The first row; 1 where absent. Beyond the last one there is nothing to show.
+    #[param(minimum = 1, nullable = false)]
     from: Option<u64>,
 }
 
@@ -211,9 +220,10 @@ pub async fn export(
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, Problem> {
     let (from, tip) = (query.from.unwrap_or(1), app.store.trail_tip().await?);
-    if from == 0 || from > tip.seq + 1 {
-        return Err(refused(format!("from: expected 1 to {}, found {from}", tip.seq + 1)));
+    if from == 0 {
+        return Err(refused("from: expected 1 or more, found 0".into()));
     }
+    let from = from.min(tip.seq + 1);
     let before = match from {
         1 => Tip::default(),
         _ => app.store.trail(from - 2, 1).await?.first().map(Row::tip).unwrap_or_default(),

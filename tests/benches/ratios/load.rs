@@ -18,7 +18,8 @@ const CLIENTS: u64 = 64;
 /// # Panics
 /// An answer that is neither a result nor a documented 429 with its `Retry-After`.
 pub fn measure(report: &mut Report, seconds: u64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let pool = Pool::start(2).await;
         let api = Arc::new(pool.api.clone());
