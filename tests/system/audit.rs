@@ -87,7 +87,7 @@ fn flip(path: &std::path::Path, bytes: &[u8]) {
 async fn a_projects_export_holds_although_others_rows_are_hidden() {
     let pool = Pool::start_with(1, &["--announce-project", "other"]).await;
     let dir = tempfile::tempdir().unwrap();
-    let other = Api { key: pool.ready["project_keys"]["other"].as_str().unwrap().to_owned(), ..pool.api.clone() };
+    let other = Api::new(pool.api.url.clone(), pool.ready["project_keys"]["other"].as_str().unwrap().to_owned());
     for _ in 0..3 {
         pool.api.execute(&insurance(100_000)).await;
         other.execute(&insurance(100_000)).await;

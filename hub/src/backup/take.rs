@@ -172,7 +172,9 @@ async fn hold(hub: &Path, stage: &Path, linked: bool) -> Result<(), BackupError>
                 }
                 Err(error) if linked => return Err(at(&target)(error)),
                 // A file system without links: its objects are copied here, and again from here.
-                Err(_) => drop(std::fs::copy(&path, &target).map_err(at(&target))?),
+                Err(_) => {
+                    std::fs::copy(&path, &target).map_err(at(&target))?;
+                }
             }
         }
         Ok(())

@@ -129,8 +129,12 @@ impl TrailStore for Sqlite {
         query.push_bind(filter.before.map_or(i64::MAX, int));
         match &filter.reach {
             Reach::All => {}
-            Reach::Organisation(name) => drop(query.push(" AND organisation = ").push_bind(name)),
-            Reach::Project(name) => drop(query.push(" AND project = ").push_bind(name)),
+            Reach::Organisation(name) => {
+                query.push(" AND organisation = ").push_bind(name);
+            }
+            Reach::Project(name) => {
+                query.push(" AND project = ").push_bind(name);
+            }
         }
         for (condition, at_ms) in [(" AND at_ms >= ", filter.since_ms), (" AND at_ms <= ", filter.until_ms)] {
             if let Some(at_ms) = at_ms {
