@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use forge_tests::collector::{Collector, Sent};
-use forge_tests::contract::{changed, insurance};
+use forge_tests::contract::{changed, insurance, without};
 use forge_tests::pool::Pool;
 use forge_tests::until;
 use reqwest::Method;
@@ -25,7 +25,7 @@ async fn one_trace_goes_through_hub_and_agent_and_back() {
     pool.join_at(&quic, &otlp).await;
 
     let shards = [("/policy/shards", json!(SHARDS)), ("/policy/verify", json!("none"))];
-    let contract = changed(insurance(1_000_000), &shards);
+    let contract = without(changed(insurance(1_000_000), &shards), "/ctx/trace_id");
     let request = pool.api.request(Method::POST, "/api/v0/ops/execute").header("content-type", "application/json");
     let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-01")).body(contract.to_string());
     let answer = pool.api.send(request).await;

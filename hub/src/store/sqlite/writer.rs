@@ -58,6 +58,10 @@ pub(super) async fn run(
         }
         batch.clear();
     }
+    // What is left beside the database moves into it: after an orderly end one file holds everything.
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await {
+        tracing::warn!(%error, "the database's log was left beside it");
+    }
     if let Err(error) = connection.close().await {
         tracing::error!(%error, "closing the database failed");
     }
