@@ -19,18 +19,24 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestForbidden | C::RequestSignature | C::RequestUrlExpired => StatusCode::FORBIDDEN,
         C::RequestNotFound => StatusCode::NOT_FOUND,
         C::RequestMethod => StatusCode::METHOD_NOT_ALLOWED,
+        C::RequestNotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        C::RequestPrecondition => StatusCode::PRECONDITION_FAILED,
         C::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         C::RequestIdempotency
         | C::RequestState
         | C::RequestCancelled
         | C::RequestOffset
         | C::RequestInProgress
+        | C::RequestTaken
         | C::RequestKernelTaken
         | C::RequestKernelPending
         | C::RequestKernelRefused
         | C::RequestKernelYanked => StatusCode::CONFLICT,
-        C::RequestDigest
+        // What time mends is answered with 429 where it is refused.
+        C::RequestQuota
+        | C::RequestDigest
         | C::RequestLength
+        | C::RequestArray
         | C::RequestComponentFormat
         | C::RequestComponentInvalid
         | C::RequestComponentImport
@@ -41,7 +47,6 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         C::RequestRange => StatusCode::RANGE_NOT_SATISFIABLE,
         C::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         C::RequestMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        C::RequestQuota => StatusCode::TOO_MANY_REQUESTS,
         C::SchedulingTimeout => StatusCode::GATEWAY_TIMEOUT,
         C::AggregationStorage => StatusCode::INTERNAL_SERVER_ERROR,
         C::AggregationDiskFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -82,7 +87,10 @@ pub fn fix_of(code: FailureCode) -> &'static str {
         }
         C::RequestForbidden => "use a key whose scope allows this",
         C::RequestNotFound => "check the path and that the key belongs to the right project",
-        C::RequestQuota => "wait, or ask for a higher limit",
+        C::RequestQuota => {
+            "wait where `Retry-After` says so; else ask for less, or whoever manages the project for a higher limit"
+        }
+        C::RequestTaken => "choose another id or name",
         C::RequestTooLarge => "stay below the limit that `detail` names; a contract's large inputs go by digest",
         C::RequestTimeout => "send the whole body promptly and with a true Content-Length",
         C::RequestMediaType => "send `Content-Type: application/json`, plain or `Content-Encoding: gzip`",
@@ -94,6 +102,9 @@ pub fn fix_of(code: FailureCode) -> &'static str {
             "go on at the offset that `detail` and GET /api/v0/uploads/{digest} name, or at 0 to begin anew"
         }
         C::RequestInProgress => "wait for the other request to end, then go on",
+        C::RequestPrecondition => "read it again, decide anew, and send the ETag that it has now",
+        C::RequestNotAcceptable => "accept a media type that `detail` names",
+        C::RequestArray => "do what `detail` says; numpy.save and pyarrow write what is read here",
         C::RequestRange => "ask for a range within the size that Content-Range names",
         C::RequestSignature => "use the URL as it was given, or ask for another with POST /api/v0/blobs/{digest}/urls",
         C::RequestUrlExpired => "ask for another URL with POST /api/v0/blobs/{digest}/urls",

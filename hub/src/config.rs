@@ -18,6 +18,10 @@ const BLOB_BYTES_MAX: u64 = 8 << 30;
 
 /// Between two looks at what is due to settle, where nothing else is configured, milliseconds.
 const SWEEP_MS: u64 = 60_000;
+/// Between two looks for files that nothing names, ms.
+const COLLECT_MS: u64 = 3_600_000;
+/// How long nothing must have named a file, ms: a day.
+const COLLECT_GRACE_MS: u64 = 24 * 3_600_000;
 
 /// Between two signatures over the audit log, where nothing else is configured, milliseconds.
 const AUDIT_HEAD_MS: u64 = 3_600_000;
@@ -99,6 +103,15 @@ pub struct HubArgs {
     /// A collector for traces (OTLP over HTTP), such as http://127.0.0.1:4318
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp: Option<String>,
+    /// Answer /metrics only to the operator's key
+    #[arg(long)]
+    pub private_metrics: bool,
+    /// Between two looks for stored files that nothing names, milliseconds
+    #[arg(long, default_value_t = COLLECT_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub collect_every_ms: u64,
+    /// How long nothing must have named a file before it is removed, milliseconds
+    #[arg(long, default_value_t = COLLECT_GRACE_MS, value_name = "MS")]
+    pub collect_grace_ms: u64,
     /// How log lines look
     #[arg(long, value_enum, default_value_t, env = "FORGEPOOL_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -160,6 +173,12 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Between two signatures over the audit log.
     pub audit_head_every: Duration,
+    /// Whether metrics are for the operator's key alone.
+    pub private_metrics: bool,
+    /// Between two looks for files that nothing names.
+    pub collect_every: Duration,
+    /// How long nothing must have named a file before it is removed.
+    pub collect_grace: Duration,
 }
 
 impl Config {
@@ -185,6 +204,9 @@ impl Config {
             settle_every: Duration::from_millis(SWEEP_MS),
             trusted_proxies: Vec::new(),
             audit_head_every: Duration::from_millis(AUDIT_HEAD_MS),
+            private_metrics: false,
+            collect_every: Duration::from_millis(COLLECT_MS),
+            collect_grace: Duration::from_millis(COLLECT_GRACE_MS),
         }
     }
 }
@@ -220,6 +242,9 @@ impl HubArgs {
             settle_every: Duration::from_millis(self.settle_every_ms),
             trusted_proxies: self.trusted_proxies.clone(),
             audit_head_every: Duration::from_millis(self.audit_head_ms),
+            private_metrics: self.private_metrics,
+            collect_every: Duration::from_millis(self.collect_every_ms),
+            collect_grace: Duration::from_millis(self.collect_grace_ms),
             ..Config::local(data)
         })
     }

@@ -43,6 +43,9 @@ pub struct JobDocument {
     /// What it cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub billing: Option<BillingBlock>,
+    /// Arrays by name that it reads and keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmem: Option<VmemBlock>,
     /// What the client should know.
     pub warnings: Vec<String>,
     /// Why there is no result.
@@ -56,6 +59,47 @@ pub struct JobDocument {
     pub erratum: Option<ErratumBlock>,
     /// Where to look.
     pub links: Links,
+}
+
+/// Arrays by name that a job reads and keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmemBlock {
+    /// What its arguments named.
+    pub read: Vec<VmemRead>,
+    /// What became of its result.
+    pub written: Vec<VmemLink>,
+}
+
+/// An array that an argument named: which version that was when the job was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmemRead {
+    /// The argument.
+    pub argument: String,
+    /// The array's name.
+    pub name: String,
+    /// The version.
+    pub version: u64,
+    /// The digest of its file: what the result is a function of.
+    pub digest: String,
+}
+
+/// An array of the result that is kept by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmemLink {
+    /// The part of the result.
+    pub part: String,
+    /// The array's name.
+    pub name: String,
+    /// The version it became.
+    pub version: u64,
+    /// The digest of its file.
+    pub digest: String,
+    /// Type of its numbers: `f32`, `f64`, `i32`, `i64`.
+    pub dtype: String,
+    /// Numbers along each dimension.
+    pub shape: Vec<u64>,
+    /// Where it is read.
+    pub url: String,
 }
 
 /// Which job a replay repeats, and what came of it.
@@ -442,6 +486,7 @@ impl JobDocument {
             executions: None,
             artifacts: Vec::new(),
             billing: None,
+            vmem: None,
             warnings: Vec::new(),
             error: Some(ErrorBlock::of(failure)),
             replay: None,

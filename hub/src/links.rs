@@ -12,6 +12,7 @@ use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
 use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
 
 use crate::coordinator::{Board, Coordinator, Fleet, News, Signed};
+use crate::grants::Grants;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::blobs::Blobs;
@@ -39,9 +40,12 @@ impl Gate for StoreGate {
     }
 }
 
-/// What agents may fetch: components that were not refused, the folded stages of jobs in hand, and the stored inputs of jobs in hand and of trials.
-/// Nothing else, whatever its digest: a digest that leaks must not open another project's evidence.
+/// What agents may fetch: what a lease of their own session runs and reads, of components that were not refused, the folded
+/// stages of jobs in hand, and the stored inputs of jobs in hand and of trials. Nothing else, whatever its digest: a
+/// digest that leaks must open neither another project's evidence nor another agent's work.
 pub struct StoreContent {
+    /// Whose leases need what.
+    pub grants: Arc<Grants>,
     /// Components.
     pub registry: Arc<Registry>,
     /// Folded stages.
@@ -54,8 +58,12 @@ pub struct StoreContent {
 
 #[async_trait]
 impl Content for StoreContent {
-    async fn open(&self, digest: &Digest) -> Option<ContentBody> {
+    async fn open(&self, session: u64, digest: &Digest) -> Option<ContentBody> {
         let digest = *digest;
+        if !self.grants.allows(session, &digest) {
+            tracing::warn!(session, %digest, "an agent asked for what none of its leases needs");
+            return None;
+        }
         match self.registry.component(&digest).await {
             Ok(None) => {}
             Ok(Some(bytes)) => return Some(ContentBody::Bytes(bytes)),
@@ -95,10 +103,12 @@ impl StoreContent {
 }
 
 /// The agents on the wire.
-pub struct Wire(pub HubEndpoint);
+pub struct Wire(pub HubEndpoint, pub Arc<Grants>);
 
 impl Fleet for Wire {
     fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64, trace: TraceContext) {
+        // Before the agent hears of it: it asks at once.
+        self.1.lease(session.0, &task);
         self.0.dispatch(session.0, lease, task, deadline_ms, trace);
     }
 
@@ -112,9 +122,18 @@ impl Fleet for Wire {
 }
 
 /// Carries events from the links to the coordinator until the endpoint is gone.
-pub async fn carry(mut events: LinkEvents, coordinator: Coordinator, store: Arc<dyn Store>, metrics: Arc<Metrics>) {
+pub async fn carry(
+    mut events: LinkEvents,
+    coordinator: Coordinator,
+    grants: Arc<Grants>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+) {
     let mut sessions: HashMap<u64, (AgentId, AgentKey)> = HashMap::new();
     while let Some(event) = events.recv().await {
+        if let LinkEvent::Left { session, .. } = &event {
+            grants.end(*session);
+        }
         note(&event, &mut sessions, &*store, &metrics);
         if let LinkEvent::Report { session, report, signature } = &event
             && let Some((_, key)) = sessions.get(session)

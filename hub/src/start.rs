@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use forge_contract::Digest;
 use forge_lifecycle::bundle::key::Key;
 use forge_lifecycle::trail::Purpose;
@@ -19,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Desk, Examiner};
-use crate::api::auth::{KEY_PREFIX, hash_of, hint_of};
 use crate::api::{App, Tokens};
 use crate::config::Config;
 use crate::coordinator::{Board, Coordinator, Notary, Surroundings};
+use crate::garbage::Collector;
+use crate::grants::Grants;
 use crate::links::{self, StoreContent, StoreGate, Wire};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
@@ -30,7 +29,9 @@ use crate::signed::{UrlKey, UrlKeyError};
 use crate::standing::Teller;
 use crate::store::blobs::{BlobError, Blobs};
 use crate::store::sqlite::Sqlite;
-use crate::store::{NewKey, Store, StoreError, Write, Written};
+use crate::store::tenancy::{NewOrganisation, NewProject, OPERATOR, Scope, Scopes};
+use crate::store::{Store, StoreError, TenancyWrite, Write, Written};
+use crate::tenancy::{Keyring, Rates, key};
 use crate::tls::{Tls, TlsError};
 use crate::trail::by_operator;
 use crate::upload::{UploadError, Uploads};
@@ -130,22 +131,33 @@ impl Running {
     pub async fn enrol_token(&self, verifier: bool) -> Result<String, StartError> {
         let (token, hash) = self.app.tokens.make().ok_or(IdentityError::Entropy)?;
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
-        let write = Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None };
+        let write =
+            Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None, reserved: None };
         let note = if verifier { "of a verifier" } else { "of an agent" };
         let entry = by_operator("start: make an enrolment token", PROJECT, note.into());
         self.app.store.submit(write.audited(entry)).await?;
         Ok(token)
     }
 
-    /// Makes a project, where it is not there yet, and a new key of it with the scope `compute`.
+    /// Makes an organisation with one project of the same id, where it is not there yet, and a new key of that with the
+    /// scopes `compute` and `admin`.
     ///
     /// # Errors
     /// `Store`.
     pub async fn project_key(&self, project: &str) -> Result<String, StartError> {
-        let (store, key) = (&*self.app.store, new_key());
-        store.submit(Write::Project { id: project.into(), name: project.into() }).await?;
-        remember(store, project, &key, "compute").await?;
-        Ok(key)
+        let text = key::new_text();
+        let new = key::kept(&text, project, Scopes::of(&[Scope::Compute, Scope::Admin]));
+        let organisation = NewOrganisation {
+            id: project.into(),
+            name: project.into(),
+            ceilings: crate::store::tenancy::Limits::default(),
+            project: NewProject::plain(project, project),
+            key: new.clone(),
+        };
+        let entry = by_operator("start: make a key", project, format!("key {} ({})", new.id, new.hint));
+        self.app.store.submit(Write::Tenancy(Box::new(TenancyWrite::Organisation(organisation)))).await?;
+        self.app.store.submit(Write::Tenancy(Box::new(TenancyWrite::Key(new))).audited(entry)).await?;
+        Ok(text)
     }
 
     /// Waits until the server ends by itself, which it never should.
@@ -224,7 +236,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = listen(config.http).await?;
     let http_addr = listener.local_addr().map_err(|source| StartError::Http { address: config.http, source })?;
     let gate = Arc::new(StoreGate { store: Arc::clone(&store) });
+    let grants = Arc::new(Grants::default());
     let content = Arc::new(StoreContent {
+        grants: Arc::clone(&grants),
         registry: Arc::clone(&registry),
         board: Arc::clone(&board),
         blobs: Arc::clone(&blobs),
@@ -234,7 +248,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let examiner = examiner(&config)?;
     let (endpoint, events) = HubEndpoint::bind(config.quic, &identity, gate, content, config.link)?;
     let quic_addr = endpoint.local_addr()?;
-    let wire = Arc::new(Wire(endpoint));
+    let wire = Arc::new(Wire(endpoint, Arc::clone(&grants)));
     let (decided, verdicts) = tokio::sync::mpsc::unbounded_channel();
     let (news, told) = tokio::sync::mpsc::unbounded_channel();
     let around = Surroundings {
@@ -259,10 +273,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let shelves = (Arc::clone(&registry), Arc::clone(&store), Arc::clone(&blobs));
     let opened = Desk::open(shelves, coordinator.clone(), examiner, verdicts).await;
     let (desk, clerk) = opened.map_err(|_| StoreError::Closed)?;
-    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), Arc::clone(&store), Arc::clone(&metrics)));
+    let shared = (Arc::clone(&store), Arc::clone(&metrics));
+    let carrier = tokio::spawn(links::carry(events, coordinator.clone(), grants, shared.0, shared.1));
     let hub_key = identity.hub_key().to_string();
     let stopping = CancellationToken::new();
+    let collector = Collector::new(Arc::clone(&store), Arc::clone(&blobs), config.collect_grace);
     let app = Arc::new(App {
+        keys: Arc::new(Keyring::new(Arc::clone(&store))),
+        rates: Rates::default(),
+        private_metrics: config.private_metrics,
         store,
         blobs,
         registry,
@@ -275,6 +294,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         trusted_proxies: config.trusted_proxies,
         refusals: Mutex::default(),
         uploads,
+        collector: collector.clone(),
         url_key,
         audits,
         body_time: config.body_time,
@@ -286,8 +306,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).attend(stopping.clone()));
     }
-    tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
     tokio::spawn(crate::trail::keep(Arc::clone(&app.store), keys, config.audit_head_every, stopping.clone()));
+    tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
+    tokio::spawn(collector.attend(config.collect_every, stopping.clone()));
     let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), tls, stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })
@@ -349,30 +370,23 @@ fn claim(data: &Path) -> Result<std::fs::File, StartError> {
     }
 }
 
-fn new_key() -> String {
-    format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(crate::clock::random::<32>()))
-}
-
 /// Makes the default project and sees to it that somebody can call: with the key given, or with a new one.
 async fn first_key(store: &dyn Store, given: Option<String>) -> Result<Option<String>, StoreError> {
-    store.submit(Write::Project { id: PROJECT.into(), name: PROJECT.into() }).await?;
-    let key = match given {
-        Some(key) => key,
+    let tenancy = |write| store.submit(Write::Tenancy(Box::new(write)));
+    tenancy(TenancyWrite::Project(NewProject::plain(PROJECT, OPERATOR))).await?;
+    let text = match given {
+        Some(text) => text,
         None if store.has_keys().await? => return Ok(None),
-        None => new_key(),
+        None => key::new_text(),
     };
-    remember(store, PROJECT, &key, "compute admin").await?;
-    Ok(Some(key))
-}
-
-async fn remember(store: &dyn Store, project: &str, key: &str, scopes: &str) -> Result<(), StoreError> {
-    let (hash, hint) = (hash_of(key), hint_of(key));
-    let known = store.key(&hash).await?.is_some();
-    let note = format!("key {hint} with the scopes {scopes}");
-    let write = Write::Key(NewKey { hash, project: project.into(), hint, scopes: scopes.into() });
+    let scopes = Scopes::of(&[Scope::Compute, Scope::Admin]);
+    let new = key::kept(&text, PROJECT, scopes);
     // The same key given at every start is made at the first.
-    let write = if known { write } else { write.audited(by_operator("start: make a key", project, note)) };
-    store.submit(write).await.map(drop)
+    if store.holder(&new.hash).await?.is_none() {
+        let entry = by_operator("start: make a key", PROJECT, format!("key {} ({})", new.id, new.hint));
+        store.submit(Write::Tenancy(Box::new(TenancyWrite::Key(new))).audited(entry)).await?;
+    }
+    Ok(Some(text))
 }
 
 async fn pool_settings(

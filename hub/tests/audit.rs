@@ -68,7 +68,8 @@ async fn every_change_leaves_one_row_whatever_came_of_it() {
     assert_eq!((row["status"].as_u64(), row["code"].as_str()), (Some(202), Some("")));
     assert_eq!(row["note"], format!("job {}", done.body["job_id"].as_str().unwrap()));
     assert_eq!(row["body"], Digest::of(body.as_bytes()).to_string());
-    assert_eq!((row["peer"].as_str(), row["key"].as_str()), (Some("127.0.0.1"), Some("fpk_test")));
+    assert_eq!((row["peer"].as_str(), row["organisation"].as_str()), (Some("127.0.0.1"), Some("default")));
+    assert!(row["key"].as_str().unwrap().starts_with("key_"), "{row}");
     assert_eq!((row["trace_id"].as_str(), row["project"].as_str()), (Some(trace), Some("default")));
     // Refused before and after it was recorded, asked again by its idempotency key, and with another body.
     let (bad, left) = left_by(&hub, sent("/api/v0/ops/execute", "{}".into())).await;

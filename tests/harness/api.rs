@@ -129,6 +129,56 @@ impl Api {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// The same hub by another key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
+    /// A request with JSON.
+    pub async fn json(&self, method: Method, path: &str, body: &Value) -> Answer {
+        self.send(self.request(method, path).header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// `POST` of JSON that makes something.
+    ///
+    /// # Panics
+    /// The hub does not make it.
+    pub async fn made(&self, path: &str, body: &Value) -> Answer {
+        let answer = self.json(Method::POST, path, body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{path}: {}", answer.text);
+        answer
+    }
+
+    /// `PATCH` of JSON.
+    ///
+    /// # Panics
+    /// The hub does not take it.
+    pub async fn patched(&self, path: &str, body: &Value) -> Answer {
+        let answer = self.json(Method::PATCH, path, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
+        answer
+    }
+
+    /// Makes an organisation, for the operator; the hub by its first key, with `compute` and `admin`.
+    ///
+    /// # Panics
+    /// The hub makes none.
+    pub async fn organisation(&self, id: &str) -> Self {
+        let made = self.made("/api/v0/organisations", &serde_json::json!({ "id": id })).await;
+        self.with_key(made.at("/key/key").as_str().expect("the key is shown"))
+    }
+
+    /// Makes a key as wished; gives its text and its id.
+    ///
+    /// # Panics
+    /// The hub makes none.
+    pub async fn new_key(&self, wish: &Value) -> (String, String) {
+        let made = self.made("/api/v0/keys", wish).await;
+        let text = |name: &str| made.at(name).as_str().expect("a key has a text and an id").to_owned();
+        (text("/key"), text("/id"))
+    }
+
     /// `POST /api/v0/kernels` with a whole component.
     pub async fn upload(&self, component: &[u8]) -> Answer {
         let path = upload_path(&forge_contract::Digest::of(component), component.len(), 0);

@@ -22,6 +22,7 @@ mod hand;
 mod kernel;
 mod leases;
 mod looks;
+mod private;
 mod reopening;
 mod scale;
 mod world;

@@ -9,7 +9,7 @@ use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitR
 use forge_contract::task::Task;
 use forge_contract::{AgentId, Capability, Digest, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::{Accepted, Action, Asked, Forgotten, JobOutcome, Reason, Record, StageFragment};
-use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
+use forge_lifecycle::event::{Event, Membership, OwnerId, ProjectTag, SessionId};
 use forge_lifecycle::plan::Plan;
 use forge_lifecycle::pool::{Pool, Settings};
 use forge_lifecycle::verify::Standing;
@@ -56,6 +56,8 @@ pub struct Machine {
     pub owner: u64,
     pub verifier: bool,
     pub labels: Vec<String>,
+    /// The project whose work alone it does.
+    pub reserved: Option<ProjectTag>,
     /// Clean shards it joins with the first time.
     pub clean: u64,
     /// Answers given.
@@ -111,6 +113,8 @@ pub struct World {
     pub ever: BTreeMap<AgentId, u64>,
     /// Jobs in the order in which shards were given out.
     pub turns: Vec<JobId>,
+    /// Which job was ever given to which machine, for whatever reason.
+    pub placed: BTreeSet<(JobId, usize)>,
     /// The hub dies in the middle of what the next message makes it do.
     pub dies_next: bool,
     published: Vec<StageFragment>,
@@ -154,6 +158,7 @@ impl World {
             units: BTreeMap::new(),
             ever: BTreeMap::new(),
             turns: Vec::new(),
+            placed: BTreeSet::new(),
             dies_next: false,
             published: Vec::new(),
             queue: BTreeMap::new(),
@@ -173,6 +178,7 @@ impl World {
             owner,
             verifier,
             labels,
+            reserved: None,
             clean,
             answered,
             cores,
@@ -300,9 +306,9 @@ impl World {
             engine: engine(),
             cage: "none".into(),
         };
-        let Machine { owner, verifier, clean, .. } = *machine;
+        let Machine { owner, verifier, clean, reserved, .. } = *machine;
         let clean = self.clean.get(&agent_id(index)).copied().unwrap_or(clean);
-        let membership = Membership { owner: OwnerId(owner), verifier, clean };
+        let membership = Membership { owner: OwnerId(owner), verifier, clean, reserved };
         self.tell(Event::AgentJoined { agent: agent_id(index), session, capability, membership });
     }
 
@@ -449,6 +455,7 @@ impl World {
         self.check_agents(task.job);
         let index =
             self.machines.iter().position(|m| m.session == Some(session)).expect("dispatched to a live session");
+        self.placed.insert((task.job, index));
         let machine = &mut self.machines[index];
         machine.held.insert(lease);
         assert!(machine.held.len() <= machine.cores as usize + 2, "more leases than the agent takes");

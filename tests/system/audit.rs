@@ -103,7 +103,7 @@ async fn a_projects_export_holds_although_others_rows_are_hidden() {
     let (said, code) = verify(&pool, &file, &["--hub-key", &key_of(&pool)]).await;
     assert_eq!(
         (said["ok"].as_bool(), said["scope"].as_str(), code),
-        (Some(true), Some("project other"), 0),
+        (Some(true), Some("organisation other"), 0),
         "{said:#}"
     );
     assert_eq!(said["rows"].as_u64().unwrap() - said["hidden"].as_u64().unwrap(), items.len() as u64);

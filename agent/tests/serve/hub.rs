@@ -60,7 +60,7 @@ impl Gate for Record {
 
 #[async_trait]
 impl Content for Record {
-    async fn open(&self, digest: &Digest) -> Option<ContentBody> {
+    async fn open(&self, _session: u64, digest: &Digest) -> Option<ContentBody> {
         self.opened.fetch_add(1, Ordering::SeqCst);
         self.objects.lock().unwrap().get(digest).cloned().map(ContentBody::Bytes)
     }

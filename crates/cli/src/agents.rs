@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::exit::Outcome;
@@ -10,9 +10,9 @@ use crate::table::{Align, Table};
 use crate::target::TargetArgs;
 use crate::{number, screen};
 
-/// Lists a hub's agents, shows how one stands, and takes quarantined ones in again or out for good.
+/// Lists a hub's agents, shows how one stands, enrols and reserves them, and takes quarantined ones in again or out for good.
 ///
-/// Needs a key with the scope `admin`.
+/// The operator sees and does all of it; a key with the scope `provider` enrols, sees and reserves its organisation's own.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -34,6 +34,32 @@ enum Word {
     Readmit(Whom),
     /// Takes an agent out for good: it loses what it holds, and what rests on it alone runs again
     Remove(Whom),
+    /// Makes a token that enrols one agent, once, within a day; prints it
+    Token(Token),
+    /// Reserves an agent for a project, whose work alone it does from now on; for everybody's without one
+    Reserve(Reserve),
+}
+
+#[derive(Debug, clap::Args)]
+struct Token {
+    /// Whoever enrols with it is a verifier: you run it and trust it; for the operator
+    #[arg(long)]
+    verifier: bool,
+    /// The provider whose agent it enrols; for the operator
+    #[arg(long)]
+    provider: Option<String>,
+    /// The project whose work alone it will do
+    #[arg(long, value_name = "PROJECT")]
+    reserve: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Reserve {
+    #[command(flatten)]
+    whom: Whom,
+    /// The project
+    #[arg(value_name = "PROJECT")]
+    project: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +84,14 @@ pub async fn run(args: Args) -> Result<Outcome> {
         Some(Word::Show(whom)) => (client.read(&path(whom)).await?, one),
         Some(Word::Readmit(whom)) => (order(whom, "readmit").await?, one),
         Some(Word::Remove(whom)) => (order(whom, "remove").await?, one),
+        Some(Word::Token(Token { verifier, provider, reserve })) => {
+            let wish = json!({ "verifier": verifier, "provider": provider, "reserved_for": reserve });
+            (client.send_json(Method::POST, "/api/v0/agents/tokens", &wish).await?, token)
+        }
+        Some(Word::Reserve(Reserve { whom, project })) => {
+            let path = format!("{}/reservation", path(whom));
+            (client.send_json(Method::PUT, &path, &json!({ "reserved_for": project })).await?, one)
+        }
     };
     screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
     Ok(Outcome::Done)
@@ -75,11 +109,16 @@ fn flag(value: &Value, name: &str) -> bool {
     value.get(name).and_then(Value::as_bool).unwrap_or(false)
 }
 
+fn token(answer: &Value) -> String {
+    format!("{}\n", text(answer, "token"))
+}
+
 fn list(answer: &Value) -> String {
     let mut table = Table::new(&[
         ("agent", Align::Left),
         ("state", Align::Left),
         ("provider", Align::Left),
+        ("reserved for", Align::Left),
         ("clean", Align::Right),
         ("accepted", Align::Right),
         ("quarantine", Align::Left),
@@ -90,6 +129,7 @@ fn list(answer: &Value) -> String {
             text(agent, "agent_id"),
             state,
             text(agent, "provider"),
+            text(agent, "reserved_for"),
             number::count(count(agent, "clean")),
             number::count(count(agent, "accepted")),
             text(agent, "quarantine_code"),
@@ -112,6 +152,7 @@ fn one(agent: &Value) -> String {
         ("agent", text(agent, "agent_id")),
         ("state", out),
         ("provider", text(agent, "provider")),
+        ("reserved for", text(agent, "reserved_for")),
         ("clean shards", number::count(count(agent, "clean"))),
         ("accepted shards", number::count(count(agent, "accepted"))),
         ("audited", percent(count(agent, "audit_ppm"))),
@@ -164,7 +205,6 @@ fn percent(ppm: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn shares_print_exactly() {

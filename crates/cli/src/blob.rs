@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use forge_contract::Digest;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -11,6 +12,7 @@ use crate::exit::Outcome;
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
 use crate::transfer::{self, Sent};
+use crate::vmem::Named;
 use crate::{number, screen};
 
 /// Sends, fetches and lists content that jobs read as inputs.
@@ -31,6 +33,10 @@ enum Command {
     Get(GetArgs),
     /// List the project's content, newest first
     List(ListArgs),
+    /// Give up the project's claim on content; what names it keeps it
+    Delete(DeleteArgs),
+    /// Remove stored files that nothing names, now; needs a key with the scope `admin`
+    Collect(CollectArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +80,26 @@ struct ListArgs {
     target: TargetArgs,
 }
 
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// BLAKE3 of the content, 64 hexadecimal digits
+    digest: Digest,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct CollectArgs {
+    /// How long nothing must have named a file; the hub's own period where absent, which is a day
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
+    /// Print the hub's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -83,6 +109,8 @@ pub async fn run(args: Args) -> Result<Outcome> {
         Command::Put(args) => put(args).await,
         Command::Get(args) => get(args).await,
         Command::List(args) => list(args).await,
+        Command::Delete(args) => delete(args).await,
+        Command::Collect(args) => collect(args).await,
     }
 }
 
@@ -127,6 +155,24 @@ async fn list(args: ListArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+async fn delete(args: DeleteArgs) -> Result<Outcome> {
+    let client = Client::new(args.target.resolve()?)?;
+    let request = client.request(Method::DELETE, &format!("/api/v0/blobs/{}", args.digest));
+    client.refuse_errors(client.send(request).await?).await?;
+    Ok(Outcome::Done)
+}
+
+async fn collect(args: CollectArgs) -> Result<Outcome> {
+    let client = Client::new(args.target.resolve()?)?;
+    let grace = args.grace.map(|seconds| format!("?grace_s={seconds}")).unwrap_or_default();
+    let (_, answer) = client.answer(client.request(Method::POST, &format!("/api/v0/garbage{grace}"))).await?;
+    let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let (removed, marked) = (number::count(number("removed")), number::count(number("marked")));
+    let said = format!("{removed} files removed, {}; {marked} more wait\n", number::bytes(number("bytes")));
+    screen::print(&if args.json { screen::json(&answer) } else { said })?;
+    Ok(Outcome::Done)
+}
+
 fn render(answer: &Value) -> String {
     let mut table = Table::new(&[("digest", Align::Left), ("bytes", Align::Right), ("sent (UTC)", Align::Left)]);
     for item in answer.get("items").and_then(Value::as_array).into_iter().flatten() {
@@ -140,13 +186,22 @@ fn render(answer: &Value) -> String {
     if table.is_empty() { "no content yet: `forgepool blob put FILE` sends some\n".to_owned() } else { table.render() }
 }
 
-/// An argument that is the content of a file.
+/// An argument that is stored content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// The argument's name.
     argument: String,
-    /// The file.
-    file: PathBuf,
+    /// What it is.
+    from: From,
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    /// A file, which is sent where needed.
+    File(PathBuf),
+    /// An array by name.
+    Array(Named),
 }
 
 impl std::str::FromStr for Input {
@@ -154,10 +209,14 @@ impl std::str::FromStr for Input {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some((argument, file)) if !argument.is_empty() && !file.is_empty() => {
-                Ok(Self { argument: argument.to_owned(), file: file.into() })
+            Some((argument, from)) if !argument.is_empty() && !from.is_empty() => {
+                let from = match from.strip_prefix("vmem:") {
+                    Some(array) => From::Array(array.parse()?),
+                    None => From::File(from.into()),
+                };
+                Ok(Self { argument: argument.to_owned(), from })
             }
-            _ => Err(format!("expected ARG=FILE, such as a=matrix.npy, found '{text}'")),
+            _ => Err(format!("expected ARG=FILE, such as a=matrix.npy, or ARG=vmem:NAME@VERSION, found '{text}'")),
         }
     }
 }
@@ -172,14 +231,21 @@ pub async fn with_inputs(client: &Client, contract: String, inputs: &[Input], qu
     }
     // Before anything is sent.
     let mut value = object(&contract)?;
-    for Input { argument, file } in inputs {
+    for Input { argument, from } in inputs {
+        let file = match from {
+            From::File(file) => file,
+            From::Array(array) => {
+                set(&mut value, argument, array.value())?;
+                continue;
+            }
+        };
         let (content, sent) = upload(client, file, quiet).await?;
         if !quiet {
             let how = if sent == Sent::Now { "sent" } else { "there already" };
             let (name, size) = (file.display(), number::bytes(content.bytes));
             screen::remark(&format!("  args.{argument} = {} ({name}, {size}, {how})\n", content.digest));
         }
-        set(&mut value, argument, &content.digest)?;
+        set(&mut value, argument, json!(content.digest))?;
     }
     Ok(value.to_string())
 }
@@ -193,12 +259,12 @@ fn object(contract: &str) -> Result<Value> {
     Ok(value)
 }
 
-fn set(contract: &mut Value, argument: &str, digest: &Digest) -> Result<()> {
+fn set(contract: &mut Value, argument: &str, content: Value) -> Result<()> {
     let args = contract.as_object_mut().map(|contract| contract.entry("args").or_insert_with(|| json!({})));
     let Some(args) = args.and_then(Value::as_object_mut) else {
         bail!("--input {argument}: the contract's args are no object");
     };
-    args.insert(argument.to_owned(), json!(digest));
+    args.insert(argument.to_owned(), content);
     Ok(())
 }
 
@@ -210,7 +276,10 @@ mod tests {
     #[test]
     fn an_input_is_an_argument_and_a_file() {
         let input: Input = "a=dir/x=1.npy".parse().unwrap();
-        assert_eq!(input, Input { argument: "a".into(), file: "dir/x=1.npy".into() });
+        assert_eq!(input, Input { argument: "a".into(), from: From::File("dir/x=1.npy".into()) });
+        let array = From::Array(Named { name: "x".into(), version: Some(2) });
+        assert_eq!("a=vmem:x@2".parse::<Input>().unwrap(), Input { argument: "a".into(), from: array });
+        assert!("a=vmem:../x".parse::<Input>().is_err());
         for bad in ["a", "=f", "a="] {
             assert!(bad.parse::<Input>().unwrap_err().contains("ARG=FILE"));
         }
@@ -220,12 +289,12 @@ mod tests {
     fn digests_go_into_args() {
         let digest = Digest::of(b"x");
         let mut contract = object(r#"{"op": 1, "args": {"n": 1.5, "a": "old"}}"#).unwrap();
-        set(&mut contract, "a", &digest).unwrap();
+        set(&mut contract, "a", json!(digest)).unwrap();
         assert_eq!(contract, json!({"op": 1, "args": {"n": 1.5, "a": digest.to_string()}}));
         let mut without = object("{}").unwrap();
-        set(&mut without, "a", &digest).unwrap();
+        set(&mut without, "a", json!(digest)).unwrap();
         assert_eq!(without["args"]["a"], digest.to_string());
-        assert!(set(&mut object(r#"{"args": 3}"#).unwrap(), "a", &digest).is_err());
+        assert!(set(&mut object(r#"{"args": 3}"#).unwrap(), "a", json!(digest)).is_err());
         assert!(object("[1]").is_err() && object("{").is_err());
     }
 }

@@ -348,6 +348,15 @@ impl Client {
         }
     }
 
+    /// Sends JSON; gives the answer, which is JSON too.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let request = self.request(method, path).header("content-type", "application/json").body(body.to_string());
+        Ok(self.answer(request).await?.1)
+    }
+
     /// The hub's refusal as an error.
     ///
     /// # Errors

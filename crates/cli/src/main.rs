@@ -18,14 +18,19 @@ mod job;
 mod jobs;
 mod kernel;
 mod kernels;
+mod key;
+mod kv;
+mod limits;
 mod logging;
 mod number;
 mod offline;
+mod org;
 mod parent;
 mod plan;
 mod pool;
 mod private;
 mod progress;
+mod project;
 mod quickstart;
 mod replay;
 mod restore;
@@ -39,6 +44,7 @@ mod transfer;
 mod trust;
 mod up;
 mod verify;
+mod vmem;
 
 use std::process::ExitCode;
 
@@ -75,6 +81,8 @@ enum Command {
     Artifact(artifact::Args),
     Cancel(cancel::Args),
     Blob(blob::Args),
+    Kv(kv::Args),
+    Vmem(vmem::Args),
     Evidence(evidence::Args),
     Verify(verify::Args),
     Replay(replay::Args),
@@ -82,6 +90,9 @@ enum Command {
     Audit(audit::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Org(org::Args),
+    Project(project::Args),
+    Key(key::Args),
     Doctor(doctor::Args),
     Hub(hub::Args),
     Agent(agent::Args),
@@ -129,6 +140,8 @@ impl Command {
             Self::Artifact(args) => artifact::run(args).await,
             Self::Cancel(args) => cancel::run(args).await,
             Self::Blob(args) => blob::run(args).await,
+            Self::Kv(args) => kv::run(args).await,
+            Self::Vmem(args) => vmem::run(args).await,
             Self::Evidence(args) => evidence::run(args).await,
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
@@ -136,6 +149,9 @@ impl Command {
             Self::Audit(args) => audit::run(args).await,
             Self::Backup(args) => backup::run(args).await,
             Self::Restore(args) => restore::run(&args),
+            Self::Org(args) => org::run(args).await,
+            Self::Project(args) => project::run(args).await,
+            Self::Key(args) => key::run(args).await,
             Self::Doctor(args) => doctor::run(args).await,
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,

@@ -20,7 +20,7 @@ pub struct Args {
     /// The contract as JSON (see examples/); `-` reads stdin
     #[arg(value_name = "CONTRACT.json")]
     contract: PathBuf,
-    /// Send a file where needed and name its content in args.ARG; may be repeated
+    /// Send a file where needed and name its content in args.ARG, or name an array, ARG=vmem:NAME@VERSION; may be repeated
     #[arg(long = "input", value_name = "ARG=FILE")]
     inputs: Vec<Input>,
     /// Print the hub's answer as JSON instead of a table

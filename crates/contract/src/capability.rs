@@ -68,7 +68,9 @@ impl Capability {
     }
 }
 
-pub(crate) fn word_is_valid(word: &str) -> bool {
+/// Whether text can be an agent's label, architecture, operating system or cage: printable ASCII, not too long.
+#[must_use]
+pub fn word_is_valid(word: &str) -> bool {
     (1..=WORD_BYTES_MAX).contains(&word.len()) && word.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 

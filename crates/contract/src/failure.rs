@@ -94,6 +94,8 @@ codes! {
     RequestMediaType = "request.media_type", Request, Client;
     /// The route does not know this method.
     RequestMethod = "request.method", Request, Client;
+    /// The id or name is another one's already.
+    RequestTaken = "request.taken", Request, Client;
     /// The same idempotency key with another body.
     RequestIdempotency = "request.idempotency_mismatch", Request, Client;
     /// The content's digest is not the one declared.
@@ -106,6 +108,12 @@ codes! {
     RequestInProgress = "request.in_progress", Request, Client;
     /// The range asked for is not within the content.
     RequestRange = "request.range", Request, Client;
+    /// A condition of the request, such as `If-Match`, does not hold.
+    RequestPrecondition = "request.precondition", Request, Client;
+    /// None of the media types that the request accepts can be given.
+    RequestNotAcceptable = "request.not_acceptable", Request, Client;
+    /// The bytes are no array, or one that is not kept.
+    RequestArray = "request.array", Request, Client;
     /// A signed URL was altered, or is not of this hub.
     RequestSignature = "request.signature", Request, Client;
     /// A signed URL is out of its time.

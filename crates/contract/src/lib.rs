@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file or a random number, and nothing imports another crate of ours.
 //! The order of the modules is the order in which a job meets them.
 
+pub mod array;
 pub mod canon;
 pub mod capability;
 pub mod digest;
@@ -12,6 +13,7 @@ pub mod failure;
 pub mod fragment;
 pub mod id;
 pub mod input;
+pub mod key;
 pub mod limits;
 pub mod manifest;
 pub mod report;
@@ -19,6 +21,7 @@ pub mod seed;
 pub mod stop;
 pub mod task;
 pub mod trace;
+pub mod vmem;
 
 pub use capability::Capability;
 pub use digest::Digest;

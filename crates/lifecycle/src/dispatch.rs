@@ -10,7 +10,7 @@ use forge_contract::{AgentId, Capability, Digest};
 
 use crate::Millis;
 use crate::action::Placement;
-use crate::member::{AgentView, Membership, OwnerId, SessionId};
+use crate::member::{AgentView, Membership, OwnerId, ProjectTag, SessionId};
 use crate::verify::From;
 
 /// Structural faults of one agent until it is quarantined.
@@ -39,6 +39,8 @@ pub(crate) struct Need {
     pub memory_bytes: u64,
     pub engine: Option<Digest>,
     pub requires: Option<Arc<Requires>>,
+    /// Whose work it is.
+    pub project: Option<ProjectTag>,
 }
 
 /// A connected agent.
@@ -47,6 +49,8 @@ pub(crate) struct Agent {
     pub id: AgentId,
     pub capability: Capability,
     pub verifier: bool,
+    /// The project whose work alone it does.
+    reserved: Option<ProjectTag>,
     /// What the checks know of it, kept here so that a look at every session costs no search.
     trust: Trust,
     held: u32,
@@ -183,11 +187,13 @@ impl Agents {
     pub fn join(&mut self, agent: AgentId, session: SessionId, capability: Capability, membership: Membership) {
         let known = self.history.entry(agent).or_insert_with(|| History { membership, ..History::default() });
         (known.membership.owner, known.membership.verifier) = (membership.owner, membership.verifier);
+        known.membership.reserved = membership.reserved;
         self.by_agent.insert(agent, session);
         let joined = Agent {
             id: agent,
             capability,
             verifier: membership.verifier,
+            reserved: membership.reserved,
             trust: Trust::of(known.membership),
             held: 0,
             draining: false,
@@ -245,6 +251,14 @@ impl Agents {
         if let Some(session) = self.session_of(agent) {
             self.count();
             self.refile(session);
+        }
+    }
+
+    /// Reserves an agent for a project, or for none any more.
+    pub fn reserve(&mut self, agent: AgentId, project: Option<ProjectTag>) {
+        self.history.entry(agent).or_default().membership.reserved = project;
+        if let Some(here) = self.by_agent.get(&agent).and_then(|session| self.sessions.get_mut(session)) {
+            here.reserved = project;
         }
     }
 
@@ -423,6 +437,8 @@ impl Agents {
         };
         let engine = need.engine.is_none_or(|engine| engine == capability.engine);
         let requires = need.requires.as_ref().is_none_or(|requires| requires.met_by(capability));
+        let exclusive = need.requires.as_ref().is_some_and(|requires| requires.reserved);
+        let requires = requires && is_open_to(agent.reserved, need.project, exclusive);
         target && engine && requires && capability.memory_bytes >= need.memory_bytes && self.takes_work(agent)
     }
 
@@ -517,6 +533,14 @@ impl Agents {
             }
         };
         self.sessions.iter().map(view).collect()
+    }
+}
+
+/// Whether an agent that is reserved so may work for a project, which may want none but its own.
+fn is_open_to(reserved: Option<ProjectTag>, project: Option<ProjectTag>, exclusive: bool) -> bool {
+    match reserved {
+        Some(_) => reserved == project,
+        None => !exclusive,
     }
 }
 

@@ -7,9 +7,9 @@ use forge_contract::{AgentId, Capability, FailureCode, JobId, LeaseId};
 
 use crate::Millis;
 use crate::action::Accepted;
-pub use crate::member::{Membership, OwnerId, SessionId};
+pub use crate::member::{Membership, OwnerId, ProjectTag, SessionId};
 use crate::plan::Plan;
-use crate::trial::{Exam, TrialId};
+use crate::trial::{Exam, Grounds, TrialId};
 
 /// Something that happened. Events that name what is not there any more are no error: they change nothing.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub enum Event {
         trial: TrialId,
         /// Its units.
         exams: Vec<Exam>,
+        /// Where they may run.
+        grounds: Grounds,
     },
     /// An agent connected. A session of the same agent that is still open counts as left.
     AgentJoined {
@@ -82,6 +84,13 @@ pub enum Event {
     AgentRemoved {
         /// The agent.
         agent: AgentId,
+    },
+    /// The operator reserves an agent for a project, or for none any more. What it runs it finishes.
+    AgentReserved {
+        /// The agent.
+        agent: AgentId,
+        /// The project whose work alone it does from now on.
+        project: Option<ProjectTag>,
     },
     /// An agent finishes what it has and takes no more.
     AgentDraining {

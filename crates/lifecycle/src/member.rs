@@ -21,17 +21,30 @@ impl OwnerId {
         Self::of(&Digest::tagged("forgepool v1 lone owner", agent.0.as_bytes()))
     }
 
-    /// The provider of this name in a project.
+    /// The provider of this name in an organisation.
     #[must_use]
-    pub fn named(project: &str, provider: &str) -> Self {
+    pub fn named(organisation: &str, provider: &str) -> Self {
         let mut w = Writer::new();
-        w.str(project);
+        w.str(organisation);
         w.str(provider);
         Self::of(&Digest::tagged("forgepool v1 provider", &w.into_bytes()))
     }
 
     fn of(digest: &Digest) -> Self {
         Self(digest.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head)))
+    }
+}
+
+/// A project, as agents' reservations name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProjectTag(Digest);
+
+impl ProjectTag {
+    /// The tag of a project.
+    #[must_use]
+    pub fn of(project: &str) -> Self {
+        Self(Digest::tagged("forgepool v1 project", project.as_bytes()))
     }
 }
 
@@ -44,6 +57,8 @@ pub struct Membership {
     pub verifier: bool,
     /// Shards accepted from it since its enrolment or its last fault.
     pub clean: u64,
+    /// The project whose work alone it does.
+    pub reserved: Option<ProjectTag>,
 }
 
 /// An agent as the pool sees it.

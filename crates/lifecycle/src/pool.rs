@@ -104,7 +104,7 @@ impl Pool {
             }
             Event::JobReopened { job, round, accepted } => self.reopened(now, job, round, accepted, actions),
             Event::CancelRequested { job } => self.step(now, job, actions, |job, _, fx| job.cancel(now, fx)),
-            Event::TrialRequested { trial, exams } => self.begin_trial(trial, exams, actions),
+            Event::TrialRequested { trial, exams, grounds } => self.begin_trial(trial, (exams, grounds), actions),
             Event::AgentJoined { agent, session, capability, membership } => {
                 self.join(now, (agent, session), (capability, membership), actions)
             }
@@ -117,6 +117,10 @@ impl Pool {
                 if self.agents.quarantine(agent) {
                     self.expel(now, agent, actions);
                 }
+            }
+            Event::AgentReserved { agent, project } => {
+                self.agents.reserve(agent, project);
+                self.look_all(now);
             }
             Event::AgentDraining { session } => {
                 self.agents.drain(session);

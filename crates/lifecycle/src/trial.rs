@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use forge_contract::envelope::Requires;
 use forge_contract::failure::Blame;
 use forge_contract::fragment::Fragment;
 use forge_contract::manifest::Manifest;
@@ -14,6 +15,7 @@ use forge_contract::task::Task;
 use forge_contract::{AgentId, Digest, Failure, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
+use crate::member::ProjectTag;
 use crate::plan::{Kernel, golden_task};
 
 /// Most known answers of a kernel.
@@ -160,6 +162,15 @@ pub struct TrialVerdict {
     pub refused: Option<Failure>,
 }
 
+/// Where a trial's units may run: with verifiers that may work for the kernel's project.
+#[derive(Clone, Debug, Default)]
+pub struct Grounds {
+    /// The kernel's project.
+    pub project: Option<ProjectTag>,
+    /// What the project asks of agents.
+    pub requires: Option<Arc<Requires>>,
+}
+
 /// What an ended lease of a trial means for its agent and for the trial.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
@@ -175,6 +186,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Trial {
     exams: Vec<Exam>,
+    grounds: Grounds,
     passed: Vec<Passed>,
     live: Option<(LeaseId, AgentId)>,
     /// Who ran the last unit: it has the compiled code.
@@ -185,9 +197,9 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    pub fn new(exams: Vec<Exam>) -> Self {
+    pub fn new(exams: Vec<Exam>, grounds: Grounds) -> Self {
         let (passed, avoid) = (Vec::new(), BTreeSet::new());
-        Self { exams, passed, live: None, last: None, avoid, failures: 0, losses: 0 }
+        Self { exams, grounds, passed, live: None, last: None, avoid, failures: 0, losses: 0 }
     }
 
     /// The unit that waits for a verifier.
@@ -197,6 +209,11 @@ impl Trial {
 
     pub fn last(&self) -> Option<AgentId> {
         self.last
+    }
+
+    /// Where its units may run.
+    pub fn grounds(&self) -> &Grounds {
+        &self.grounds
     }
 
     /// Whether another verifier is preferred to this one.

@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forge_contract::manifest::Manifest;
 use forge_contract::{Digest, Failure, FailureCode};
-use forge_lifecycle::event::Event;
-use forge_lifecycle::plan::Kernel;
-use forge_lifecycle::trial::{self, TrialId, TrialVerdict};
+use forge_lifecycle::event::{Event, ProjectTag};
+use forge_lifecycle::trial::{self, Grounds, TrialId, TrialVerdict};
 use tokio::sync::mpsc;
 
 pub use child::{ADMIT, admit_main};
@@ -20,7 +19,8 @@ pub use examiner::{ExamineError, Examiner, ParseLimits};
 use crate::coordinator::{Coordinator, Stopped};
 use crate::registry::{Entry, Key, Registry};
 use crate::store::blobs::{BlobError, Blobs};
-use crate::store::{KernelState, Standing, Store, StoreError, Write};
+use crate::store::tenancy::Binding;
+use crate::store::{Exceeded, KernelState, Standing, Store, StoreError, Write, Written};
 
 /// Kernels of one project that may wait for verifiers.
 const PENDING_MAX: usize = 64;
@@ -59,6 +59,9 @@ pub enum AdmissionError {
     /// Too many wait.
     #[error("{PENDING_MAX} kernels of this project wait for verifiers; upload more when some are decided")]
     Crowded,
+    /// The project has no room for it.
+    #[error("the project may store {} bytes, with this it would store {}", .0.value, .0.asked)]
+    NoRoom(Exceeded),
     /// The kernel's state does not allow the change.
     #[error("{label} is {}; only what was admitted can be deprecated, yanked or admitted again", state.as_str())]
     Undecided {
@@ -89,7 +92,7 @@ impl AdmissionError {
             Self::Refused(failure) => return failure.clone(),
             Self::Namespace { .. } => FailureCode::RequestComponentManifest,
             Self::Taken { .. } => FailureCode::RequestKernelTaken,
-            Self::Crowded => FailureCode::RequestQuota,
+            Self::Crowded | Self::NoRoom(_) => FailureCode::RequestQuota,
             Self::Undecided { state: KernelState::Refused, .. } => FailureCode::RequestKernelRefused,
             Self::Undecided { .. } => FailureCode::RequestKernelPending,
             Self::Stopped(_) => FailureCode::SchedulingShutdown,
@@ -138,7 +141,7 @@ impl Desk {
         let (trials, turn) = (Mutex::default(), tokio::sync::Mutex::new(()));
         let desk = Arc::new(Self { registry, store, blobs, coordinator, examiner, trials, turn });
         for entry in desk.registry.pending() {
-            desk.try_out(&entry.kernel).await?;
+            desk.try_out(&entry).await?;
         }
         let clerk = Arc::clone(&desk);
         let task = tokio::spawn(async move {
@@ -186,17 +189,36 @@ impl Desk {
             return Err(AdmissionError::Crowded);
         }
         let (blobs, from, digest) = (Arc::clone(&self.blobs), file.to_owned(), kernel.digest);
+        let _hold = self.blobs.hold(digest);
         tokio::task::spawn_blocking(move || blobs.adopt(&from, &digest)).await.map_err(|_| StoreError::Closed)??;
         let entry = Entry::uploaded(Arc::new(kernel), project, crate::clock::unix_ms());
-        self.store.submit(Write::Kernel(Box::new(entry.row()?))).await?;
+        if let Written::Exceeded(exceeded) = self.store.submit(Write::Kernel(Box::new(entry.row()?))).await? {
+            return Err(AdmissionError::NoRoom(exceeded));
+        }
         self.registry.put(entry.clone());
         tracing::info!(kernel = entry.kernel.manifest.label(), %digest, project, "kernel uploaded");
-        self.try_out(&entry.kernel).await?;
+        self.try_out(&entry).await?;
         Ok(entry)
     }
 
+    /// Where a kernel may be tried: where its project's jobs may run.
+    async fn grounds(&self, project: Option<&str>) -> Grounds {
+        let Some(project) = project else { return Grounds::default() };
+        let binding = match self.store.project(project).await {
+            Ok(row) => row.map(|row| row.binding).unwrap_or_default(),
+            Err(error) => {
+                // It must not leave where it may be: nobody is asked until the store can say.
+                tracing::error!(project, %error, "where a kernel may be tried is unknown");
+                Binding { exclusive: true, ..Binding::default() }
+            }
+        };
+        let requires = (!binding.is_empty()).then(|| Arc::new(binding.requires()));
+        Grounds { project: Some(ProjectTag::of(project)), requires }
+    }
+
     /// Asks the pool for a trial.
-    async fn try_out(&self, kernel: &Kernel) -> Result<(), Stopped> {
+    async fn try_out(&self, entry: &Entry) -> Result<(), Stopped> {
+        let (kernel, grounds) = (&*entry.kernel, self.grounds(entry.project.as_deref()).await);
         let trial = {
             let mut trials = self.trials();
             trials.last += 1;
@@ -216,7 +238,7 @@ impl Desk {
         for (digest, bytes) in trial::contents(&kernel.manifest) {
             self.coordinator.board().publish(trial.job(), digest, &bytes);
         }
-        self.coordinator.event(Event::TrialRequested { trial, exams }).await
+        self.coordinator.event(Event::TrialRequested { trial, exams, grounds }).await
     }
 
     /// Records a verdict, then lets everybody see it.

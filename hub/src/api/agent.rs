@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use forge_contract::{AgentId, FailureCode};
-use forge_lifecycle::event::Event;
-use serde::Serialize;
+use forge_lifecycle::event::{Event, ProjectTag};
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
+use super::agents::{reservation, sees_agents};
 use super::auth::Caller;
 use super::problem::{Problem, ProblemBody};
 use crate::coordinator::News;
 use crate::document::Links;
 use crate::store::settlement::{AgentEventKind, AgentEventRow, AgentRecord, Earnings};
-use crate::store::{Write, Written};
+use crate::store::{TenancyWrite, Write, Written};
 
 /// Events shown.
 const EVENTS: u32 = 100;
@@ -29,9 +32,14 @@ pub struct AgentDetail {
     pub connected: bool,
     /// Whether the operator runs it.
     pub verifier: bool,
+    /// The project that enrolled it.
+    pub project: String,
     /// Who it belongs to, where somebody was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The project whose work alone it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_for: Option<String>,
     /// Shards accepted from it since it enrolled or last went wrong.
     pub clean: u64,
     /// Shards accepted from it since it enrolled: the clock by which what it earns settles.
@@ -91,6 +99,13 @@ async fn record(app: &App, agent: AgentId) -> Result<AgentRecord, Problem> {
     app.store.agent_record(agent, EVENTS).await?.ok_or_else(|| Problem::not_found("agent"))
 }
 
+/// An agent that the caller sees.
+async fn visible(app: &App, caller: &Caller, id: &str) -> Result<AgentRecord, Problem> {
+    let all = sees_agents(caller)?;
+    let record = record(app, agent_id(id)?).await?;
+    if all || record.agent.organisation == *caller.organisation { Ok(record) } else { Err(Problem::not_found("agent")) }
+}
+
 /// How an agent stands: its record, what it earned, and what happened to it.
 #[utoipa::path(
     get, path = "/api/v0/agents/{id}", tag = "pool", security(("bearer" = []), ("key" = [])),
@@ -105,8 +120,7 @@ pub async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<AgentDetail>, Problem> {
-    caller.require_admin()?;
-    let record = record(&app, agent_id(&id)?).await?;
+    let record = visible(&app, &caller, &id).await?;
     detail(&app, record).await.map(Json)
 }
 
@@ -126,7 +140,7 @@ pub async fn readmit(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<AgentDetail>, Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let agent = agent_id(&id)?;
     record(&app, agent).await?;
     if app.store.submit(Write::Readmit { agent }).await? != Written::Applied(true) {
@@ -154,7 +168,7 @@ pub async fn remove(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<AgentDetail>, Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let agent = agent_id(&id)?;
     record(&app, agent).await?;
     if app.store.submit(Write::Remove { agent }).await? != Written::Applied(true) {
@@ -169,6 +183,49 @@ pub async fn remove(
     detail(&app, record(&app, agent).await?).await.map(Json)
 }
 
+/// Whom an agent works for.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    /// The project whose work alone it does from now on; `null` for everybody's.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    reserved_for: Option<String>,
+}
+
+/// Reserves an agent for one project, whose work alone it does from now on, or for none. What it runs it finishes.
+///
+/// For the operator, and for the provider whose agent it is: that one for projects of its own organisation.
+#[utoipa::path(
+    put, path = "/api/v0/agents/{id}/reservation", tag = "pool", security(("bearer" = []), ("key" = [])),
+    params(("id" = String, Path, description = "The agent's id")),
+    request_body(content = Reservation, content_type = "application/json"),
+    responses(
+        (status = 200, body = AgentDetail), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 408, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+    )
+)]
+pub async fn reserve(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<AgentDetail>, Problem> {
+    let agent = visible(&app, &caller, &id).await?.agent.agent;
+    let Reservation { reserved_for } = super::body::read_as(&headers, body, app.body_time).await?;
+    if let Some(project) = &reserved_for {
+        reservation(&app, &caller, project).await?;
+    }
+    let tag = reserved_for.as_deref().map(ProjectTag::of);
+    let write = TenancyWrite::ReserveAgent { agent, project: reserved_for.clone() };
+    app.store.submit(Write::Tenancy(Box::new(write))).await?;
+    tracing::info!(%agent, reserved_for, "agent reserved");
+    app.coordinator.event(Event::AgentReserved { agent, project: tag }).await?;
+    detail(&app, record(&app, agent).await?).await.map(Json)
+}
+
 async fn detail(app: &App, record: AgentRecord) -> Result<AgentDetail, Problem> {
     let AgentRecord { agent: row, earnings, strikes, events } = record;
     let view = app.coordinator.agents().await?.into_iter().find(|view| view.agent == row.agent);
@@ -178,7 +235,9 @@ async fn detail(app: &App, record: AgentRecord) -> Result<AgentDetail, Problem> 
         agent_id: row.agent.to_string(),
         connected: view.is_some(),
         verifier: row.verifier,
+        project: row.project,
         provider: row.provider,
+        reserved_for: row.reserved,
         clean,
         accepted: row.accepted,
         audit_ppm: app.audits.rate_ppm(counted),

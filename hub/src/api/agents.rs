@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
 use crate::store::Write;
 
@@ -37,9 +37,14 @@ pub struct AgentItem {
     pub state: String,
     /// Whether the operator runs it and trusts it to settle what a kernel gives.
     pub verifier: bool,
+    /// The project that enrolled it.
+    pub project: String,
     /// Who it belongs to, where somebody was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The project whose work alone it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_for: Option<String>,
     /// Shards accepted from it since it enrolled or last went wrong: the more, the less often it is audited.
     pub clean: u64,
     /// Shards accepted from it since it enrolled.
@@ -79,9 +84,13 @@ pub struct TokenWish {
     /// Whether who enrols with it is a verifier: an agent the operator runs and trusts to settle what a kernel gives.
     #[serde(default)]
     pub verifier: bool,
-    /// The provider whose agent it enrols: agents of one provider never check each other. Without one, an agent is its own.
+    /// The provider whose agent it enrols: agents of one provider never check each other. Without one, an agent is its
+    /// own. Who is not the operator enrols for its organisation's account, which has the organisation's id.
     #[serde(default)]
     pub provider: Option<String>,
+    /// The project whose work alone it will do.
+    #[serde(default)]
+    pub reserved_for: Option<String>,
 }
 
 /// A new enrolment token.
@@ -94,6 +103,9 @@ pub struct Token {
     /// The provider whose agent it enrols.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The project whose work alone it will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_for: Option<String>,
     /// The hub's public key, which the token holds too.
     pub hub_key: String,
     /// Where agents dial.
@@ -102,19 +114,21 @@ pub struct Token {
     pub expires_at_ms: u64,
 }
 
-/// Every enrolled agent and what the scheduler thinks of it.
+/// Enrolled agents and what the scheduler thinks of them: to the operator all, to a provider those of its organisation.
 #[utoipa::path(
     get, path = "/api/v0/agents", tag = "pool", security(("bearer" = []), ("key" = [])),
     responses((status = 200, body = AgentList), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
 )]
 pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<AgentList>, Problem> {
-    caller.require_admin()?;
+    let all = sees_agents(&caller)?;
     let stopped = |_| Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping");
     let live = app.coordinator.agents().await.map_err(stopped)?;
-    let connected = live.len() as u64;
     let live: BTreeMap<AgentId, _> = live.into_iter().map(|view| (view.agent, view)).collect();
-    let items = app.store.agents().await?.into_iter().map(|row| {
+    let rows = app.store.agents().await?.into_iter().filter(|row| all || row.organisation == *caller.organisation);
+    let mut connected = 0;
+    let items = rows.map(|row| {
         let view = live.get(&row.agent);
+        connected += u64::from(view.is_some());
         let state = match view {
             Some(view) if view.draining => "draining".into(),
             Some(_) => "connected".into(),
@@ -126,7 +140,9 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
             agent_id: row.agent.to_string(),
             state,
             verifier: row.verifier,
+            project: row.project,
             provider: row.provider,
+            reserved_for: row.reserved,
             clean: view.map_or(row.clean, |view| view.clean.max(row.clean)),
             quarantined: row.quarantined.is_some() || view.is_some_and(|view| view.quarantined),
             quarantine_code: row.quarantined.map(|code| code.as_str().into()),
@@ -141,10 +157,36 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ag
             capability: row.capability.and_then(|text| serde_json::from_str(&text).ok()),
         }
     });
-    Ok(Json(AgentList { items: items.collect(), connected }))
+    let items = items.collect();
+    Ok(Json(AgentList { items, connected }))
 }
 
-/// A token that enrols one agent, once, within a day. A body is optional.
+/// Whether a caller sees all agents; false for a provider, which sees its own.
+///
+/// # Errors
+/// `request.forbidden` for whoever sees none.
+pub(super) fn sees_agents(caller: &Caller) -> Result<bool, Problem> {
+    if caller.is_operator() {
+        return Ok(true);
+    }
+    caller.require(Scope::Provider)?;
+    Ok(false)
+}
+
+/// A project that agents may be reserved for: any by the operator, by a provider one of its own organisation.
+pub(super) async fn reservation(app: &App, caller: &Caller, project: &str) -> Result<(), Problem> {
+    let row = app.store.project(project).await?;
+    let may =
+        |row: &crate::store::tenancy::ProjectRow| caller.is_operator() || row.organisation == *caller.organisation;
+    if row.as_ref().is_some_and(may) {
+        return Ok(());
+    }
+    let detail = format!("reserved_for: there is no project '{project}' in this organisation");
+    Err(Problem::of(FailureCode::RequestNotFound, detail).at("/reserved_for"))
+}
+
+/// A token that enrols one agent, once, within a day. A body is optional. Only the operator makes verifiers, and names
+/// providers; a provider enrols agents for its organisation's account.
 #[utoipa::path(
     post, path = "/api/v0/agents/tokens", tag = "pool", security(("bearer" = []), ("key" = [])),
     request_body(content = Option<TokenWish>, content_type = "application/json"),
@@ -159,7 +201,7 @@ pub async fn token(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Token>), Problem> {
-    caller.require_admin()?;
+    let operator = sees_agents(&caller)?;
     let wish: TokenWish = match body.size_hint().exact() {
         Some(0) => TokenWish::default(),
         _ => super::body::read_as(&headers, body, app.body_time).await?,
@@ -168,7 +210,7 @@ pub async fn token(
     let (token, hash) =
         made.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the system gives no random bytes"))?;
     let expires_ms = crate::clock::unix_ms() + TOKEN_MS;
-    let TokenWish { verifier, provider } = wish;
+    let TokenWish { verifier, provider, reserved_for } = wish;
     if let Some(name) = provider.as_deref().filter(|name| name.is_empty() || name.len() > PROVIDER_BYTES_MAX) {
         let detail = format!(
             "provider: a name has 1 to {PROVIDER_BYTES_MAX} bytes, this one has {}; leave it out for an agent of its own",
@@ -176,15 +218,36 @@ pub async fn token(
         );
         return Err(Problem::of(FailureCode::RequestSchema, detail).at("/provider"));
     }
-    let project = caller.project.to_string();
-    app.store.submit(Write::EnrolToken { hash, project, expires_ms, verifier, provider: provider.clone() }).await?;
+    let provider = if operator { provider } else { Some(own_account(&caller, verifier, provider.as_deref())?) };
+    if let Some(project) = &reserved_for {
+        reservation(&app, &caller, project).await?;
+    }
+    let (project, reserved) = (caller.project.to_string(), reserved_for.clone());
+    let token_row = Write::EnrolToken { hash, project, expires_ms, verifier, provider: provider.clone(), reserved };
+    app.store.submit(token_row).await?;
     let answer = Token {
         token,
         verifier,
         provider,
+        reserved_for,
         hub_key: app.tokens.hub_key(),
         quic: app.quic_address.clone(),
         expires_at_ms: expires_ms,
     };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// The account a provider's agents belong to. Were each its own, a provider's agents could vouch for each other.
+fn own_account(caller: &Caller, verifier: bool, provider: Option<&str>) -> Result<String, Problem> {
+    if verifier {
+        let detail = "verifier: only the operator enrols verifiers; leave it out";
+        return Err(Problem::of(FailureCode::RequestForbidden, detail).at("/verifier"));
+    }
+    let own = caller.organisation.to_string();
+    if let Some(other) = provider.filter(|name| *name != own) {
+        let detail =
+            format!("provider: this key enrols agents of the provider '{own}', not of '{other}'; leave it out");
+        return Err(Problem::of(FailureCode::RequestForbidden, detail).at("/provider"));
+    }
+    Ok(own)
 }

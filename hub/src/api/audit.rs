@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
 use crate::store::StoreError;
 use crate::store::trail::{Reach, TrailFilter};
@@ -153,7 +153,8 @@ pub struct ExportQuery {
     from: Option<u64>,
 }
 
-/// Every change within the caller's reach, newest first: a project's own, an operator's everybody's.
+/// Every change within the caller's reach, newest first: those of its project; with the scope `admin` those of its
+/// organisation; the operator's key sees all.
 #[utoipa::path(
     get, path = "/api/v0/audit", tag = "operations", security(("bearer" = []), ("key" = [])), params(AuditQuery),
     responses((status = 200, body = AuditList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
@@ -163,6 +164,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<AuditList>, Problem> {
+    caller.require(Scope::Read)?;
     let limit = query.limit.unwrap_or(50);
     if !(1..=LIST_MAX).contains(&limit) {
         return Err(refused(format!("limit: expected 1 to {LIST_MAX}, found {limit}")));
@@ -219,6 +221,7 @@ pub async fn export(
     caller: Caller,
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let (from, tip) = (query.from.unwrap_or(1), app.store.trail_tip().await?);
     if from == 0 {
         return Err(refused("from: expected 1 or more, found 0".into()));

@@ -1,6 +1,7 @@
 //! Who asks: an API key, of one project, with scopes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use forge_contract::{Digest, FailureCode};
@@ -10,57 +11,114 @@ use http::{HeaderMap, header};
 use super::App;
 use super::problem::Problem;
 use super::ticket::{Ticket, Who};
+use crate::store::tenancy::{Amount, Binding, LimitName, Limits};
+pub use crate::store::tenancy::{Scope, Scopes};
 use crate::store::trail::Reach;
+pub use crate::tenancy::key::{KEY_PREFIX, hash_of};
+use crate::tenancy::{Held, Keyring, TooFast};
 
-/// Every key starts with this, so that a leaked one is recognised.
-pub const KEY_PREFIX: &str = "fpk_";
-/// Characters of a key that are kept to recognise it by.
-pub const HINT_CHARS: usize = 8;
 /// The alternative header of the product pages.
 pub const KEY_HEADER: &str = "x-forge-api-key";
 
-/// What is kept of a key: the BLAKE3 digest of its text.
-#[must_use]
-pub fn hash_of(key: &str) -> Digest {
-    Digest::tagged("forgepool v1 api key", key.as_bytes())
-}
-
-/// The start of a key's text, to recognise it by.
-#[must_use]
-pub fn hint_of(key: &str) -> String {
-    key.chars().take(HINT_CHARS).collect()
-}
-
 /// A caller whose key is good.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller {
+    /// Its organisation.
+    pub organisation: Arc<str>,
     /// Its project.
     pub project: Arc<str>,
-    /// Whether it may see and change what belongs to the operator.
-    pub admin: bool,
+    /// The id of its key: who did what is written down with it.
+    pub key: Arc<str>,
+    /// Whose key it is, where it is somebody's.
+    pub member: Option<Arc<str>>,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// What its request leaves in the audit log.
+    pub ticket: Ticket,
+    held: Arc<Held>,
+    hash: Digest,
+    ring: Arc<Keyring>,
+}
+
+impl core::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Caller").field("project", &self.project).field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl Caller {
-    /// Refuses whoever is not an operator.
+    /// Refuses whoever may not do what needs this scope.
     ///
     /// # Errors
     /// `request.forbidden`.
-    pub fn require_admin(&self) -> Result<(), Problem> {
-        if self.admin {
+    pub fn require(&self, scope: Scope) -> Result<(), Problem> {
+        if self.scopes.allow(scope) {
             return Ok(());
         }
-        Err(Problem::of(FailureCode::RequestForbidden, "this needs a key with the scope `admin`"))
+        let has =
+            if self.scopes.is_empty() { "none that its member's role allows".into() } else { self.scopes.words() };
+        let detail = format!("this needs a key with the scope `{}`; this one has: {has}", scope.as_str());
+        Err(Problem::of(FailureCode::RequestForbidden, detail))
+    }
+
+    /// Whether it runs the hub: `admin` in the operator's organisation.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.held.operator && self.scopes.has(Scope::Admin)
+    }
+
+    /// Refuses whoever does not run the hub.
+    ///
+    /// # Errors
+    /// `request.forbidden`.
+    pub fn require_operator(&self) -> Result<(), Problem> {
+        if self.is_operator() {
+            return Ok(());
+        }
+        let detail =
+            "this is for the hub's operator: it needs a key of the operator's organisation with the scope `admin`";
+        Err(Problem::of(FailureCode::RequestForbidden, detail))
+    }
+
+    /// Whether it manages an organisation: its own, or any where it runs the hub.
+    #[must_use]
+    pub fn manages(&self, organisation: &str) -> bool {
+        self.is_operator() || (self.scopes.has(Scope::Admin) && *self.organisation == *organisation)
     }
 
     /// Whose rows of the audit log it may see.
     #[must_use]
     pub fn audit_reach(&self) -> Reach {
-        if self.admin { Reach::All } else { Reach::Project(self.project.to_string()) }
+        if self.is_operator() {
+            Reach::All
+        } else if self.scopes.has(Scope::Admin) {
+            Reach::Organisation(self.organisation.to_string())
+        } else {
+            Reach::Project(self.project.to_string())
+        }
     }
 
-    /// Who it is in the audit log.
-    fn who(&self, key: &str) -> Who {
-        Who { organisation: String::new(), project: self.project.to_string(), key: hint_of(key) }
+    /// Its project's limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.held.limits
+    }
+
+    /// Where its project's jobs run.
+    #[must_use]
+    pub fn binding(&self) -> &Binding {
+        &self.held.binding
+    }
+
+    /// When its key stops working, ms since 1970.
+    #[must_use]
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.held.expires_ms
+    }
+
+    /// Resolves when its key works no more. What waits with a key ends with it.
+    pub async fn lapsed(&self) {
+        self.ring.lapsed(&self.hash).await;
     }
 }
 
@@ -68,17 +126,58 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let key = key_of(&parts.headers)?;
-        let row = app.store.key(&hash_of(key)).await?;
-        let row = row.ok_or_else(|| unauthenticated("the key is unknown or revoked"))?;
-        let mut scopes = row.scopes.split_whitespace();
-        let admin = scopes.any(|scope| scope == "admin");
-        let caller = Self { project: row.project.into(), admin };
-        if let Some(ticket) = parts.extensions.get::<Ticket>() {
-            ticket.identify(caller.who(key));
-        }
-        Ok(caller)
+        let hash = hash_of(key_of(&parts.headers)?);
+        let held = app.keys.find(&hash).await?;
+        let held = held.ok_or_else(|| unauthenticated("the key is unknown, expired or revoked"))?;
+        let ticket = parts.extensions.get::<Ticket>().cloned().unwrap_or_default();
+        ticket.identify(who(&held));
+        app.rates.take(&held.project, &held.limits)?;
+        app.keys.note(&held);
+        Ok(Self {
+            organisation: Arc::clone(&held.organisation),
+            project: Arc::clone(&held.project),
+            key: Arc::clone(&held.key),
+            member: held.member.clone(),
+            scopes: held.scopes,
+            ticket,
+            held,
+            hash,
+            ring: Arc::clone(&app.keys),
+        })
     }
+}
+
+impl From<TooFast> for Problem {
+    fn from(TooFast { rate, wait }: TooFast) -> Self {
+        let detail = format!("this project may send {rate} requests per second (requests_per_second)");
+        let limit = (LimitName::RequestsPerSecond, Amount::Number(rate), Amount::Number(rate.saturating_add(1)));
+        match wait {
+            Some(wait) => {
+                let problem =
+                    Self::of(FailureCode::RequestQuota, format!("{detail}; go on in {} ms", wait.as_millis()));
+                problem.limited(limit, Some(crate::clock::unix_ms() + up(wait))).retry_after(wait)
+            }
+            None => Self::of(FailureCode::RequestQuota, detail).limited(limit, None).retry_after(NEVER),
+        }
+    }
+}
+
+/// What a client is told to wait that may not send anything: an hour, and then to ask again.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Milliseconds, rounded up.
+fn up(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// What a request ends with whose key stopped working while it waited.
+pub(super) fn lapsed() -> Problem {
+    unauthenticated("the key was revoked or expired while this request waited; what it began goes on and is recorded")
+}
+
+/// Who it is in the audit log.
+fn who(held: &Held) -> Who {
+    Who { organisation: held.organisation.to_string(), project: held.project.to_string(), key: held.key.to_string() }
 }
 
 fn unauthenticated(detail: &str) -> Problem {

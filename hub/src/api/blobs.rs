@@ -13,10 +13,12 @@ use tokio::io::AsyncSeekExt as _;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
+use super::content::Shown;
 use super::problem::{Problem, ProblemBody};
 use super::uploads::{UploadState, digest_in_path};
-use crate::store::{BlobRow, StoreError, Write};
+use crate::store::data::{DataWrite, DataWritten};
+use crate::store::{BlobRow, Source, StoreError, Write, Written, write_data};
 use crate::upload::{Agreement, Declared, Received, compare};
 
 const PAGE_MAX: u32 = 1000;
@@ -103,6 +105,7 @@ pub async fn put(
     Query(query): Query<PutQuery>,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let declared = Declared { digest: digest_in_path(&digest)?, bytes: query.bytes, offset: query.offset };
     take(&app, &caller.project, declared, body).await
 }
@@ -120,6 +123,9 @@ pub(super) async fn take(
     if let Some(row) = app.store.blob(project, &declared.digest).await? {
         return repeated(app, &row, declared, body).await;
     }
+    if let Some(exceeded) = app.store.no_room(project, declared.bytes).await? {
+        return Err(exceeded.into());
+    }
     let (app, project) = (Arc::clone(app), Arc::clone(project));
     // A task of its own: content that arrived whole is recorded, whether or not its sender still listens.
     let work = tracing::Instrument::in_current_span(async move { arrive(&app, &project, declared, body).await });
@@ -135,10 +141,18 @@ async fn arrive(app: &App, project: &str, declared: Declared, body: Body) -> Res
         }
         Received::Whole(file) => file,
     };
+    // Until it is recorded: content that nobody named could be freed between two looks at it.
+    let hold = app.blobs.hold(digest);
     let blobs = Arc::clone(&app.blobs);
     let moved = tokio::task::spawn_blocking(move || blobs.adopt(&file, &digest)).await.map_err(|_| unwritten())?;
     moved.map_err(StoreError::from)?;
-    app.store.submit(Write::Blob { project: project.to_owned(), digest, bytes }).await?;
+    // Others may have taken the room meanwhile. The bytes lie under their digest, and this project cannot name them.
+    if let Written::Exceeded(exceeded) =
+        app.store.submit(Write::Blob { project: project.to_owned(), digest, bytes }).await?
+    {
+        return Err(exceeded.into());
+    }
+    drop(hold);
     let row = app.store.blob(project, &digest).await?.ok_or_else(unwritten)?;
     tracing::info!(%digest, bytes, project, "content stored");
     let item = BlobItem::of(&row);
@@ -202,14 +216,41 @@ pub async fn show(
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     give(&app, &caller.project, &digest_in_path(&digest)?, &headers).await
+}
+
+/// Gives up the project's claim on content: it is not listed, read or named by a new contract any more. Jobs, arrays and
+/// evidence that name it keep it; once nothing does, its bytes are removed.
+#[utoipa::path(
+    delete, path = "/api/v0/blobs/{digest}", tag = "data", security(("bearer" = []), ("key" = [])),
+    params(("digest" = String, Path, description = "BLAKE3 of the content, 64 hexadecimal digits")),
+    responses(
+        (status = 204, description = "The claim is given up"),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)
+    )
+)]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(digest): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let digest = digest_in_path(&digest)?;
+    let write = DataWrite::Unclaim { project: caller.project.to_string(), digest };
+    match write_data(&*app.store, write).await? {
+        DataWritten::Removed(true) => {
+            tracing::info!(%digest, project = &*caller.project, "content given up");
+            Ok(StatusCode::NO_CONTENT)
+        }
+        _ => Err(Problem::not_found("blob")),
+    }
 }
 
 /// The content of a project, as the headers ask for it.
 pub(super) async fn give(app: &App, project: &str, digest: &Digest, headers: &HeaderMap) -> Result<Response, Problem> {
     app.store.blob(project, digest).await?.ok_or_else(|| Problem::not_found("blob"))?;
     let (file, bytes) = opened(app, digest).await?;
-    super::content::serve(headers, digest, file, bytes).await
+    super::content::serve(headers, &Shown::content(digest), Source::File(file, bytes)).await
 }
 
 /// The project's content, newest first.
@@ -222,6 +263,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<BlobQuery>,
 ) -> Result<Json<BlobList>, Problem> {
+    caller.require(Scope::Read)?;
     let refused = |what: String| Problem::of(FailureCode::RequestSchema, format!("the parameter {what}"));
     let limit = query.limit.unwrap_or(50);
     if !(1..=PAGE_MAX).contains(&limit) {

@@ -24,15 +24,31 @@ const LINGER_BYTES_MAX: usize = 8 << 20;
 pub async fn read(headers: &HeaderMap, body: Body, time: Duration) -> Result<Bytes, Problem> {
     is_json(headers)?;
     let packed = is_gzip(headers)?;
+    let bytes = collected(headers, body, time).await?;
+    if packed { unpack(&bytes) } else { Ok(bytes) }
+}
+
+async fn collected(headers: &HeaderMap, body: Body, time: Duration) -> Result<Bytes, Problem> {
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > LINGER_BYTES_MAX as u64) {
         return Err(too_large("the body as declared"));
     }
     let collected = tokio::time::timeout(time, collect(body)).await;
-    let bytes = collected.map_err(|_| {
+    collected.map_err(|_| {
         Problem::of(FailureCode::RequestTimeout, format!("the body was not complete after {} ms", time.as_millis()))
-    })??;
-    if packed { unpack(&bytes) } else { Ok(bytes) }
+    })?
+}
+
+/// The bytes of a request, as they are, at most [`REQUEST_BYTES_MAX`].
+///
+/// # Errors
+/// `request.media_type` where they are packed, `request.too_large`, `request.timeout`.
+pub async fn read_raw(headers: &HeaderMap, body: Body, time: Duration) -> Result<Bytes, Problem> {
+    if is_gzip(headers)? {
+        let detail = "Content-Encoding: what is kept is kept as it is sent; leave the header out";
+        return Err(Problem::of(FailureCode::RequestMediaType, detail));
+    }
+    collected(headers, body, time).await
 }
 
 /// A request's JSON as a small document of the API's own.

@@ -1,4 +1,4 @@
-//! Content as HTTP gives it: immutable, in ranges, never in memory whole.
+//! Stored bytes as HTTP gives them: tagged, in ranges, never in memory whole where they lie in a file.
 
 use std::ops::Range;
 
@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::problem::Problem;
+use crate::store::Source;
 
 /// Bytes read from a file at a time.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -49,28 +50,47 @@ fn lists(headers: &HeaderMap, name: header::HeaderName, tag: &str) -> bool {
     tags.any(|one| one.trim() == "*" || one.trim().trim_start_matches("W/") == tag)
 }
 
-/// The answer to a request for content that is there.
+/// What stored bytes are called when they are given out.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    /// Their entity tag, in its quotes.
+    pub(super) tag: String,
+    /// Their media type.
+    pub(super) media_type: HeaderValue,
+    /// How long whoever has them may use them without asking.
+    pub(super) cache: &'static str,
+}
+
+/// For what never changes under its name.
+pub(super) const FOR_EVER: &str = "private, max-age=31536000, immutable";
+/// For what may change: ask every time, with the tag.
+pub(super) const ASK: &str = "private, no-cache";
+
+impl Shown {
+    /// Content of this digest, which never changes.
+    pub(super) fn content(digest: &Digest) -> Self {
+        let media_type = HeaderValue::from_static("application/octet-stream");
+        Self { tag: format!("\"{digest}\""), media_type, cache: FOR_EVER }
+    }
+}
+
+/// The answer to a request for bytes that are there.
 ///
 /// # Errors
 /// `request.range` where the range begins after the end; `aggregation.storage`.
-pub(super) async fn serve(
-    headers: &HeaderMap,
-    digest: &Digest,
-    file: std::fs::File,
-    bytes: u64,
-) -> Result<Response, Problem> {
-    let tag = format!("\"{digest}\"");
+pub(super) async fn serve(headers: &HeaderMap, shown: &Shown, source: Source) -> Result<Response, Problem> {
+    let (tag, bytes) = (&shown.tag, source.bytes());
     let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
     let always = [
         (header::ETAG, text(tag.clone())),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=31536000, immutable")),
+        (header::CACHE_CONTROL, HeaderValue::from_static(shown.cache)),
         (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
     ];
-    if lists(headers, header::IF_NONE_MATCH, &tag) {
+    if lists(headers, header::IF_NONE_MATCH, tag) {
         return Ok((StatusCode::NOT_MODIFIED, always).into_response());
     }
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    // Content never changes; a condition that names another one asks for the whole.
+    // A condition that names other bytes asks for the whole.
     let range = range.filter(|_| headers.get(header::IF_RANGE).is_none_or(|one| one.as_bytes() == tag.as_bytes()));
     let wanted = range.map_or(Wanted::Whole, |range| wanted(range, bytes));
     let (status, range) = match wanted {
@@ -82,20 +102,31 @@ pub(super) async fn serve(
             return Err(problem.with_header(header::CONTENT_RANGE, text(format!("bytes */{bytes}"))));
         }
     };
-    let mut file = tokio::fs::File::from_std(file);
-    if range.start > 0 {
-        file.seek(std::io::SeekFrom::Start(range.start)).await.map_err(unreadable)?;
-    }
-    let length = range.end - range.start;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES));
-    let mut response = (status, always, body).into_response();
+    let mut response = (status, always, part(source, &range).await?).into_response();
     let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    fields.insert(header::CONTENT_TYPE, shown.media_type.clone());
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if status == StatusCode::PARTIAL_CONTENT {
         fields.insert(header::CONTENT_RANGE, text(format!("bytes {}-{}/{bytes}", range.start, range.end - 1)));
     }
     Ok(response)
+}
+
+async fn part(source: Source, range: &Range<u64>) -> Result<Body, Problem> {
+    match source {
+        Source::File(file, _) => {
+            let mut file = tokio::fs::File::from_std(file);
+            if range.start > 0 {
+                file.seek(std::io::SeekFrom::Start(range.start)).await.map_err(unreadable)?;
+            }
+            let length = range.end - range.start;
+            Ok(Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES)))
+        }
+        Source::Bytes(bytes) => {
+            let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            Ok(Body::from(bytes.slice(place(range.start)..place(range.end))))
+        }
+    }
 }
 
 fn unreadable(error: std::io::Error) -> Problem {

@@ -19,6 +19,7 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 #[must_use]
 pub fn completed(openapi: OpenApi) -> OpenApi {
     let Ok(mut document) = serde_json::to_value(&openapi) else { return openapi };
+    name_steps(&mut document);
     for (path, item) in members(document.pointer_mut("/paths")) {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             if let Some(operation) = operation.as_object_mut() {
@@ -27,6 +28,13 @@ pub fn completed(openapi: OpenApi) -> OpenApi {
         }
     }
     serde_json::from_value(document).unwrap_or(openapi)
+}
+
+/// A path's last step may hold several: the router writes it `{*key}`, the document `{key}`.
+fn name_steps(document: &mut Value) {
+    let Some(paths) = document.pointer_mut("/paths").and_then(Value::as_object_mut) else { return };
+    let named = core::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item));
+    *paths = named.collect();
 }
 
 fn members(value: Option<&mut Value>) -> impl Iterator<Item = (&String, &mut Value)> {

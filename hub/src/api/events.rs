@@ -1,9 +1,11 @@
 //! A job's progress as server-sent events.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -16,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::{job_id, progress_block, status_word};
 use super::problem::{Problem, ProblemBody};
+use super::trace::TraceId;
 use crate::coordinator::{Ended, LiveJob, Stamped};
 use crate::document::ProgressBlock;
 
@@ -49,7 +52,8 @@ pub struct ProgressEvent {
 /// stream from `Last-Event-ID`.
 ///
 /// Ids rise; `Last-Event-ID` leaves out what was seen. A comment line every ten seconds keeps the connection. A
-/// listener that leaves changes nothing. Of a job that is over only `finished` comes, and the stream ends.
+/// listener that leaves changes nothing. Of a job that is over only `finished` comes, and the stream ends. Where the key
+/// is revoked or expires meanwhile, the stream ends with an `error` event whose data is the problem (401).
 #[utoipa::path(
     get, path = "/api/v0/jobs/{id}/events", tag = "jobs", security(("bearer" = []), ("key" = [])),
     params(("id" = String, Path, description = "The hub's job id"), ("Last-Event-ID" = Option<u64>, Header, description = "The last id seen")),
@@ -60,14 +64,16 @@ pub struct ProgressEvent {
 )]
 pub async fn events(
     State(app): State<Arc<App>>,
+    Extension(trace): Extension<TraceId>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(live) = app.coordinator.board().job_of(&caller.project, job) {
-        return Ok(sse(follow(&live, seen, app.stopping.clone())));
+        return Ok(sse(follow(&live, seen, app.stopping.clone(), (caller, trace.0))));
     }
     let row = app.store.job(&caller.project, job).await?.ok_or_else(|| Problem::not_found("job"))?;
     let id = row.finished_ms.unwrap_or(0);
@@ -102,6 +108,9 @@ struct Listener {
     progress: watch::Receiver<Stamped>,
     ended: watch::Receiver<Option<Arc<Ended>>>,
     stopping: CancellationToken,
+    /// Resolves when the caller's key works no more.
+    lapsed: Pin<Box<dyn Future<Output = ()> + Send>>,
+    trace: String,
     seen: Option<u64>,
     over: bool,
 }
@@ -110,11 +119,14 @@ fn follow(
     live: &Arc<LiveJob>,
     seen: Option<u64>,
     stopping: CancellationToken,
+    (caller, trace): (Caller, String),
 ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let mut progress = live.progress();
     // What is there now counts as news, unless the caller has seen it.
     progress.mark_changed();
-    let listener = Listener { live: Arc::clone(live), progress, ended: live.ended(), stopping, seen, over: false };
+    let lapsed = Box::pin(async move { caller.lapsed().await });
+    let (live, ended) = (Arc::clone(live), live.ended());
+    let listener = Listener { live, progress, ended, stopping, lapsed, trace, seen, over: false };
     stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok(event), listener))
@@ -124,7 +136,7 @@ fn follow(
 impl Listener {
     async fn next(&mut self) -> Option<Event> {
         while !self.over {
-            let Self { progress, ended, stopping, .. } = self;
+            let Self { progress, ended, stopping, lapsed, .. } = self;
             // The guard of a watched value must not outlive its future.
             let ended = async { ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone()) };
             tokio::select! {
@@ -134,6 +146,10 @@ impl Listener {
                     self.over = true;
                     let id = ended.document.finished_at_ms.unwrap_or(0);
                     return Some(Event::default().event("finished").id(id.to_string()).data(&*ended.text));
+                }
+                () = lapsed => {
+                    self.over = true;
+                    return Event::default().event("error").json_data(super::auth::lapsed().body(&self.trace)).ok();
                 }
                 changed = progress.changed() => {
                     changed.ok()?;

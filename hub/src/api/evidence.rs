@@ -15,7 +15,7 @@ use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::job_id;
 use super::problem::{Problem, ProblemBody};
 use crate::coordinator::INDEX;
@@ -51,6 +51,7 @@ pub async fn evidence(
     Query(query): Query<EvidenceQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     let (index, media_type) = (index(&app, &caller, job).await?, HeaderValue::from_static(MEDIA_TYPE));
     let slim = if query.slim { "-slim" } else { "" };

@@ -9,21 +9,23 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use forge_contract::envelope::Envelope;
 use forge_contract::{Digest, Failure, FailureCode, JobId};
-use forge_lifecycle::plan::{Plan, PlannedSource};
+use forge_lifecycle::plan::Plan;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::answer_stored;
+use super::named::{Planned, planned};
 use super::problem::{Problem, ProblemBody};
 use super::ticket::Ticket;
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
 use crate::coordinator::{Ended, JobInfo, LiveJob, waiting};
 use crate::document::JobDocument;
-use crate::store::{Ack, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+use crate::store::{Ack, Exceeded, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
+use crate::tenancy::quota;
 
 const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -74,7 +76,8 @@ impl Wishes {
 /// Answers with the result, or at once with 202 where `Prefer: respond-async` asks for it (`wait=SECONDS` waits that
 /// long first). A client that leaves cancels nothing. The status of a job that failed follows from its code:
 /// scheduling 503 (out of time 504), a kernel's own failure 422, other agent or verification failures 502, cancelled
-/// 409, aggregation 422 or 500.
+/// 409, aggregation 422 or 500. Where the key is revoked or expires while the request waits, it ends with 401; the job
+/// goes on. A limit of the project that time mends is answered with 429 and `Retry-After`, another one with 422.
 #[utoipa::path(
     post, path = "/api/v0/ops/execute", tag = "ops", security(("bearer" = []), ("key" = [])),
     params(
@@ -84,7 +87,8 @@ impl Wishes {
     request_body(content = Object, content_type = "application/json", description = "The contract: ctx, op, seed, policy, args, artifacts"),
     responses(
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
         (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
     )
@@ -92,11 +96,11 @@ impl Wishes {
 pub async fn execute(
     State(app): State<Arc<App>>,
     Extension(trace): Extension<TraceId>,
-    Extension(ticket): Extension<Ticket>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let wishes = Wishes::of(&headers)?;
     if app.stopping.is_cancelled() {
         return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping"));
@@ -104,25 +108,74 @@ pub async fn execute(
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let info = match draft(&app, &caller, &trace, &bytes).await {
         Ok(info) => info,
-        Err(problem) => return Err(recorded(&app, &caller, (&trace, &ticket), &bytes, problem).await),
+        Err(problem) => return Err(recorded(&app, &caller, &trace, &bytes, problem).await),
     };
-    answer(app, info, wishes, ticket).await
+    if let Some(exceeded) = quota::broken(caller.limits(), &info.plan) {
+        if let Some(known) = known(&app, &info, &wishes).await? {
+            return shown(&app, &caller, known, &wishes).await;
+        }
+        let problem = Problem::from(exceeded).traced(&info.trace_id);
+        return Err(recorded(&app, &caller, &trace, &bytes, problem).await);
+    }
+    answer(app, &caller, info, wishes).await
 }
 
-/// Submits a job and answers as its caller wishes.
-pub(super) async fn answer(app: Arc<App>, info: JobInfo, wishes: Wishes, ticket: Ticket) -> Result<Response, Problem> {
+/// Submits a job within its project's limits and answers as its caller wishes.
+pub(super) async fn answer(app: Arc<App>, caller: &Caller, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
-    let submitted = tokio::spawn(submit(shared, info, wishes.key, ticket.clone())).await;
-    match submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))?? {
-        Submitted::New { live, ack } => answer_live(&app, &live, Some((ack, ticket)), wishes.later, false).await,
-        Submitted::Known(live) => answer_live(&app, &live, None, wishes.later, true).await,
+    let counted = caller.limits().concurrent_jobs.is_some();
+    caller.ticket.note(format!("job {job}"));
+    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), (counted, caller.ticket.clone()))).await;
+    let submitted =
+        submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))??;
+    shown(&app, caller, submitted, &wishes).await
+}
+
+async fn shown(app: &App, caller: &Caller, submitted: Submitted, wishes: &Wishes) -> Result<Response, Problem> {
+    match submitted {
+        Submitted::New { live, ack } => answer_live(app, caller, &live, Some(ack), wishes.later).await,
+        Submitted::Known(live) => answer_live(app, caller, &live, None, wishes.later).await.map(replayed),
         Submitted::Over(row) => Ok(replayed(answer_stored(&row)?)),
     }
 }
 
+/// The job that a repeated request made, whatever its project may by now.
+///
+/// # Errors
+/// `request.idempotency_mismatch`.
+pub(super) async fn known(app: &App, info: &JobInfo, wishes: &Wishes) -> Result<Option<Submitted>, Problem> {
+    let Some(key) = &wishes.key else { return Ok(None) };
+    match app.store.idempotent(&info.project, key).await? {
+        Some((digest, earlier)) if digest == request_digest(info) => {
+            earlier_job(app, &info.project, earlier).await.map(Some)
+        }
+        Some((_, earlier)) => Err(mismatch(earlier)),
+        None => Ok(None),
+    }
+}
+
+/// Answers with the job that a repeated request made; refuses a new one that its project may not.
+pub(super) async fn beyond(
+    app: &App,
+    caller: &Caller,
+    info: &JobInfo,
+    wishes: &Wishes,
+    exceeded: Exceeded,
+) -> Result<Response, Problem> {
+    match known(app, info, wishes).await? {
+        Some(known) => shown(app, caller, known, wishes).await,
+        None => Err(Problem::from(exceeded).traced(&info.trace_id)),
+    }
+}
+
+fn mismatch(earlier: JobId) -> Problem {
+    let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
+    Problem::of(FailureCode::RequestIdempotency, detail).about(earlier)
+}
+
 /// What became of a submission.
-enum Submitted {
+pub(super) enum Submitted {
     New { live: Arc<LiveJob>, ack: Ack },
     Known(Arc<LiveJob>),
     Over(Box<JobRow>),
@@ -132,8 +185,9 @@ enum Submitted {
 async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Result<JobInfo, Problem> {
     let envelope = Envelope::parse(bytes)?;
     let trace_id = envelope.ctx.trace_id.clone().unwrap_or_else(|| trace.0.clone());
-    let (plan, notices) =
-        planned(app, &caller.project, &envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let asked = envelope.digest();
+    let Planned { envelope, plan, notices, held } =
+        planned(app, caller, envelope).await.map_err(|problem| problem.traced(&trace_id))?;
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -145,33 +199,13 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         notices,
         replay_of: None,
         erratum: None,
+        asked,
+        held,
     })
 }
 
-/// The plan, and what the client should know of the kernel.
-async fn planned(app: &App, project: &str, envelope: &Envelope) -> Result<(Plan, Vec<String>), Problem> {
-    let entry = app.registry.find(project, &envelope.op)?;
-    let mut plan = forge_lifecycle::plan::plan(envelope, &entry.kernel)?;
-    let mut sizes = std::collections::BTreeMap::new();
-    for source in plan.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source) {
-        if let PlannedSource::Content { digest, .. } = source
-            && let Some(blob) = app.store.blob(project, digest).await?
-        {
-            sizes.insert(*digest, blob.bytes);
-        }
-    }
-    plan.resolve(|digest| sizes.get(digest).copied())?;
-    Ok((plan, entry.notice().into_iter().collect()))
-}
-
 /// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
-async fn recorded(
-    app: &App,
-    caller: &Caller,
-    (trace, ticket): (&TraceId, &Ticket),
-    bytes: &[u8],
-    problem: Problem,
-) -> Problem {
+async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], problem: Problem) -> Problem {
     app.metrics.rejected.inc();
     let job = crate::clock::job_id();
     let at_ms = crate::clock::unix_ms();
@@ -186,11 +220,11 @@ async fn recorded(
         at_ms,
         document: serde_json::to_string(&document).unwrap_or_default(),
     };
-    ticket.note(format!("job {job}"));
-    let entry = ticket.entry(status_of(problem.code()), Some(problem.code()));
+    caller.ticket.note(format!("job {job}"));
+    let entry = caller.ticket.entry(status_of(problem.code()), Some(problem.code()));
     match app.store.submit(Write::Reject(Box::new(request)).audited(entry)).await {
         Ok(_) => {
-            ticket.done();
+            caller.ticket.done();
             problem.about(job)
         }
         Err(error) => {
@@ -216,21 +250,27 @@ fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
         idempotency_key: key,
         request_digest: request_digest(info),
         replay_of: info.replay_of,
+        content: info.plan.content().into_iter().collect(),
     })
 }
 
 /// What an idempotency key stands for: the contract, and of a replay also the job repeated.
 fn request_digest(info: &JobInfo) -> Digest {
-    let Some(of) = info.replay_of else { return info.envelope.digest() };
+    let Some(of) = info.replay_of else { return info.asked };
     let mut w = forge_contract::canon::Writer::new();
     w.str(&of.to_string());
-    w.digest(&info.envelope.digest());
+    w.digest(&info.asked);
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
-async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, ticket: Ticket) -> Result<Submitted, Problem> {
+/// `counted`: the project may have so many jobs and no more, so that nothing begins before it is recorded.
+async fn submit(
+    app: Arc<App>,
+    info: JobInfo,
+    key: Option<String>,
+    (counted, ticket): (bool, Ticket),
+) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
-    ticket.note(format!("job {job}"));
     // The row of the audit log goes with the acceptance: together they cost one flush.
     let entry = ticket.entry(StatusCode::ACCEPTED, None);
     let write = Write::Accept(Box::new(new_job(&info, key.clone())?)).audited(entry);
@@ -240,17 +280,15 @@ async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, ticket: Ticke
     let count = board.insert(&live);
     app.metrics.live_max.set(app.metrics.live_max.get().max(count as u64));
     let mut ack = app.store.submit(write);
-    if key.is_some() {
+    if key.is_some() || counted {
         let written = (&mut ack).await;
         if !matches!(written, Ok(Written::Done)) {
             board.remove(job);
         }
         match written? {
             Written::Existing(earlier) => return earlier_job(&app, &project, earlier).await,
-            Written::Mismatch(earlier) => {
-                let detail = format!("this Idempotency-Key belongs to job {earlier}, whose contract differs");
-                return Err(Problem::of(FailureCode::RequestIdempotency, detail).about(earlier));
-            }
+            Written::Mismatch(earlier) => return Err(mismatch(earlier)),
+            Written::Exceeded(exceeded) => return Err(Problem::from(exceeded).traced(&live.info.trace_id)),
             _ => {}
         }
         ack = Ack::given(Written::Done);
@@ -277,38 +315,57 @@ async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, 
 /// Waits as long as the client wants, then answers with the result or where it will be.
 async fn answer_live(
     app: &App,
+    caller: &Caller,
     live: &LiveJob,
-    ack: Option<(Ack, Ticket)>,
+    ack: Option<Ack>,
     later: Option<Duration>,
-    again: bool,
 ) -> Result<Response, Problem> {
     let job = live.info.job;
-    let ended = match later {
-        None => tokio::select! {
-            ended = live.wait() => ended,
-            () = app.stopping.cancelled() => None,
-        },
-        Some(wait) if wait.is_zero() => None,
-        Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
-    };
-    if let Some((ack, ticket)) = ack {
-        if let Err(error) = ack.await {
-            tracing::error!(%job, %error, "an acceptance could not be stored");
-            // Stopped already is as good as cancelled.
-            let _ = app.coordinator.cancel(job).await;
-            return Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job));
+    let end = async {
+        match later {
+            None => tokio::select! {
+                ended = live.wait() => ended,
+                () = app.stopping.cancelled() => None,
+            },
+            Some(wait) if wait.is_zero() => None,
+            Some(wait) => tokio::time::timeout(wait, live.wait()).await.ok().flatten(),
         }
-        ticket.done();
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = end => Some(ended),
+        () = caller.lapsed() => None,
+    };
+    if let Some(ack) = ack {
+        recorded_well(app, live, ack).await?;
+        caller.ticket.done();
     }
-    let response = match (ended, later) {
-        (Some(ended), _) => answer_ended(&ended, &live.info.trace_id),
-        (None, Some(_)) => accepted(live),
+    // The job goes on: only whoever waits for it is no longer known.
+    let Some(ended) = ended else { return Err(super::auth::lapsed().about(job).traced(&live.info.trace_id)) };
+    match (ended, later) {
+        (Some(ended), _) => Ok(answer_ended(&ended, &live.info.trace_id)),
+        (None, Some(_)) => Ok(accepted(live)),
         (None, None) => {
             let detail = "the hub is stopping; the job is recorded and goes on when the hub is back";
-            return Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id));
+            Err(Problem::of(FailureCode::SchedulingShutdown, detail).about(job).traced(&live.info.trace_id))
+        }
+    }
+}
+
+/// A job that began before it was recorded ends where it cannot be, or where its project got a limit in that moment.
+async fn recorded_well(app: &App, live: &LiveJob, ack: Ack) -> Result<(), Problem> {
+    let job = live.info.job;
+    let problem = match ack.await {
+        Ok(Written::Exceeded(exceeded)) => Problem::from(exceeded).traced(&live.info.trace_id),
+        Ok(_) => return Ok(()),
+        Err(error) => {
+            tracing::error!(%job, %error, "an acceptance could not be stored");
+            Problem::of(FailureCode::AggregationStorage, "the hub could not record the job").about(job)
         }
     };
-    Ok(if again { replayed(response) } else { response })
+    // Stopped already is as good as cancelled.
+    let _ = app.coordinator.cancel(job).await;
+    Err(problem)
 }
 
 fn replayed(mut response: Response) -> Response {
@@ -391,11 +448,15 @@ pub struct QuoteBlock {
     pub credits_micro: u64,
 }
 
-/// Plans a contract: what would be done, and what it would cost.
+/// Plans a contract: what would be done, and what it would cost. Refused where the project may not execute it.
 #[utoipa::path(
     post, path = "/api/v0/ops/plan", tag = "ops", security(("bearer" = []), ("key" = [])),
     request_body(content = Object, content_type = "application/json", description = "The contract"),
-    responses((status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses(
+        (status = 200, body = PlanAnswer), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+    )
 )]
 pub async fn plan(
     State(app): State<Arc<App>>,
@@ -403,13 +464,18 @@ pub async fn plan(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlanAnswer>, Problem> {
+    caller.require(Scope::Compute)?;
     let bytes = super::body::read(&headers, body, app.body_time).await?;
     let envelope = Envelope::parse(&bytes)?;
-    let (plan, warnings) =
-        planned(&app, &caller.project, &envelope).await.map_err(|problem| match &envelope.ctx.trace_id {
-            Some(trace) => problem.traced(trace),
-            None => problem,
-        })?;
+    let trace = envelope.ctx.trace_id.clone();
+    let planned = planned(&app, &caller, envelope).await.map_err(|problem| match &trace {
+        Some(trace) => problem.traced(trace),
+        None => problem,
+    })?;
+    let Planned { plan, notices: warnings, .. } = planned;
+    if let Some(exceeded) = quota::broken(caller.limits(), &plan) {
+        return Err(exceeded.into());
+    }
     Ok(Json(PlanAnswer {
         ok: true,
         plan_digest: plan.digest().to_string(),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::execute::{document_response, status_of_end};
 use super::problem::{Problem, ProblemBody};
 use crate::coordinator::execution::Execution;
@@ -134,6 +134,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<JobQuery>,
 ) -> Result<Json<JobList>, Problem> {
+    caller.require(Scope::Read)?;
     let limit = limit(query.limit, 50)?;
     let refused = |what: &str| Problem::of(FailureCode::RequestSchema, format!("the parameter {what}"));
     let before = query.before.as_deref().map(str::parse).transpose();
@@ -245,6 +246,7 @@ pub(super) async fn stored(app: &App, caller: &Caller, job: JobId) -> Result<Job
     responses((status = 200, body = JobDocument), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody))
 )]
 pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     if let Some(live) = app.coordinator.board().job_of(&caller.project, job) {
         let document = match live.ended().borrow().as_ref() {
@@ -270,6 +272,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<St
     )
 )]
 pub async fn cancel(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let job = job_id(&id)?;
     if let Some(live) = app.coordinator.board().job_of(&caller.project, job) {
         app.coordinator.cancel(job).await?;
@@ -293,6 +296,7 @@ pub async fn executions(
     Path(id): Path<String>,
     Query(query): Query<ExecutionQuery>,
 ) -> Result<Json<ExecutionList>, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     stored(&app, &caller, job).await?;
     let page = Page { offset: query.offset.unwrap_or(0), limit: limit(query.limit, 200)? };
@@ -318,6 +322,7 @@ pub async fn artifacts(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ArtifactList>, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     let row = stored(&app, &caller, job).await?;
     let document: Option<JobDocument> = row.document.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -340,6 +345,7 @@ pub async fn artifact(
     Path((id, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     stored(&app, &caller, job).await?;
     let rows = app.store.artifacts(job).await?;

@@ -1,6 +1,7 @@
 //! Kernels: those that come with the hub, and each project's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
 use super::uploads::{UploadState, digest_in_path};
 use crate::admission::AdmissionError;
@@ -157,7 +158,11 @@ pub struct KernelChange {
 
 impl From<AdmissionError> for Problem {
     fn from(error: AdmissionError) -> Self {
-        Self::new(error.failure())
+        if let AdmissionError::NoRoom(exceeded) = error {
+            return exceeded.into();
+        }
+        let problem = Self::new(error.failure());
+        if matches!(error, AdmissionError::Crowded) { problem.retry_after(Duration::from_secs(60)) } else { problem }
     }
 }
 
@@ -176,6 +181,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<KernelQuery>,
 ) -> Result<Json<KernelList>, Problem> {
+    caller.require(Scope::Read)?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(parameter(format!("limit: expected 1 to {PAGE_MAX}, found {limit}")));
@@ -227,6 +233,7 @@ pub async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     plain_body(&headers)?;
     let digest: Digest = query
         .digest
@@ -238,6 +245,11 @@ pub async fn upload(
             query.bytes
         );
         return Err(Problem::of(FailureCode::RequestComponentLimit, detail));
+    }
+    if app.registry.of_component(&caller.project, &digest).is_none()
+        && let Some(exceeded) = app.store.no_room(&caller.project, query.bytes).await?
+    {
+        return Err(exceeded.into());
     }
     let declared = Declared { digest, bytes: query.bytes, offset: query.offset.unwrap_or(0) };
     let received = app.uploads.receive(&caller.project, &declared, COMPONENT_BYTES_MAX, body).await?;
@@ -295,6 +307,7 @@ pub async fn show_built_in(
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<Json<KernelItem>, Problem> {
+    caller.require(Scope::Read)?;
     shown(&app, &found(&app, &caller, &name, &version).await?).await
 }
 
@@ -312,6 +325,7 @@ pub async fn show(
     caller: Caller,
     Path((namespace, name, version)): Path<(String, String, String)>,
 ) -> Result<Json<KernelItem>, Problem> {
+    caller.require(Scope::Read)?;
     shown(&app, &found(&app, &caller, &format!("{namespace}/{name}"), &version).await?).await
 }
 
@@ -335,6 +349,7 @@ pub async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<KernelItem>, Problem> {
+    caller.require(Scope::Compute)?;
     let entry = found(&app, &caller, &format!("{namespace}/{name}"), &version).await?;
     let change: KernelChange = super::body::read_as(&headers, body, app.body_time).await?;
     let refused = |pointer, rule: &str| Err(Problem::of(FailureCode::RequestSchema, rule).at(pointer));
@@ -368,6 +383,7 @@ pub async fn component(
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let digest = digest_in_path(&digest)?;
     let entry = app.registry.of_component(&caller.project, &digest).ok_or_else(|| Problem::not_found("component"))?;
     let tag = format!("\"{digest}\"");

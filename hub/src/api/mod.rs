@@ -11,10 +11,19 @@ mod describe;
 mod events;
 mod evidence;
 mod execute;
+mod garbage;
+mod identifier;
 mod jobs;
 mod kernels;
+mod keys;
+mod kv;
+mod members;
+mod named;
 mod operations;
+mod organisations;
 pub mod problem;
+mod projects;
+mod quota;
 mod replay;
 mod settlement;
 mod signed;
@@ -23,6 +32,7 @@ pub mod ticket;
 mod trace;
 mod uploads;
 mod verification;
+mod vmem;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -40,11 +50,13 @@ use utoipa_axum::routes;
 
 use crate::admission::Desk;
 use crate::coordinator::{Coordinator, Notary};
+use crate::garbage::Collector;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
+use crate::tenancy::{Keyring, Rates};
 use crate::tls::Tls;
 use crate::upload::Uploads;
 use problem::Problem;
@@ -52,6 +64,12 @@ use ticket::Refusals;
 
 /// What handlers share.
 pub struct App {
+    /// Who calls.
+    pub keys: Arc<Keyring>,
+    /// How fast they do.
+    pub rates: Rates,
+    /// Whether metrics are for the operator alone.
+    pub private_metrics: bool,
     /// Records.
     pub store: Arc<dyn Store>,
     /// Large objects.
@@ -76,6 +94,8 @@ pub struct App {
     pub refusals: Mutex<Refusals>,
     /// Uploads on their way.
     pub uploads: Uploads,
+    /// Removes files that nothing names.
+    pub collector: Collector,
     /// Signs URLs.
     pub url_key: UrlKey,
     /// How often answers are audited.
@@ -114,7 +134,8 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
-        (name = "data", description = "Blobs, signed URLs and uploads"),
+        (name = "data", description = "Values by key, arrays by name, blobs, signed URLs and uploads"),
+        (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
     )
 )]
@@ -136,7 +157,12 @@ impl utoipa::Modify for Security {
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn description() -> utoipa::openapi::OpenApi {
-    describe::completed(api().split_for_parts().1)
+    parts().1
+}
+
+fn parts() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    let (router, openapi) = api().split_for_parts();
+    (router, describe::completed(openapi))
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -163,15 +189,23 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agent::show))
         .routes(routes!(agent::readmit))
         .routes(routes!(agent::remove))
+        .routes(routes!(agent::reserve))
         .routes(routes!(settlement::settle))
+        .merge(organisations::routes())
+        .merge(members::routes())
+        .merge(projects::routes())
+        .merge(keys::routes())
         .routes(routes!(blobs::list))
-        .routes(routes!(blobs::show, blobs::put))
+        .routes(routes!(blobs::show, blobs::put, blobs::remove))
         .routes(routes!(signed::make))
         .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::head))
+        .merge(kv::routes())
+        .merge(vmem::routes())
+        .routes(routes!(garbage::collect))
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))
@@ -181,8 +215,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
 
 /// The whole API over its shared state.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, openapi) = api().split_for_parts();
-    let openapi = operations::Served::of(&describe::completed(openapi));
+    let (router, openapi) = parts();
+    let openapi = operations::Served::of(&openapi);
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -199,4 +233,16 @@ async fn no_route(uri: http::Uri) -> Problem {
 
 async fn no_method(method: Method) -> Problem {
     Problem::of(FailureCode::RequestMethod, format!("this route does not know {method}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_every_step_of_a_path() {
+        let paths = description().paths.paths;
+        assert!(paths.contains_key("/api/v0/kv/{namespace}/{key}"), "{:?}", paths.keys());
+        assert!(paths.keys().all(|path| !path.contains('*')));
+    }
 }

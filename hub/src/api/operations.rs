@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts as _, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use forge_contract::FailureCode;
 use http::header;
+use http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
+use super::auth::Caller;
 use super::problem::Problem;
 
 /// The description as served.
@@ -101,9 +103,18 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem
     Ok("ready\n")
 }
 
-/// Counters and latencies, in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "OpenMetrics text", body = String)))]
-pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// Counters and latencies, in the OpenMetrics text format. A hub with `--private-metrics` asks for the operator's key.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String), (status = 401, body = super::problem::ProblemBody),
+        (status = 403, body = super::problem::ProblemBody)
+    )
+)]
+pub async fn metrics(State(app): State<Arc<App>>, mut parts: Parts) -> Result<Response, Problem> {
+    if app.private_metrics {
+        Caller::from_request_parts(&mut parts, &app).await?.require_operator()?;
+    }
     let live = app.coordinator.board().all();
     super::jobs::count_phases(&app.metrics, &live);
     // A hub that stops no longer knows its agents.
@@ -112,5 +123,5 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     let ends_ms = app.tls.as_ref().and_then(|tls| tls.ends_ms());
     app.metrics.certificate_ends.set(ends_ms.unwrap_or(0) / 1000);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response())
 }

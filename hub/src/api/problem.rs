@@ -1,5 +1,7 @@
 //! Errors as clients see them: RFC 9457 `application/problem+json`, one shape on every path.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use forge_contract::{Failure, FailureCode, JobId};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::code::{fix_of, kind_of, status_of, title_of};
+use crate::store::tenancy::{Amount, LimitName};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -22,6 +25,7 @@ struct Inner {
     job: Option<JobId>,
     trace: Option<String>,
     allow: Option<HeaderValue>,
+    limit: Option<LimitBlock>,
     more: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -45,10 +49,27 @@ pub struct ProblemBody {
     /// The job the refusal is recorded under, or the one it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
+    /// The limit that was reached; only `request.quota` has it, where a limit of the project is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitBlock>,
     /// What the hub's logs and records know this request by.
     pub trace_id: String,
     /// What to do about it.
     pub fix: String,
+}
+
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LimitBlock {
+    /// Its name in the project's `limits`.
+    pub name: LimitName,
+    /// What it is.
+    pub value: Amount,
+    /// What was asked for, with what is in use already where that counts too.
+    pub asked: Amount,
+    /// When it allows the same again, ms since 1970; absent where time alone does not help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets_at_ms: Option<u64>,
 }
 
 impl Problem {
@@ -61,6 +82,7 @@ impl Problem {
             job: None,
             trace: None,
             allow: None,
+            limit: None,
             more: Vec::new(),
         }))
     }
@@ -112,6 +134,21 @@ impl Problem {
         self
     }
 
+    /// The same, naming the limit that was reached: its name, what it is, what was asked.
+    #[must_use]
+    pub fn limited(mut self, (name, value, asked): (LimitName, Amount, Amount), resets_at_ms: Option<u64>) -> Self {
+        self.0.limit = Some(LimitBlock { name, value, asked, resets_at_ms });
+        self
+    }
+
+    /// The same for something that time mends: 429, and when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.status = StatusCode::TOO_MANY_REQUESTS;
+        let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)))
+    }
+
     /// Its code.
     #[must_use]
     pub fn code(&self) -> FailureCode {
@@ -141,6 +178,7 @@ impl Problem {
             code: self.0.failure.code.as_str().into(),
             pointer: self.0.failure.pointer.clone(),
             job_id: self.0.job.map(|job| job.to_string()),
+            limit: self.0.limit,
             trace_id: self.0.trace.clone().unwrap_or_else(|| trace_id.into()),
             fix: fix_of(self.0.failure.code).into(),
         }
@@ -159,7 +197,8 @@ impl Problem {
             headers.insert(header::ALLOW, allow.clone());
         }
         headers.extend(self.0.more.iter().cloned());
-        if matches!(self.0.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        let passes = matches!(self.0.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if passes && !headers.contains_key(header::RETRY_AFTER) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -13,15 +13,15 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::App;
-use super::auth::Caller;
-use super::execute::{Wishes, answer};
+use super::auth::{Caller, Scope};
+use super::execute::{Wishes, answer, beyond};
 use super::jobs::job_id;
 use super::problem::{Problem, ProblemBody};
-use super::ticket::Ticket;
 use super::trace::TraceId;
 use crate::coordinator::JobInfo;
 use crate::document::JobDocument;
 use crate::store::{Phase, PlannedRow};
+use crate::tenancy::quota;
 
 /// What of a policy a replay may set anew. The plan is pinned, so its shards are not among them.
 const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target", "timeout_ms", "verify"];
@@ -50,12 +50,12 @@ const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target"
 pub async fn replay(
     State(app): State<Arc<App>>,
     Extension(trace): Extension<TraceId>,
-    Extension(ticket): Extension<Ticket>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let of = job_id(&id)?;
     let wishes = Wishes::of(&headers)?;
     if app.stopping.is_cancelled() {
@@ -63,7 +63,11 @@ pub async fn replay(
     }
     let policy = policy(&app, &headers, body).await?;
     let recorded = recorded(&app, &caller, of).await?;
-    let (envelope, plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
+    let (envelope, mut plan) = again(&recorded, policy).map_err(|problem| problem.about(of))?;
+    caller.binding().check(&plan.requires).map_err(|failure| Problem::from(failure).about(of))?;
+    plan.terms = quota::terms(caller.limits(), caller.binding());
+    let asked = envelope.digest();
+    let held = plan.content().into_iter().map(|digest| app.blobs.hold(digest)).collect();
     is_here(&app, &plan).await.map_err(|problem| problem.about(of))?;
     let info = JobInfo {
         job: crate::clock::job_id(),
@@ -76,8 +80,13 @@ pub async fn replay(
         notices: Vec::new(),
         replay_of: Some(of),
         erratum: None,
+        asked,
+        held: Arc::new(held),
     };
-    answer(app, info, wishes, ticket).await
+    match quota::broken(caller.limits(), &info.plan) {
+        Some(exceeded) => beyond(&app, &caller, &info, &wishes, exceeded).await,
+        None => answer(app, &caller, info, wishes).await,
+    }
 }
 
 /// The members of the body's `policy`; none for an empty body.

@@ -26,7 +26,7 @@ pub struct Settlement {
     responses((status = 200, body = Settlement), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
 )]
 pub async fn settle(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Settlement>, Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let swept = app.coordinator.sweep().await?;
     Ok(Json(Settlement { settled: swept.settled, errata: swept.errata }))
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
 use super::ticket::{Ticket, Who};
 use super::uploads::digest_in_path;
@@ -89,9 +89,13 @@ pub async fn make(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SignedUrl>, Problem> {
+    caller.require(Scope::Read)?;
     let digest = digest_in_path(&digest)?;
     let body = super::body::read(&headers, body, app.body_time).await?;
     let asked: UrlRequest = serde_json::from_slice(&body).map_err(unread)?;
+    if asked.method == UrlMethod::Put {
+        caller.require(Scope::Compute)?;
+    }
     let refused = |pointer: &str, what: String| Problem::of(FailureCode::RequestSchema, what).at(pointer);
     if !(1..=SECONDS_MAX).contains(&asked.seconds) {
         return Err(refused("/seconds", format!("seconds: expected 1 to {SECONDS_MAX}, found {}", asked.seconds)));

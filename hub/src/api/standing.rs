@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::job_id;
 use super::problem::{Problem, ProblemBody};
 use crate::document::Links;
@@ -130,6 +130,7 @@ pub async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<JobStanding>, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     let row = app.store.job(&caller.project, job).await?.ok_or_else(|| Problem::not_found("job"))?;
     if row.phase != Phase::Completed {

@@ -48,10 +48,10 @@ pub struct Who {
 }
 
 /// What is known of a request for its row, from its head to its answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ticket(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     draft: Entry,
     who: OnceLock<Who>,
@@ -165,7 +165,8 @@ async fn note(app: &App, ticket: &Ticket, response: Response) -> Response {
 
 /// Notes a refused credential, unless too many were noted lately.
 fn refused(app: &App, ticket: &Ticket, response: &Response) {
-    if response.status() != StatusCode::UNAUTHORIZED {
+    // Of a key that stopped working meanwhile, its row says so.
+    if response.status() != StatusCode::UNAUTHORIZED || ticket.0.who.get().is_some() {
         return;
     }
     app.metrics.unauthenticated.inc();

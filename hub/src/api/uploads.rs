@@ -1,6 +1,7 @@
 //! Uploads on their way, of blobs and of kernels: how far they are, and what refuses them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
 use crate::upload::UploadError;
 
@@ -41,6 +42,7 @@ impl From<UploadError> for Problem {
         let problem = Self::of(code, format!("{error}{gone}"));
         match error {
             UploadError::Offset { expected, .. } => problem.with_header(OFFSET_HEADER, HeaderValue::from(expected)),
+            UploadError::Crowded { .. } => problem.retry_after(Duration::from_secs(1)),
             _ => problem,
         }
     }
@@ -82,6 +84,7 @@ pub async fn show(
     caller: Caller,
     Path(digest): Path<String>,
 ) -> Result<Json<UploadState>, Problem> {
+    caller.require(Scope::Read)?;
     let digest = digest_in_path(&digest)?;
     let (offset, bytes) =
         app.uploads.offset(&caller.project, &digest).await.ok_or_else(|| Problem::not_found("unfinished upload"))?;

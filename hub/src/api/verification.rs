@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::jobs::{ExecutionQuery, job_id, limit, stored};
 use super::problem::{Problem, ProblemBody};
 use crate::coordinator::accepted_of;
@@ -117,6 +117,7 @@ pub async fn verification(
     Path(id): Path<String>,
     Query(query): Query<ExecutionQuery>,
 ) -> Result<Json<ShardChecks>, Problem> {
+    caller.require(Scope::Read)?;
     let job = job_id(&id)?;
     stored(&app, &caller, job).await?;
     let page = Page { offset: query.offset.unwrap_or(0), limit: limit(query.limit, 200)? };

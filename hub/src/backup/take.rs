@@ -143,7 +143,7 @@ async fn fill(hub: &Path, draft: &Path, stage: &Path) -> Result<Manifest, Backup
 }
 
 /// What a copied database says: its schema, where its audit log stands, the objects it names.
-async fn examine(copy: &Snapshot) -> Result<(i64, Tip, Vec<Digest>), BackupError> {
+async fn examine(copy: &Snapshot) -> Result<(i64, Tip, BTreeSet<Digest>), BackupError> {
     if let Some(reason) = copy.faults().await?.into_iter().next() {
         return Err(BackupError::Database { reason });
     }

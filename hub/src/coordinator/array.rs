@@ -6,22 +6,31 @@ use std::sync::Arc;
 use forge_lifecycle::artifact::{Artifact, Entry};
 
 use crate::store::StoreError;
-use crate::store::blobs::{BlobError, Blobs, Draft};
+use crate::store::blobs::{BlobError, Blobs, Draft, Hold};
 
 /// Bytes kept in memory; what is more goes to the file.
 const CHUNK_BYTES: usize = 1 << 20;
 const JSON: &str = "application/json";
 
-/// An artifact of a job, and its content unless that lies in its file already.
+/// An artifact of a job.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) entry: Entry,
-    pub(super) content: Option<Vec<u8>>,
+    pub(super) content: Content,
+}
+
+/// Where the bytes of an artifact are.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Here.
+    Bytes(Vec<u8>),
+    /// In their file already, which stays while it is held.
+    File(Hold),
 }
 
 impl From<Artifact> for Made {
     fn from(Artifact { entry, content }: Artifact) -> Self {
-        Self { entry, content: Some(content) }
+        Self { entry, content: Content::Bytes(content) }
     }
 }
 
@@ -68,8 +77,9 @@ impl Array {
         }
         let Some(draft) = self.draft else { return Ok(Artifact::new(name, JSON, self.bytes).into()) };
         let kept = tokio::task::spawn_blocking(move || self.blobs.keep(draft)).await;
-        let (digest, bytes) = kept.map_err(|_| StoreError::Closed)??;
-        Ok(Made { entry: Entry { name: name.into(), media_type: JSON.into(), bytes, digest }, content: None })
+        let (hold, bytes) = kept.map_err(|_| StoreError::Closed)??;
+        let entry = Entry { name: name.into(), media_type: JSON.into(), bytes, digest: hold.digest() };
+        Ok(Made { entry, content: Content::File(hold) })
     }
 }
 
@@ -97,8 +107,12 @@ mod tests {
             let items: Vec<String> = (0..count).map(|number| format!("\"{number:02000}\"")).collect();
             let made = of(&blobs, &items).await;
             let filed = blobs.get(&made.entry.digest).unwrap();
-            assert_eq!((made.content.is_none(), filed.is_some()), (count == 1000, count == 1000));
-            let bytes = made.content.or(filed).unwrap();
+            let here = match made.content {
+                Content::Bytes(bytes) => Some(bytes),
+                Content::File(_) => None,
+            };
+            assert_eq!((here.is_none(), filed.is_some()), (count == 1000, count == 1000));
+            let bytes = here.or(filed).unwrap();
             assert_eq!((Digest::of(&bytes), bytes.len() as u64), (made.entry.digest, made.entry.bytes));
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(value.as_array().unwrap().len(), count);

@@ -13,6 +13,7 @@ use forge_lifecycle::plan::{Plan, PlannedSource};
 use tokio::sync::watch;
 
 use crate::document::JobDocument;
+use crate::store::blobs::Hold;
 use crate::store::{ErratumOf, Phase};
 
 /// What does not change about a job.
@@ -38,6 +39,10 @@ pub struct JobInfo {
     pub replay_of: Option<JobId>,
     /// The job whose doubtful shards it runs again.
     pub erratum: Option<ErratumOf>,
+    /// Digest of the contract as its client sent it: what an idempotency key stands for.
+    pub asked: Digest,
+    /// The files it runs and reads, held from before they were looked for; none for a job that is recorded already.
+    pub held: Arc<Vec<Hold>>,
 }
 
 impl JobInfo {

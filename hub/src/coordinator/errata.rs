@@ -13,6 +13,7 @@ use forge_lifecycle::artifact::Artifact;
 use forge_lifecycle::bundle::erratum::{Erratum, ErratumVerdict, FORMAT, Finding, MEDIA_TYPE};
 use forge_lifecycle::bundle::leaf::{self, ShardRecord};
 use forge_lifecycle::ledger::Rates;
+use forge_lifecycle::plan::Plan;
 use forge_lifecycle::settle::{Backed, shares, tainted};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +123,7 @@ impl Settler {
             erratum: Some(ErratumOf { of, after: LeaseId(after) }),
             ..origin
         };
+        let stored = self.bound(stored).await?;
         let run = new_job(&stored)?;
         let new = NewErratum { run, of, stage, shards, after };
         if store.submit(Write::BeginErratum(Box::new(new))).await? != Written::Applied(true) {
@@ -135,6 +137,15 @@ impl Settler {
             drop(commands.send(Command::Adopt(Box::new(restored))).await);
         }
         Ok(true)
+    }
+
+    /// The same, where its project's jobs may run by now.
+    async fn bound(&self, stored: RestoredJob) -> Result<RestoredJob, StoreError> {
+        let Some(project) = self.around.store.project(&stored.project).await? else { return Ok(stored) };
+        let unreadable = |_| StoreError::Corrupt { what: "plan of a doubtful job" };
+        let mut plan: Plan = serde_json::from_str(&stored.plan).map_err(unreadable)?;
+        plan.terms.requires = project.binding.requires();
+        Ok(RestoredJob { plan: serde_json::to_string(&plan).map_err(unreadable)?, ..stored })
     }
 
     /// What a finished job accepted, without the fragments.
@@ -179,6 +190,7 @@ fn new_job(stored: &RestoredJob) -> Result<NewJob, StoreError> {
         idempotency_key: None,
         request_digest: envelope_digest,
         replay_of: stored.replay_of,
+        content: info.plan.content().into_iter().collect(),
     })
 }
 

@@ -14,15 +14,16 @@ use forge_lifecycle::ledger::Bill;
 use forge_lifecycle::plan::PlannedSource;
 use forge_lifecycle::reduce::files;
 
-use super::array::{Array, Made};
+use super::array::{Array, Content, Made};
 use super::board::JobInfo;
 use super::perform::Tally;
 use super::{Surroundings, restore};
 use crate::document::MetricsBlock;
-use crate::store::blobs::Blobs;
+use crate::store::blobs::{Blobs, Hold};
 use crate::store::{ArtifactRow, Page, StoreError, Write};
 
-/// Objects up to this size lie in the database, larger ones in a file of their own.
+/// Objects up to this size lie in the database, larger ones in a file of their own. The store's query of what names a file
+/// counts on it.
 const OBJECT_INLINE_BYTES_MAX: usize = 128 << 10;
 const PAGE: u32 = 4096;
 const JSON: &str = "application/json";
@@ -246,21 +247,36 @@ async fn executions(around: &Surroundings, info: &JobInfo, tally: Tally) -> Resu
     }
 }
 
+/// What is left to write of a job's artifacts, and what must not be freed until it is written.
+pub(super) struct Filed {
+    pub(super) rows: Vec<ArtifactRow>,
+    /// The bytes of those that have no file.
+    pub(super) objects: Vec<Vec<u8>>,
+    /// The files of the others.
+    pub(super) held: Vec<Hold>,
+}
+
 /// Large objects go to their files now; small ones go into the transaction.
-pub(super) async fn keep(blobs: &Arc<Blobs>, all: Gathered) -> Result<(Vec<ArtifactRow>, Vec<Vec<u8>>), StoreError> {
-    let (mut rows, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
+pub(super) async fn keep(blobs: &Arc<Blobs>, all: Gathered) -> Result<Filed, StoreError> {
+    let (mut filed, mut large) = (Filed { rows: Vec::new(), objects: Vec::new(), held: Vec::new() }, Vec::new());
     let row = |Entry { name, media_type, bytes, digest }| ArtifactRow { name, media_type, digest, bytes };
-    rows.extend(all.stored.into_iter().map(row));
+    filed.rows.extend(all.stored.into_iter().map(row));
     for Made { entry, content } in all.made {
-        rows.push(row(entry));
-        // What has no content here lies in its file.
-        let Some(content) = content else { continue };
-        if content.len() <= OBJECT_INLINE_BYTES_MAX { small.push(content) } else { large.push(content) }
+        match content {
+            Content::File(hold) => filed.held.push(hold),
+            Content::Bytes(bytes) if bytes.len() <= OBJECT_INLINE_BYTES_MAX => filed.objects.push(bytes),
+            Content::Bytes(bytes) => {
+                // Before the file is looked for: one that is there already could be about to go.
+                filed.held.push(blobs.hold(entry.digest));
+                large.push(bytes);
+            }
+        }
+        filed.rows.push(row(entry));
     }
     if !large.is_empty() {
         let blobs = Arc::clone(blobs);
         let put = move || large.iter().try_for_each(|content| blobs.put(content).map(drop));
         tokio::task::spawn_blocking(put).await.map_err(|_| StoreError::Closed)??;
     }
-    Ok((rows, small))
+    Ok(filed)
 }

@@ -14,13 +14,14 @@ use serde_json::json;
 use super::board::{Ended, JobInfo, LiveJob};
 use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
-use super::{Surroundings, errata, evidence, repeat, spans};
+use super::{Surroundings, arrays, errata, evidence, repeat, spans};
 use crate::document::{
     ArtifactLink, BillingBlock, BoundBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links,
     MetricsBlock, OpBlock, OutlierBlock, RepeatBlock, ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
-use crate::store::{FinishedJob, Phase, StoreError, Write};
+use crate::store::data::{DataWritten, Kept, KvKey};
+use crate::store::{FinishedJob, Phase, StoreError, Write, Written};
 
 /// What wrote the evidence.
 const SOFTWARE: &str = concat!("forgepool ", env!("CARGO_PKG_VERSION"));
@@ -97,22 +98,23 @@ async fn conclude(
     drop(shards);
     let entries = all.stored.iter().chain(all.made.iter().map(|artifact| &artifact.entry));
     document.artifacts = entries.filter(|entry| is_wanted(info, entry)).map(|entry| link(info, entry)).collect();
-    let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
-    let (artifacts, objects) = evidence::keep(&around.blobs, all).await?;
-    let job = info.job;
+    let arrays = arrays::of(info, &all)?;
+    let filed = evidence::keep(&around.blobs, all).await?;
     let finished = FinishedJob {
-        job,
+        job: info.job,
         phase,
         code,
         finished_ms,
-        document: text.clone(),
-        artifacts,
-        objects,
+        document: String::new(),
+        artifacts: filed.rows,
+        objects: filed.objects,
         entry,
         stakes,
         erratum,
+        kept: Kept { references: references(info, &document.artifacts), arrays },
     };
-    around.store.submit(Write::Finish(Box::new(finished))).await?;
+    let text = write(around, info, &mut document, finished).await?;
+    drop(filed.held);
     let metrics = &around.metrics;
     metrics.jobs_ended.get_or_create(&Label { kind: phase.as_str() }).inc();
     metrics.credits_micro.inc_by(bill.credits_micro);
@@ -122,6 +124,40 @@ async fn conclude(
     let wall = std::time::Duration::from_millis(finished_ms.saturating_sub(info.accepted_ms));
     metrics.job_seconds.observe(wall.as_secs_f64());
     Ok(Ended { phase, code, document: Arc::new(document), text: text.into() })
+}
+
+/// Writes a job's end and gives its answer as it was written. The answer names the versions that the job's arrays become:
+/// where another job's came first, it is written anew.
+async fn write(
+    around: &Surroundings,
+    info: &JobInfo,
+    document: &mut JobDocument,
+    mut finished: FinishedJob,
+) -> Result<String, StoreError> {
+    loop {
+        arrays::number(around, &mut finished.kept.arrays).await?;
+        if let Some(block) = arrays::block(info, &finished.kept.arrays) {
+            document.vmem = Some(block);
+        }
+        let text = serde_json::to_string(&document).map_err(|_| StoreError::Corrupt { what: "job document" })?;
+        finished.document.clone_from(&text);
+        let again = if finished.kept.arrays.is_empty() { None } else { Some(finished.clone()) };
+        let written = around.store.submit(Write::Finish(Box::new(finished))).await?;
+        match again {
+            Some(again) if written == Written::Data(DataWritten::Moved) => finished = again,
+            _ => return Ok(text),
+        }
+    }
+}
+
+/// The keys under which the artifacts that the answer lists stand.
+fn references(info: &JobInfo, listed: &[ArtifactLink]) -> Vec<(KvKey, String)> {
+    let at = |name: &str| KvKey {
+        project: info.project.to_string(),
+        namespace: info.envelope.artifacts.kv_namespace.clone(),
+        key: format!("{}/{name}", info.job),
+    };
+    listed.iter().map(|link| (at(&link.name), link.name.clone())).collect()
 }
 
 /// Whether the contract asks for this artifact to be listed. The evidence holds it all the same.
@@ -226,6 +262,7 @@ pub fn waiting(info: &JobInfo, status: &str) -> JobDocument {
         executions: None,
         artifacts: Vec::new(),
         billing: None,
+        vmem: arrays::block(info, &[]),
         warnings: info.notices.clone(),
         error: None,
         replay: info.replay_of.map(|of| RepeatBlock { of: of.to_string(), ..RepeatBlock::default() }),

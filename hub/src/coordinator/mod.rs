@@ -2,6 +2,7 @@
 //! while state changes.
 
 mod array;
+mod arrays;
 mod board;
 mod errata;
 mod evidence;

@@ -12,6 +12,7 @@ use forge_lifecycle::plan::Plan;
 use super::Surroundings;
 use super::board::{JobInfo, LiveJob};
 use crate::document::JobDocument;
+use crate::store::data::Kept;
 use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
 
 /// First byte of a stored acceptance. Another format is not read: its shard is computed again, with the same bits.
@@ -110,6 +111,7 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
         entry: format!("{{\"job\":\"{}\",\"status\":\"FAILED\"}}", stored.job),
         stakes: Vec::new(),
         erratum: None,
+        kept: Kept::default(),
     };
     around.store.submit(Write::Finish(Box::new(finished))).await.map(drop)
 }
@@ -117,6 +119,7 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
 /// What a record says of a job; `None` where it cannot be read.
 pub(super) fn info(stored: &RestoredJob) -> Option<JobInfo> {
     let envelope = Envelope::parse(stored.envelope.as_bytes()).ok()?;
+    let asked = envelope.digest();
     let plan: Plan = serde_json::from_str(&stored.plan).ok()?;
     Some(JobInfo {
         job: stored.job,
@@ -129,6 +132,8 @@ pub(super) fn info(stored: &RestoredJob) -> Option<JobInfo> {
         notices: Vec::new(),
         replay_of: stored.replay_of,
         erratum: stored.erratum,
+        asked,
+        held: Arc::default(),
     })
 }
 

@@ -6,9 +6,11 @@
 //! blobs/tmp/...        being written; swept at start
 //! ```
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forge_contract::Digest;
 
@@ -31,7 +33,7 @@ pub enum BlobError {
     },
 }
 
-/// An object that is being written. Its place is known once it is whole; dropped before, it is swept at the next start.
+/// An object that is being written. Its place is known once it is whole; dropped before, it is removed.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
@@ -40,7 +42,74 @@ pub struct Draft {
     bytes: u64,
 }
 
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What was kept has another name by now, and what cannot be removed is swept at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Digests whose files must stay although nothing recorded names them yet, each with how many want that.
+type Holds = Arc<Mutex<HashMap<Digest, usize>>>;
+
+fn counted(holds: &Holds) -> MutexGuard<'_, HashMap<Digest, usize>> {
+    holds.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps an object's file from being freed while it lives: from before the file is looked for until a record names it.
+#[derive(Debug)]
+pub struct Hold {
+    digest: Digest,
+    holds: Holds,
+}
+
+impl Hold {
+    /// What it holds.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = counted(&self.holds);
+        if let Some(count) = holds.get_mut(&self.digest) {
+            *count -= 1;
+            if *count == 0 {
+                holds.remove(&self.digest);
+            }
+        }
+    }
+}
+
+/// What became of a file that was to be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// Somebody holds it.
+    Held,
+    /// It is gone, or was.
+    Removed {
+        /// What it took, bytes.
+        bytes: u64,
+    },
+}
+
 impl Draft {
+    /// Bytes so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The file, opened again from its start, once everything is written.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn reopen(&self) -> Result<std::fs::File, BlobError> {
+        std::fs::File::open(&self.path).map_err(at(&self.path))
+    }
+
     /// Adds what comes next. Blocks on the disk.
     ///
     /// # Errors
@@ -58,6 +127,7 @@ impl Draft {
 pub struct Blobs {
     root: PathBuf,
     written: AtomicU64,
+    holds: Holds,
 }
 
 impl Blobs {
@@ -71,13 +141,19 @@ impl Blobs {
             std::fs::remove_dir_all(&temporary).map_err(at(&temporary))?;
         }
         std::fs::create_dir_all(&temporary).map_err(at(&temporary))?;
-        Ok(Self { root: root.to_owned(), written: AtomicU64::new(0) })
+        Ok(Self { root: root.to_owned(), written: AtomicU64::new(0), holds: Holds::default() })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A directory that another process has open: nothing in it is made or swept.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), written: AtomicU64::new(0) }
+        Self { root: root.to_owned(), written: AtomicU64::new(0), holds: Holds::default() }
     }
 
     /// Where the object of this digest lies.
@@ -120,17 +196,61 @@ impl Blobs {
         Ok(Draft { path, file, hasher: Box::default(), bytes: 0 })
     }
 
-    /// Stores what a draft has become; gives its digest and size. When this returns it survives a power cut.
+    /// Stores what a draft has become; gives it, held, and its size. When this returns it survives a power cut.
     ///
     /// Blocks on the disk: call it from a blocking thread.
     ///
     /// # Errors
     /// `Io`.
-    pub fn keep(&self, draft: Draft) -> Result<(Digest, u64), BlobError> {
-        let digest = Digest::from_bytes(*draft.hasher.finalize().as_bytes());
+    pub fn keep(&self, draft: Draft) -> Result<(Hold, u64), BlobError> {
+        let hold = self.hold(Digest::from_bytes(*draft.hasher.finalize().as_bytes()));
         draft.file.sync_all().map_err(at(&draft.path))?;
-        self.adopt(&draft.path, &digest)?;
-        Ok((digest, draft.bytes))
+        self.adopt(&draft.path, &hold.digest)?;
+        Ok((hold, draft.bytes))
+    }
+
+    /// Keeps the file of this digest, there or still to come, from being freed.
+    #[must_use]
+    pub fn hold(&self, digest: Digest) -> Hold {
+        *counted(&self.holds).entry(digest).or_default() += 1;
+        Hold { digest, holds: Arc::clone(&self.holds) }
+    }
+
+    /// Removes the object's file, unless somebody holds it. Whoever calls this has made sure that no record names it.
+    ///
+    /// Blocks on the disk: call it from a blocking thread.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn free(&self, digest: &Digest) -> Result<Freed, BlobError> {
+        let holds = counted(&self.holds);
+        if holds.contains_key(digest) {
+            return Ok(Freed::Held);
+        }
+        let path = self.path(digest);
+        let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+        // Under the lock: whoever holds it from now on finds that there is no file.
+        let removed = std::fs::remove_file(&path);
+        drop(holds);
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(Freed::Removed { bytes }),
+        }
+    }
+
+    /// The objects whose digests begin with this byte, in any order. Blocks on the disk.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn list(&self, first: u8) -> Result<Vec<Digest>, BlobError> {
+        let folder = self.root.join(format!("{first:02x}"));
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(at(&folder)(error)),
+        };
+        let digest = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        Ok(entries.filter_map(Result::ok).filter_map(digest).collect())
     }
 
     /// Takes over a file whose digest was checked and whose bytes are durable; it must lie on the same file system.
@@ -243,9 +363,27 @@ mod tests {
             let mut draft = blobs.draft().unwrap();
             draft.write(b"hel").unwrap();
             draft.write(b"lo").unwrap();
-            assert_eq!(blobs.keep(draft).unwrap(), (Digest::of(b"hello"), 5));
+            let (hold, bytes) = blobs.keep(draft).unwrap();
+            assert_eq!((hold.digest(), bytes), (Digest::of(b"hello"), 5));
             assert_eq!(blobs.get(&Digest::of(b"hello")).unwrap().unwrap(), b"hello");
         }
+        assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_held_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let digest = blobs.put(b"hello").unwrap();
+        let (one, two) = (blobs.hold(digest), blobs.hold(digest));
+        assert_eq!(blobs.list(digest.as_bytes()[0]).unwrap(), [digest]);
+        drop(one);
+        assert_eq!(blobs.free(&digest).unwrap(), Freed::Held);
+        drop(two);
+        assert_eq!(blobs.free(&digest).unwrap(), Freed::Removed { bytes: 5 });
+        assert_eq!(blobs.free(&digest).unwrap(), Freed::Removed { bytes: 0 });
+        assert_eq!(blobs.get(&digest).unwrap(), None);
+        drop(blobs.draft().unwrap());
         assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
     }
 

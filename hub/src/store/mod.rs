@@ -4,11 +4,14 @@
 //! transaction; whoever needs to know awaits the acknowledgement. Reads see what is committed.
 
 pub mod blobs;
+pub mod data;
 mod rows;
 pub mod settlement;
+mod source;
 pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
+pub mod tenancy;
 pub mod trail;
 
 use std::pin::Pin;
@@ -24,12 +27,15 @@ use forge_lifecycle::settle::SettlePolicy;
 use tokio::sync::oneshot;
 
 use blobs::Blobs;
+use data::{DataStore, DataWrite, DataWritten};
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
-    KeyRow, LedgerLine, NewJob, NewKey, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
+    LedgerLine, NewJob, Page, Phase, PlannedRow, RejectedRequest, RestoredJob, Standing,
 };
 pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStake};
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
+pub use source::Source;
+pub use tenancy::{Exceeded, TenancyStore, TenancyWrite};
 pub use trail::{TrailStore, TrailWrite};
 
 /// Why the store could not do something.
@@ -77,21 +83,10 @@ pub enum StoreError {
 /// One change. Each is applied whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// A project.
-    Project {
-        /// Its id.
-        id: String,
-        /// Its name.
-        name: String,
-    },
-    /// An API key, or nothing where its hash is known.
-    Key(NewKey),
-    /// An API key is revoked.
-    RevokeKey {
-        /// BLAKE3 of the key.
-        hash: Digest,
-    },
-    /// A job, with its idempotency key where the client gave one.
+    /// Organisations, members, projects, keys.
+    Tenancy(Box<TenancyWrite>),
+    /// A job, with its idempotency key where the client gave one. Not where its project has as many jobs as it may;
+    /// an idempotency key that is known comes first.
     Accept(Box<NewJob>),
     /// A request that was refused, kept as a failed job.
     Reject(Box<RejectedRequest>),
@@ -116,7 +111,8 @@ pub enum Write {
     Finish(Box<FinishedJob>),
     /// A small object.
     Object(Vec<u8>),
-    /// A project has sent this content, which is durable on disk; nothing where it had before.
+    /// A project has sent this content, which is durable on disk; nothing where it had before. Not where it would take
+    /// more room than the project may.
     Blob {
         /// The project.
         project: String,
@@ -147,6 +143,8 @@ pub enum Write {
         verifier: bool,
         /// The provider who enrols with it; who names none is its own.
         provider: Option<String>,
+        /// The project whose work alone it will do.
+        reserved: Option<String>,
     },
     /// An agent presents a token; single use.
     Redeem {
@@ -210,6 +208,8 @@ pub enum Write {
     },
     /// The audit log.
     Trail(Box<TrailWrite>),
+    /// What projects keep: values, arrays, content.
+    Data(Box<DataWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
     /// Takes a block of lease numbers that no earlier process of this hub has used.
@@ -231,8 +231,12 @@ pub enum Written {
     FirstLease(u64),
     /// `Settle`: how many stakes did.
     Settled(u64),
-    /// `Readmit`, `Remove`, `BeginErratum`: whether there was anything to change.
+    /// `Accept`, `Blob`, `Kernel`: the project may not; nothing was written.
+    Exceeded(Exceeded),
+    /// `Readmit`, `Remove`, `BeginErratum`, `Tenancy`: whether there was anything to change.
     Applied(bool),
+    /// `Data`; `Finish` where it could not leave the arrays it was to leave.
+    Data(DataWritten),
 }
 
 /// Resolves when a change is durable.
@@ -266,14 +270,10 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: TrailStore + Send + Sync + 'static {
+pub trait Store: DataStore + TenancyStore + TrailStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 
-    /// Who holds this key; `None` where unknown or revoked.
-    async fn key(&self, hash: &Digest) -> Result<Option<KeyRow>, StoreError>;
-    /// Whether any key that works exists.
-    async fn has_keys(&self) -> Result<bool, StoreError>;
     /// A job of this project.
     async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError>;
     /// A project's jobs, newest first, older than `before`.
@@ -328,6 +328,17 @@ pub trait Store: TrailStore + Send + Sync + 'static {
     async fn ready(&self) -> Result<(), StoreError>;
     /// Finishes what is queued and closes.
     async fn close(&self);
+}
+
+/// Submits a change to what projects keep.
+///
+/// # Errors
+/// What the store says.
+pub async fn write_data(store: &dyn Store, write: DataWrite) -> Result<DataWritten, StoreError> {
+    match store.submit(Write::Data(Box::new(write))).await? {
+        Written::Data(written) => Ok(written),
+        _ => Err(StoreError::Corrupt { what: "answer to a change" }),
+    }
 }
 
 /// An object by content, from its file or the database; verified.

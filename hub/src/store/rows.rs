@@ -3,6 +3,7 @@
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
+use super::data::Kept;
 use super::settlement::{ErratumEnd, NewStake};
 
 /// Where a stored job stands.
@@ -47,28 +48,6 @@ pub struct Page {
     pub limit: u32,
 }
 
-/// An API key to remember.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewKey {
-    /// BLAKE3 of the key's text.
-    pub hash: Digest,
-    /// Its project.
-    pub project: String,
-    /// The start of its text, to recognise it by.
-    pub hint: String,
-    /// Words: `compute`, `admin`.
-    pub scopes: String,
-}
-
-/// Who holds a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRow {
-    /// The project.
-    pub project: String,
-    /// Words: `compute`, `admin`.
-    pub scopes: String,
-}
-
 /// A job at acceptance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
@@ -96,6 +75,8 @@ pub struct NewJob {
     pub request_digest: Digest,
     /// The job it repeats.
     pub replay_of: Option<JobId>,
+    /// What it runs and reads, by content.
+    pub content: Vec<Digest>,
 }
 
 /// A request that was refused after its caller was known.
@@ -174,6 +155,8 @@ pub struct FinishedJob {
     pub stakes: Vec<NewStake>,
     /// What came of the doubts it ran for. An erratum run that ends without one leaves them to another run.
     pub erratum: Option<ErratumEnd>,
+    /// What it leaves under names of the project.
+    pub kept: Kept,
 }
 
 /// An artifact of a job.
@@ -273,6 +256,12 @@ pub struct BlobRow {
 pub struct AgentRow {
     /// Its id.
     pub agent: AgentId,
+    /// The project that enrolled it.
+    pub project: String,
+    /// The organisation of that project: the provider's account.
+    pub organisation: String,
+    /// The project whose work alone it does.
+    pub reserved: Option<String>,
     /// When it enrolled, ms since 1970.
     pub enrolled_ms: u64,
     /// When its state last changed, ms since 1970.

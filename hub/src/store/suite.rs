@@ -1,13 +1,16 @@
 //! The suite every backend passes. A backend gives a function that opens the same storage again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod data;
 mod settlement;
+mod tenancy;
 mod trail;
 
 use std::sync::Arc;
 
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
 
+use super::tenancy::{NewProject, OPERATOR};
 use super::*;
 
 const FAR: u64 = 1 << 50;
@@ -16,9 +19,9 @@ const FAR: u64 = 1 << 50;
 pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     let store = open(true).await;
     for (id, name) in [("a", "first"), ("b", "second")] {
-        store.submit(Write::Project { id: id.into(), name: name.into() }).await.unwrap();
+        let new = NewProject { name: name.into(), ..NewProject::plain(id, OPERATOR) };
+        assert!(tenancy::change(&*store, TenancyWrite::Project(new)).await);
     }
-    keys(&*store).await;
     acceptance_and_idempotency(&*store).await;
     order_and_isolation(&*store).await;
     shards_survive_and_are_accepted_once(&*store).await;
@@ -27,7 +30,9 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     tokens_work_once(&*store).await;
     kernels_never_change(&*store).await;
     content_belongs_to_projects(&*store).await;
+    data::run(&*store).await;
     settlement::run(&*store).await;
+    tenancy::run(&*store).await;
     trail::run(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
@@ -56,24 +61,12 @@ fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob
         idempotency_key: key.map(Into::into),
         request_digest: Digest::of(body.as_bytes()),
         replay_of: (number == 3).then(|| job(1)),
+        content: vec![Digest::of(b"component")],
     }
 }
 
 async fn accept(store: &dyn Store, job: NewJob) -> Written {
     store.submit(Write::Accept(Box::new(job))).await.unwrap()
-}
-
-async fn keys(store: &dyn Store) {
-    let hash = Digest::of(b"fpk_secret");
-    assert!(!store.has_keys().await.unwrap());
-    let key = NewKey { hash, project: "a".into(), hint: "fpk_sec".into(), scopes: "compute".into() };
-    store.submit(Write::Key(key.clone())).await.unwrap();
-    store.submit(Write::Key(key)).await.unwrap();
-    assert_eq!(store.key(&hash).await.unwrap().unwrap(), KeyRow { project: "a".into(), scopes: "compute".into() });
-    assert!(store.has_keys().await.unwrap());
-    assert_eq!(store.key(&Digest::of(b"other")).await.unwrap(), None);
-    store.submit(Write::RevokeKey { hash }).await.unwrap();
-    assert_eq!(store.key(&hash).await.unwrap(), None);
 }
 
 async fn acceptance_and_idempotency(store: &dyn Store) {
@@ -172,6 +165,7 @@ fn end(number: u128, document: &str) -> FinishedJob {
         entry: format!("{{\"job\":{number}}}"),
         stakes: vec![],
         erratum: None,
+        kept: super::data::Kept::default(),
     }
 }
 
@@ -207,11 +201,25 @@ async fn a_bad_change_leaves_its_neighbours(store: &dyn Store) {
 async fn tokens_work_once(store: &dyn Store) {
     let (good, old) = (Digest::of(b"token"), Digest::of(b"old"));
     store
-        .submit(Write::EnrolToken { hash: good, project: "a".into(), expires_ms: FAR, verifier: false, provider: None })
+        .submit(Write::EnrolToken {
+            hash: good,
+            project: "a".into(),
+            expires_ms: FAR,
+            verifier: false,
+            provider: None,
+            reserved: None,
+        })
         .await
         .unwrap();
     store
-        .submit(Write::EnrolToken { hash: old, project: "a".into(), expires_ms: 1, verifier: false, provider: None })
+        .submit(Write::EnrolToken {
+            hash: old,
+            project: "a".into(),
+            expires_ms: 1,
+            verifier: false,
+            provider: None,
+            reserved: None,
+        })
         .await
         .unwrap();
     let redeem = async |hash, key: u8| store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();
@@ -238,6 +246,7 @@ async fn tokens_work_once(store: &dyn Store) {
             expires_ms: FAR,
             verifier: true,
             provider: Some("p".into()),
+            reserved: None,
         })
         .await
         .unwrap();
@@ -335,7 +344,7 @@ async fn reopened(store: &dyn Store, first: &Written) {
     let Written::FirstLease(after) = store.submit(Write::ReserveLeases).await.unwrap() else { panic!() };
     assert!(after > *before + 1_000_000, "a lease number could come twice");
     let waiting = store.unfinished().await.unwrap();
-    assert_eq!(waiting.len(), 53);
+    assert_eq!(waiting.len(), 52);
     assert_eq!((waiting[0].job, waiting[0].envelope.as_str(), waiting[0].plan.as_str()), (job(10), "x", "{}"));
     assert_eq!(store.accepted(job(1)).await.unwrap().len(), 2);
     store.ready().await.unwrap();

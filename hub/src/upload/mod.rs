@@ -24,6 +24,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
 pub use compare::{Agreement, compare};
+pub(crate) use partial::failed;
 use partial::{Kept, Partial, Place};
 
 /// Bytes gathered before they are written.
@@ -442,7 +443,7 @@ async fn conclude(
 }
 
 /// Reads a refused body to its end, within bounds.
-async fn linger(body: &mut Body, patience: Duration) {
+pub(crate) async fn linger(body: &mut Body, patience: Duration) {
     if body.size_hint().lower() > LINGER_BYTES_MAX {
         return;
     }
@@ -465,7 +466,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Whether the disk takes this much and keeps its reserve. Where the system does not say, writing will tell.
-fn has_room(root: &Path, bytes: u64) -> bool {
+pub(crate) fn has_room(root: &Path, bytes: u64) -> bool {
     match rustix::fs::statvfs(root) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes.saturating_add(DISK_RESERVE_BYTES),
         Err(_) => true,

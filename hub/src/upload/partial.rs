@@ -10,6 +10,7 @@ use bytes::Bytes;
 use forge_contract::Digest;
 
 use super::{Declared, UploadError};
+use crate::store::blobs::BlobError;
 
 /// Bytes read at a time when a prefix is hashed again.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -181,6 +182,16 @@ impl Partial {
         let whole = self.place.folder.join(format!("{found}.{number}.whole"));
         std::fs::rename(&self.path, &whole).map_err(at(&whole, self.bytes))?;
         Ok(whole)
+    }
+}
+
+/// What the blobs' file system said, as ours.
+pub(crate) fn failed(error: BlobError, bytes: u64) -> UploadError {
+    match error {
+        BlobError::Io { path, source } => at(&path, bytes)(source),
+        BlobError::Corrupt { path } => {
+            UploadError::Io { path, source: std::io::Error::other("the file no longer has its digest") }
+        }
     }
 }
 

@@ -251,8 +251,12 @@ impl World {
             engine: Digest::of(b"engine"),
             cage: "none".into(),
         };
-        let membership =
-            Membership { owner: OwnerId(identity as u64), verifier, clean: self.identities[identity].clean };
+        let membership = Membership {
+            owner: OwnerId(identity as u64),
+            verifier,
+            clean: self.identities[identity].clean,
+            reserved: None,
+        };
         self.tell(Event::AgentJoined { agent: agent_id(identity), session, capability, membership });
     }
 

@@ -154,9 +154,7 @@ impl<'a> Object<'a> {
     /// A word fit for a path: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
     pub fn word(&self, field: &str) -> Result<Option<String>, Failure> {
         let Some(text) = self.text(field, LABEL_BYTES_MAX)? else { return Ok(None) };
-        let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-        if first && rest && text.len() <= 64 {
+        if crate::key::word(&text).is_ok() {
             return Ok(Some(text));
         }
         Err(self.wrong(

@@ -4,7 +4,7 @@
 mod field;
 mod json;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -157,16 +157,29 @@ pub struct Requires {
     /// Their processor architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
+    /// Whether they are reserved for the job's project. Set by the project's owner, not by a contract.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub reserved: bool,
 }
 
 impl Requires {
     /// Whether every agent will do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.arch.is_none()
+        self.labels.is_empty() && self.arch.is_none() && !self.reserved
     }
 
-    /// Whether an agent is what is asked for.
+    /// What both ask for together; the other's architecture where it names one.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut labels: Vec<String> = self.labels.iter().chain(&other.labels).cloned().collect();
+        labels.sort();
+        labels.dedup();
+        let arch = other.arch.clone().or_else(|| self.arch.clone());
+        Self { labels, arch, reserved: self.reserved || other.reserved }
+    }
+
+    /// Whether an agent is what is asked for, but for what it is reserved for: that is not its own to say.
     #[must_use]
     pub fn met_by(&self, capability: &Capability) -> bool {
         let labelled = |label| capability.labels.binary_search(label).is_ok();
@@ -177,7 +190,8 @@ impl Requires {
 impl core::fmt::Display for Requires {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let arch = self.arch.iter().map(|arch| format!("arch={arch}"));
-        let all: Vec<String> = self.labels.iter().cloned().chain(arch).collect();
+        let reserved = self.reserved.then(|| "a reservation for this project".to_owned());
+        let all: Vec<String> = self.labels.iter().cloned().chain(arch).chain(reserved).collect();
         f.write_str(&all.join(", "))
     }
 }
@@ -217,11 +231,28 @@ pub struct Artifacts {
     pub kv_namespace: String,
     /// Which ones.
     pub include: BTreeSet<ArtifactKind>,
+    /// Which arrays of the result become the next version of which name.
+    pub vmem: Option<ArrayTarget>,
+}
+
+/// Which arrays of a result are kept by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ArrayTarget {
+    /// The only one, under this name.
+    Only(String),
+    /// Each of these parts of the result, under the name beside it.
+    Parts(BTreeMap<String, String>),
 }
 
 impl Default for Artifacts {
     fn default() -> Self {
-        Self { persist: true, kv_namespace: "jobs".into(), include: ArtifactKind::ALL.iter().copied().collect() }
+        Self {
+            persist: true,
+            kv_namespace: "jobs".into(),
+            include: ArtifactKind::ALL.iter().copied().collect(),
+            vmem: None,
+        }
     }
 }
 
@@ -356,17 +387,35 @@ fn requires(policy: &Object<'_>) -> Result<Requires, Failure> {
     labels.extend(policy.word("region")?.map(|region| format!("region={region}")));
     labels.sort();
     labels.dedup();
-    Ok(Requires { labels, arch: policy.word("arch")? })
+    Ok(Requires { labels, arch: policy.word("arch")?, reserved: false })
 }
 
 fn artifacts(artifacts: &Object<'_>) -> Result<Artifacts, Failure> {
-    artifacts.only(&["persist", "kv_namespace", "include"])?;
+    artifacts.only(&["persist", "kv_namespace", "include", "vmem"])?;
     let default = Artifacts::default();
+    let persist = artifacts.flag("persist")?.unwrap_or(default.persist);
+    let vmem = array_target(artifacts)?;
+    if vmem.is_some() && !persist {
+        let detail = "artifacts.vmem: an array that is kept by name is an artifact, and artifacts.persist is false; leave \
+                      one of them out";
+        return Err(Failure::new(FailureCode::RequestConflict, detail).at(artifacts.pointer("vmem")));
+    }
     Ok(Artifacts {
-        persist: artifacts.flag("persist")?.unwrap_or(default.persist),
+        persist,
+        vmem,
         kv_namespace: artifacts.word("kv_namespace")?.unwrap_or(default.kv_namespace),
         include: artifacts.choices("include")?.map_or(default.include, |list| list.into_iter().collect()),
     })
+}
+
+fn array_target(artifacts: &Object<'_>) -> Result<Option<ArrayTarget>, Failure> {
+    if !artifacts.map().get("vmem").is_some_and(Value::is_object) {
+        return Ok(artifacts.word("vmem")?.map(ArrayTarget::Only));
+    }
+    let parts = artifacts.object("vmem")?;
+    let name = |part: &String| Ok(parts.word(part)?.map(|name| (part.clone(), name)));
+    let names = parts.map().keys().filter_map(|part| name(part).transpose()).collect::<Result<_, Failure>>()?;
+    Ok(Some(ArrayTarget::Parts(names)))
 }
 
 impl Policy {

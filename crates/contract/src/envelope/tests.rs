@@ -423,3 +423,31 @@ fn what_is_accepted_is_accepted_again_in_its_canonical_form() {
         assert!(failure.detail.ends_with(&format!("found {rounded}")), "{failure}");
     }
 }
+
+#[test]
+fn arrays_are_kept_by_name_or_by_part() {
+    let with = |artifacts: Value| {
+        let mut contract = sample();
+        contract["artifacts"] = artifacts;
+        Envelope::parse(contract.to_string().as_bytes())
+    };
+    let of = |vmem: Value| with(json!({ "vmem": vmem })).map(|envelope| envelope.artifacts.vmem);
+    assert_eq!(of(json!("losses")).unwrap(), Some(ArrayTarget::Only("losses".into())));
+    let parts = [("c".to_owned(), "losses".to_owned())].into();
+    assert_eq!(of(json!({"c": "losses"})).unwrap(), Some(ArrayTarget::Parts(parts)));
+    for (vmem, pointer) in [
+        (json!("a/b"), "/artifacts/vmem"),
+        (json!(3), "/artifacts/vmem"),
+        (json!({"c": ".."}), "/artifacts/vmem/c"),
+        (json!({"c": 1}), "/artifacts/vmem/c"),
+    ] {
+        let failure = of(vmem).unwrap_err();
+        assert_eq!(
+            (failure.code, failure.pointer.as_deref()),
+            (FailureCode::RequestSchema, Some(pointer)),
+            "{failure}"
+        );
+    }
+    let both = with(json!({"vmem": "losses", "persist": false})).unwrap_err();
+    assert_eq!((both.code, both.pointer.as_deref()), (FailureCode::RequestConflict, Some("/artifacts/vmem")));
+}

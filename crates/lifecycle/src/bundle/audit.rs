@@ -167,6 +167,8 @@ fn planned(bundle: &Bundle<'_>, recorded: &Recorded) -> Checked {
         Ok(made) => made,
         Err(failure) => return wrong(format!("the contract cannot be planned: {}", failure.detail)),
     };
+    // What the project added is the hub's to say.
+    made.terms = old.terms.clone();
     if recorded.replay.is_some() {
         adopt_cut(&mut made, old);
     }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 
-const NEED: Need = Need { target: Target::Any, memory_bytes: 100, engine: None, requires: None };
+const NEED: Need = Need { target: Target::Any, memory_bytes: 100, engine: None, requires: None, project: None };
 
 fn capability(cores: u32, memory_bytes: u64) -> Capability {
     Capability {
@@ -134,11 +134,36 @@ fn labels_architecture_and_region_decide_who_suits() {
     agents.join(id(1), SessionId(1), labelled, Membership::default());
     let suit = |labels: &[&str], arch: Option<&str>| {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        let requires = Requires { labels, arch: arch.map(str::to_owned) };
+        let requires = Requires { labels, arch: arch.map(str::to_owned), reserved: false };
         agents.suitable(&Need { requires: Some(Arc::new(requires)), ..NEED })
     };
     assert_eq!((suit(&[], None), suit(&["region=eu"], None), suit(&["region=us"], None)), (2, 1, 0));
     assert_eq!((suit(&[], Some("aarch64")), suit(&["tier=a"], Some("x"))), (1, 0));
+}
+
+#[test]
+fn who_is_reserved_works_for_one_project_and_an_exclusive_one_takes_nobody_else() {
+    let mut agents = pool(&[(1, 1000), (1, 1000)]);
+    let (own, other) = (ProjectTag::of("own"), ProjectTag::of("other"));
+    let suit = |agents: &Agents, project, reserved| {
+        let requires = Some(Arc::new(Requires { reserved, ..Requires::default() }));
+        agents.suitable(&Need { requires, project, ..NEED })
+    };
+    assert_eq!((suit(&agents, Some(own), false), suit(&agents, Some(own), true)), (2, 0));
+    agents.reserve(id(0), Some(own));
+    assert_eq!((suit(&agents, Some(own), false), suit(&agents, Some(own), true)), (2, 1));
+    assert_eq!((suit(&agents, Some(other), false), suit(&agents, Some(other), true)), (1, 0));
+    assert_eq!(
+        (suit(&agents, None, false), suit(&agents, None, true)),
+        (1, 0),
+        "what is nobody's work is not this project's"
+    );
+    // A reservation made while the agent is away counts when it comes.
+    let membership = Membership { reserved: Some(other), ..Membership::default() };
+    agents.join(id(7), SessionId(7), capability(1, 1000), membership);
+    assert_eq!((suit(&agents, Some(own), false), suit(&agents, Some(other), true)), (2, 1));
+    agents.reserve(id(7), None);
+    assert_eq!((suit(&agents, Some(own), false), suit(&agents, Some(other), true)), (3, 0));
 }
 
 #[test]

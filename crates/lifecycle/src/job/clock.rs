@@ -107,8 +107,8 @@ impl Job {
         let (target, memory, waited) = (self.plan.target, self.need().memory_bytes, self.settings.no_agents_ms);
         let mut detail =
             format!("no connected agent can run the job (target {target}, {memory} bytes of memory) for {waited} ms");
-        if !self.plan.requires.is_empty() {
-            detail.push_str(&format!("; policy asks for agents with {}", self.plan.requires));
+        if let Some(requires) = &self.requires {
+            detail.push_str(&format!("; policy and project ask for agents with {requires}"));
         }
         Failure::new(FailureCode::SchedulingNoAgents, detail)
     }

@@ -25,7 +25,7 @@ use crate::action::{
 use crate::action::{Placement, Target, Work};
 use crate::converge::{Convergence, Measured};
 use crate::dispatch::{Agents, Mark, Need};
-use crate::member::SessionId;
+use crate::member::{ProjectTag, SessionId};
 use crate::plan::{Plan, PlannedSource, StagePlan};
 use crate::reduce;
 use crate::settings::Settings;
@@ -67,6 +67,7 @@ impl<'a> Effects<'a> {
 pub(crate) struct Job {
     id: JobId,
     project: Arc<str>,
+    tag: ProjectTag,
     plan: Arc<Plan>,
     requires: Option<Arc<Requires>>,
     settings: Arc<Settings>,
@@ -122,11 +123,13 @@ impl Job {
             .first()
             .ok_or_else(|| Failure::new(FailureCode::AggregationIncomplete, "the plan has no stage"))?;
         let run = StageRun::new(0, first, inputs(first, &[])?);
+        let asked = plan.asked();
         let strict = plan.parallel.strict && plan.parallel.min_agents > 0;
         Ok(Self {
             id,
+            tag: ProjectTag::of(&project),
             project,
-            requires: (!plan.requires.is_empty()).then(|| Arc::new(plan.requires.clone())),
+            requires: (!asked.is_empty()).then(|| Arc::new(asked)),
             gate: strict.then(|| now + settings.no_agents_ms),
             report: VerificationReport { mode: plan.verify, ..VerificationReport::default() },
             plan,
@@ -170,7 +173,13 @@ impl Job {
     /// What it asks of an agent now.
     pub fn need(&self) -> Need {
         let memory_bytes = self.stage().map_or(0, |stage| stage.limits.memory_bytes);
-        Need { target: self.plan.target, memory_bytes, engine: self.engine, requires: self.requires.clone() }
+        Need {
+            target: self.plan.target,
+            memory_bytes,
+            engine: self.engine,
+            requires: self.requires.clone(),
+            project: Some(self.tag),
+        }
     }
 
     fn window(&self, agents: &Agents) -> usize {
@@ -457,6 +466,7 @@ impl Job {
         self.work.items = self.work.items.saturating_add(items);
         self.work.units += count;
         self.work.fuel = self.work.fuel.saturating_add(settled.fuel);
+        within_fuel(&plan, self.work.fuel)?;
         self.report.add(&settled.verdict);
         self.alone += u64::from(settled.verdict.agreed.is_empty());
         self.run.folded += count;
@@ -524,6 +534,20 @@ pub(crate) fn attempt(job: JobId, stage: u32, now: Millis, lease: LeaseId, grant
         result: None,
         log: String::new(),
         placement: grant.placement,
+    }
+}
+
+/// A kernel can burn more than its author expected, and with it more than its project may.
+fn within_fuel(plan: &Plan, burned: u64) -> Result<(), Failure> {
+    match plan.terms.fuel_max {
+        Some(most) if burned > most => {
+            let detail = format!(
+                "the job has burned {burned} fuel and this project's jobs may burn {most} (fuel_per_job); ask for a higher limit \
+                 or for less work"
+            );
+            Err(Failure::new(FailureCode::RequestQuota, detail))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,18 +5,21 @@ mod golden;
 mod sizing;
 mod split;
 
+use std::collections::BTreeSet;
+
 use forge_contract::canon::{self, Writer};
 use forge_contract::duty::Duty;
-use forge_contract::envelope::{Envelope, Requires, SeedMode, Target, VerifyMode};
+use forge_contract::envelope::{ArrayTarget, Envelope, Requires, SeedMode, Target, VerifyMode};
 use forge_contract::fragment::Fragment;
 use forge_contract::limits::{INPUT_BYTES_MAX, UnitLimits};
-use forge_contract::manifest::{InputSource, Manifest, PartSpec, Profile, Stage};
+use forge_contract::manifest::{InputSource, Manifest, PartKind, PartSpec, Profile, Stage};
 use forge_contract::seed::{RootSeed, StageKey};
 use forge_contract::stop::StopRule;
 use forge_contract::task::{Cut, InputRef, Task};
+use forge_contract::vmem::{Reference, ReferenceError};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::converge::{self, Convergence, Stopped, StoppedAt};
 use crate::ledger::{Rates, credits_micro};
@@ -69,8 +72,30 @@ pub struct Plan {
     pub parallel: Parallel,
     /// Milliseconds from acceptance to the end; 0 is no limit.
     pub timeout_ms: u64,
+    /// What its project adds; no part of what contract and manifest say.
+    #[serde(default, skip_serializing_if = "Terms::is_empty")]
+    pub terms: Terms,
     /// What it is expected to cost.
     pub quote: Quote,
+}
+
+/// What a project adds to the contracts of its jobs: where they run, and what they may burn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What agents must be.
+    #[serde(default, skip_serializing_if = "Requires::is_empty")]
+    pub requires: Requires,
+    /// Most fuel a job may burn: it fails where accepted shards burned more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel_max: Option<u64>,
+}
+
+impl Terms {
+    /// Whether they add nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requires.is_empty() && self.fuel_max.is_none()
+    }
 }
 
 /// How many agents.
@@ -198,6 +223,12 @@ impl StagePlan {
 }
 
 impl Plan {
+    /// What agents must be: by the contract, and by the project.
+    #[must_use]
+    pub fn asked(&self) -> Requires {
+        self.requires.with(&self.terms.requires)
+    }
+
     /// The plan's digest: of its canonical JSON.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -208,6 +239,17 @@ impl Plan {
     #[must_use]
     pub fn canonical(&self) -> String {
         canon::json(self).unwrap_or_default()
+    }
+
+    /// What a job of this plan runs and reads, by content: the component and the stored inputs.
+    #[must_use]
+    pub fn content(&self) -> BTreeSet<Digest> {
+        let sources = self.stages.iter().flat_map(|stage| &stage.inputs).map(|input| &input.source);
+        let stored = sources.filter_map(|source| match source {
+            PlannedSource::Content { digest, .. } => Some(*digest),
+            PlannedSource::Stage { .. } => None,
+        });
+        stored.chain([self.component]).collect()
     }
 
     /// Shards of all stages.
@@ -246,6 +288,49 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// The arrays of the result by part, in the order in which they are shown.
+    #[must_use]
+    pub fn arrays(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for spec in self.stages.iter().flat_map(|stage| &stage.parts) {
+            if spec.shown && spec.kind == PartKind::Tile && !names.contains(&spec.name.as_str()) {
+                names.push(spec.name.as_str());
+            }
+        }
+        names
+    }
+
+    /// Which part of the result becomes which array, as the contract asks.
+    ///
+    /// # Errors
+    /// `request.schema` at `/artifacts/vmem` where the result has no such array, or several and none is chosen.
+    pub fn array_names(&self, target: Option<&ArrayTarget>) -> Result<Vec<(String, String)>, Failure> {
+        let arrays = self.arrays();
+        let refused = |pointer: &str, rule: &str| {
+            let found = if arrays.is_empty() { "none".to_owned() } else { arrays.join(", ") };
+            let (op, profile) = (&self.op, &self.profile);
+            let detail = format!("artifacts.vmem: {rule}; the arrays in the result of {op} {profile} are: {found}");
+            Failure::new(FailureCode::RequestSchema, detail).at(pointer)
+        };
+        match target {
+            None => Ok(Vec::new()),
+            Some(ArrayTarget::Only(name)) => match arrays.as_slice() {
+                [only] => Ok(vec![((*only).to_owned(), name.clone())]),
+                _ => Err(refused("/artifacts/vmem", "a name alone is for a result of one array, give {PART: NAME}")),
+            },
+            Some(ArrayTarget::Parts(names)) => {
+                let unknown = names.keys().find(|part| !arrays.contains(&part.as_str()));
+                match unknown {
+                    Some(part) => Err(refused(
+                        &format!("/artifacts/vmem/{}", part.replace('~', "~0").replace('/', "~1")),
+                        "there is no such part",
+                    )),
+                    None => Ok(names.iter().map(|(part, name)| (part.clone(), name.clone())).collect()),
+                }
+            }
+        }
     }
 
     /// The task of one shard; `None` where there is no such shard.
@@ -297,7 +382,7 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
     for stage in &profile.stages {
         stop_rule(stage, &Value::Object(envelope.args.clone()))?;
     }
-    let args = arguments::complete(&profile.args, &envelope.args)?;
+    let args = arguments::complete(&profile.args, &pinned(profile, &envelope.args)?)?;
     let canonical = canon::json(&args).map_err(|e| {
         Failure::new(FailureCode::RequestArguments, format!("args have no canonical form: {e}")).at("/args")
     })?;
@@ -334,7 +419,44 @@ pub fn plan(envelope: &Envelope, kernel: &Kernel) -> Result<Plan, Failure> {
             strict: envelope.policy.strict_agents,
         },
         timeout_ms: envelope.policy.timeout_ms,
+        terms: Terms::default(),
         quote: Quote { fuel, credits_micro: credits_micro(&Rates::default(), fuel) },
+    })
+}
+
+/// The arguments of a profile that name stored content, in the order of its stages, each once.
+pub fn input_arguments(profile: &Profile) -> impl Iterator<Item = &str> {
+    let inputs = profile.stages.iter().flat_map(|stage| &stage.inputs);
+    let mut seen = BTreeSet::new();
+    inputs.filter_map(move |input| match &input.from {
+        InputSource::Argument(name) if seen.insert(name.as_str()) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// The arguments with the digest in the place of every array that is named: a result is a function of what it reads,
+/// whatever that was called.
+fn pinned(profile: &Profile, args: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let mut pinned = args.clone();
+    for name in input_arguments(profile) {
+        let Some(value) = pinned.get_mut(name).filter(|value| value.is_object()) else { continue };
+        let digest = reference(name, value)?.digest.ok_or_else(|| {
+            let detail = format!("args.{name}: an array given by name is planned once its digest is known");
+            Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(name))
+        })?;
+        *value = digest.to_string().into();
+    }
+    Ok(pinned)
+}
+
+/// An array that an argument names.
+///
+/// # Errors
+/// `request.arguments` at the argument.
+pub fn reference(argument: &str, value: &Value) -> Result<Reference, Failure> {
+    Reference::parse(value).map_err(|error| {
+        let detail = format!("args.{argument}: {error}");
+        Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument))
     })
 }
 
@@ -418,7 +540,7 @@ fn planned_input(
         InputSource::Argument(argument) => {
             let Some(found) = args.get(argument) else { return Ok(None) };
             let digest = found.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
-                let detail = format!("args.{argument}: expected the digest of stored content, 64 hexadecimal digits");
+                let detail = format!("args.{argument}: {}", ReferenceError::Shape);
                 Failure::new(FailureCode::RequestArguments, detail).at(arguments::pointer(argument))
             })?;
             PlannedSource::Content { digest, bytes: None, argument: argument.clone() }

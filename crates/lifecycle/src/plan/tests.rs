@@ -285,3 +285,44 @@ fn schemas_that_cannot_be_used_are_refused() {
         assert!(check_schema(&schema).is_err(), "{schema}");
     }
 }
+
+/// An array by name is the digest it stands for: the plan is the same, whatever it was called.
+#[test]
+fn an_array_that_is_named_is_planned_as_its_digest() {
+    let digest = Digest::of(b"m");
+    let args = |a: Value| json!({"a": a, "m": 10, "n": 10, "dates": [0, 1], "names": ["x"]});
+    let plain = planned(&tiled(args(json!(digest.to_string())))).unwrap();
+    for reference in [
+        json!({"vmem": "losses", "version": 3, "digest": digest.to_string()}),
+        json!({"vmem": "other", "digest": digest.to_string()}),
+    ] {
+        assert_eq!(planned(&tiled(args(reference))).unwrap(), plain);
+    }
+    assert_eq!(plain.content(), [plain.component, digest].into());
+    for (reference, words) in [
+        (json!({"vmem": "losses"}), "once its digest is known"),
+        (json!({"vmem": "../x", "digest": digest.to_string()}), "args.a: vmem: "),
+        (json!({"losses": 3}), "args.a: expected the digest of stored content"),
+    ] {
+        let failure = planned(&tiled(args(reference))).unwrap_err();
+        assert_eq!((failure.code, failure.pointer.as_deref()), (FailureCode::RequestArguments, Some("/args/a")));
+        assert!(failure.detail.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn arrays_of_a_result_are_chosen_by_part() {
+    use forge_contract::envelope::ArrayTarget;
+    let digest = Digest::of(b"m").to_string();
+    let plan = planned(&tiled(json!({"a": digest, "m": 10, "n": 10, "dates": [0, 1], "names": ["x"]}))).unwrap();
+    assert_eq!(plan.arrays(), ["c"]);
+    let pair = [("c".to_owned(), "name".to_owned())];
+    assert_eq!(plan.array_names(None).unwrap(), []);
+    assert_eq!(plan.array_names(Some(&ArrayTarget::Only("name".into()))).unwrap(), pair);
+    assert_eq!(plan.array_names(Some(&ArrayTarget::Parts(pair.clone().into()))).unwrap(), pair);
+    let unknown = ArrayTarget::Parts([("d".to_owned(), "name".to_owned())].into());
+    let failure = plan.array_names(Some(&unknown)).unwrap_err();
+    assert_eq!(failure.pointer.as_deref(), Some("/artifacts/vmem/d"));
+    let none = planned(&quickstart()).unwrap().array_names(Some(&ArrayTarget::Only("x".into()))).unwrap_err();
+    assert!(none.detail.ends_with("are: none"), "{none}");
+}

@@ -12,7 +12,7 @@ use crate::Millis;
 use crate::action::Action;
 use crate::dispatch::{Mark, Need};
 use crate::member::SessionId;
-use crate::trial::{Exam, Most, Step, Trial, TrialId};
+use crate::trial::{Exam, Grounds, Most, Step, Trial, TrialId};
 
 impl Pool {
     /// Kernels on trial.
@@ -21,11 +21,16 @@ impl Pool {
         self.trials.len()
     }
 
-    pub(super) fn begin_trial(&mut self, id: TrialId, exams: Vec<Exam>, actions: &mut Vec<Action>) {
+    pub(super) fn begin_trial(
+        &mut self,
+        id: TrialId,
+        (exams, grounds): (Vec<Exam>, Grounds),
+        actions: &mut Vec<Action>,
+    ) {
         if self.trials.contains_key(&id) {
             return;
         }
-        let trial = Trial::new(exams);
+        let trial = Trial::new(exams, grounds);
         match trial.ended() {
             Some(verdict) => actions.push(Action::TrialEnded { trial: id, verdict: Box::new(verdict) }),
             None => drop(self.trials.insert(id, trial)),
@@ -51,7 +56,7 @@ impl Pool {
     /// A free verifier for the next unit of a trial: the last one, which has the code; else the best.
     fn verifier_for(&mut self, id: TrialId) -> Option<(AgentId, SessionId)> {
         let trial = self.trials.get_mut(&id)?;
-        let need = need(trial.waiting()?);
+        let need = need(trial.waiting()?, trial.grounds());
         if !self.agents.any_verifier(&need, |agent| trial.avoids(agent)) {
             trial.forgive();
         }
@@ -140,6 +145,12 @@ impl Pool {
     }
 }
 
-fn need(exam: &Exam) -> Need {
-    Need { target: Target::Any, memory_bytes: exam.task.limits.memory_bytes, engine: None, requires: None }
+fn need(exam: &Exam, grounds: &Grounds) -> Need {
+    Need {
+        target: Target::Any,
+        memory_bytes: exam.task.limits.memory_bytes,
+        engine: None,
+        requires: grounds.requires.clone(),
+        project: grounds.project,
+    }
 }

@@ -18,6 +18,7 @@ mod npy;
 mod part;
 
 pub use mosaic::{Mosaic, MosaicError};
+pub use part::artifact_name;
 
 /// The 97.5% quantile of the normal distribution: half the width of a 95% interval in standard errors.
 pub const NORMAL_975: f64 = 1.959_963_984_540_054;

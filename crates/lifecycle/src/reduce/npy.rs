@@ -1,42 +1,13 @@
 //! A matrix as numpy's `.npy` file, version 1.0: the very bytes that `numpy.save` writes for it.
-//!
-//! Source: "A simple file format for NumPy arrays", NEP 1; padding as in numpy 2's `_write_array_header`.
 
 use forge_contract::Digest;
-use forge_contract::fragment::Number;
+use forge_contract::array::{ArrayType, npy};
 
 use super::mosaic::Mosaic;
 
-/// The data begins at a multiple of this many bytes.
-const ALIGNMENT: usize = 64;
-/// Digits for which numpy leaves room, so that the first dimension may grow in place.
-const GROWTH_DIGITS: usize = 21;
-/// Magic, version and the header's length.
-const PREFIX_BYTES: usize = 10;
-
-/// How numpy spells a type, little-endian.
-const fn descr(number: Number) -> &'static str {
-    match number {
-        Number::Float32 => "<f4",
-        Number::Float64 => "<f8",
-        Number::Int32 => "<i4",
-        Number::Int64 => "<i8",
-    }
-}
-
 /// Everything before the numbers.
 fn header(matrix: &Mosaic<'_>) -> Vec<u8> {
-    let Mosaic { rows, columns, number, .. } = matrix;
-    let dictionary =
-        format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}", descr(*number));
-    let growth = GROWTH_DIGITS.saturating_sub(rows.to_string().len());
-    let unpadded = PREFIX_BYTES + dictionary.len() + growth + 1;
-    let length = unpadded + ALIGNMENT - unpadded % ALIGNMENT - PREFIX_BYTES;
-    let mut bytes = b"\x93NUMPY\x01\0".to_vec();
-    // Two numbers of 20 digits at most: far below 65,536.
-    bytes.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-    bytes.extend(format!("{dictionary:<width$}\n", width = length - 1).bytes());
-    bytes
+    npy::header(&ArrayType { number: matrix.number, shape: vec![matrix.rows, matrix.columns] })
 }
 
 /// The file.
@@ -64,7 +35,7 @@ pub fn digest(matrix: &Mosaic<'_>) -> (Digest, u64) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use forge_contract::fragment::{Tile, TileView};
+    use forge_contract::fragment::{Number, Tile, TileView};
     use forge_contract::task::Rectangle;
 
     #[test]

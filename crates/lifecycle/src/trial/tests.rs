@@ -141,7 +141,7 @@ impl Hand {
     fn request(&mut self, number: u64, goldens: Vec<Golden>) -> Vec<Given> {
         let trial = TrialId(number);
         let exams = exams(&kernel(goldens), trial).unwrap();
-        self.tell(Event::TrialRequested { trial, exams })
+        self.tell(Event::TrialRequested { trial, exams, grounds: Grounds::default() })
     }
 
     fn answer(&mut self, given: &Given, outcome: Outcome) -> Vec<Given> {

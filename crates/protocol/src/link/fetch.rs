@@ -20,12 +20,13 @@ const BULK_PRIORITY: i32 = -1;
 /// Serves one fetch stream; an error only ends the stream.
 pub(crate) async fn serve(
     content: Arc<dyn Content>,
+    session: u64,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), StreamError> {
     let Fetch { digest, offset } = stream::read(&mut recv).await?;
     let _ = send.set_priority(BULK_PRIORITY);
-    match content.open(&digest).await {
+    match content.open(session, &digest).await {
         None => stream::write(&mut send, &Missing).await?,
         Some(ContentBody::Bytes(bytes)) => {
             stream::write(&mut send, &Have { bytes: bytes.len() as u64 }).await?;

@@ -200,8 +200,9 @@ pub trait Gate: Send + Sync + 'static {
 /// What agents may fetch, by content address.
 #[async_trait]
 pub trait Content: Send + Sync + 'static {
-    /// The object of this digest; `None` where there is none. The agent verifies it, the link does not.
-    async fn open(&self, digest: &Digest) -> Option<ContentBody>;
+    /// The object of this digest, for the agent of a session; `None` where there is none, or none for it. The agent
+    /// verifies it, the link does not.
+    async fn open(&self, session: u64, digest: &Digest) -> Option<ContentBody>;
 }
 
 /// An object's bytes.

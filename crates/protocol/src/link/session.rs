@@ -269,7 +269,7 @@ async fn keep(
             }
             reason
         }
-        reason = serve_fetches(hub, connection) => reason,
+        reason = serve_fetches(hub, session) => reason,
         reason = speak(hub, session, &mut send) => reason,
         error = connection.closed() => sentence(&error),
     }
@@ -305,11 +305,12 @@ async fn listen(hub: &Hub, session: &HubSession, mut control: HubControl, recv: 
     }
 }
 
-async fn serve_fetches(hub: &Hub, connection: &Connection) -> String {
+async fn serve_fetches(hub: &Hub, session: &HubSession) -> String {
+    let number = session.number;
     loop {
-        match connection.accept_bi().await {
+        match session.connection.accept_bi().await {
             // QUIC's limit on open streams bounds the number of these tasks.
-            Ok((send, recv)) => drop(tokio::spawn(fetch::serve(hub.content.clone(), send, recv))),
+            Ok((send, recv)) => drop(tokio::spawn(fetch::serve(hub.content.clone(), number, send, recv))),
             Err(error) => return sentence(&error),
         }
     }

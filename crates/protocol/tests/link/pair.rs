@@ -76,7 +76,7 @@ impl Shelf {
 
 #[async_trait]
 impl Content for Shelf {
-    async fn open(&self, digest: &Digest) -> Option<ContentBody> {
+    async fn open(&self, _session: u64, digest: &Digest) -> Option<ContentBody> {
         self.0.lock().unwrap().get(digest).map(|open| open())
     }
 }

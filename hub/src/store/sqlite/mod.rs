@@ -1,9 +1,14 @@
 //! The embedded backend: SQLite in WAL mode, `synchronous = FULL`, one writing connection, separate readers.
 
+mod arrays;
+mod data;
+mod garbage;
 mod history;
+mod kv;
 mod reader;
 mod settlement;
 mod snapshot;
+mod tenancy;
 mod trail;
 #[cfg(test)]
 mod upgrades;
@@ -136,5 +141,47 @@ mod tests {
             store
         };
         suite::run(open).await;
+    }
+
+    /// A database as an earlier version left it.
+    async fn of_version(path: &Path, version: i64) -> sqlx::SqliteConnection {
+        let mut connection =
+            SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+        let mut before = sqlx::migrate!("./migrations");
+        before.migrations.to_mut().retain(|migration| migration.version <= version);
+        before.run(&mut connection).await.unwrap();
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_database_of_before_tenancy_belongs_to_the_operator() {
+        use crate::store::TenancyStore as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let mut connection = of_version(&path, 6).await;
+        sqlx::raw_sql(
+            "INSERT INTO projects VALUES ('default', 'default', 1), ('second', 'second', 2); \
+             INSERT INTO api_keys VALUES (x'0101010101010101010101010101010101010101010101010101010101010101', 'default', \
+             'fpk_abcd', 'compute admin', 5, NULL), (x'02020202020202020202020202020202020202020202020202020202020202ff', \
+             'second', 'fpk_efgh', 'compute', 6, NULL), (zeroblob(32), 'default', 'fpk_gone', 'compute', 6, 7); \
+             INSERT INTO jobs (id, project, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms) VALUES \
+             (x'000003e9000000000000000000000001', 'second', 't', 'op', x'78', zeroblob(32), x'7b7d', 'RUNNING', 7);",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+
+        let blobs = Arc::new(Blobs::open(&folder.path().join("blobs")).unwrap());
+        let store = Sqlite::open(&path, blobs).await.unwrap();
+        let holder = store.holder(&Digest::from_bytes([1; 32])).await.unwrap().unwrap();
+        assert!(holder.operator && holder.key.id.starts_with("key_") && holder.key.created_ms == 5);
+        assert_eq!((holder.key.organisation.as_str(), holder.scopes.words().as_str()), ("default", "compute admin"));
+        assert_eq!(store.holder(&Digest::from_bytes([0; 32])).await.unwrap(), None, "what was revoked stays so");
+        assert_eq!(store.project_use("second").await.unwrap().jobs, 1, "jobs that wait count");
+        let projects = store.projects(Some("default"), None, 9).await.unwrap();
+        assert_eq!(projects.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["default", "second"]);
+        assert!(projects.iter().all(|row| row.binding.is_empty() && row.effective() == Default::default()));
+        store.stop().await;
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use forge_contract::{AgentId, Digest, JobId, LeaseId};
-use forge_lifecycle::event::{Membership, OwnerId};
+use forge_lifecycle::event::{Membership, OwnerId, ProjectTag};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Sqlite, digest_of, history, int, job_bytes, job_of, uint};
 use crate::store::settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
 use crate::store::{
-    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, JobRow, KernelRow, KernelState, KeyRow,
+    AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, JobRow, KernelRow, KernelState,
     LedgerLine, Page, Phase, PlannedRow, RestoredJob, Standing, Store, StoreError, Write,
 };
 
@@ -19,7 +19,8 @@ use crate::store::{
 macro_rules! agents {
     ($rest:literal) => {
         concat!(
-            "SELECT id, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean, accepted, \
+            "SELECT id, project, (SELECT organisation FROM projects WHERE projects.id = agents.project) AS organisation, \
+             reserved, enrolled_ms, last_seen_ms, state, capability, quarantined, verifier, provider, clean, accepted, \
              readmitted_ms, removed_ms, held_micro, payable_micro, forfeited_micro FROM agents ",
             $rest
         )
@@ -31,17 +32,6 @@ pub(super) use agents;
 impl Store for Sqlite {
     fn submit(&self, write: Write) -> Ack {
         self.queue(write)
-    }
-
-    async fn key(&self, hash: &Digest) -> Result<Option<KeyRow>, StoreError> {
-        let query = sqlx::query("SELECT project, scopes FROM api_keys WHERE hash = ? AND revoked_ms IS NULL");
-        let row = query.bind(hash.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
-        row.map(|row| Ok(KeyRow { project: row.try_get("project")?, scopes: row.try_get("scopes")? })).transpose()
-    }
-
-    async fn has_keys(&self) -> Result<bool, StoreError> {
-        let query = sqlx::query("SELECT 1 FROM api_keys WHERE revoked_ms IS NULL LIMIT 1");
-        Ok(query.fetch_optional(&self.readers).await?.is_some())
     }
 
     async fn job(&self, project: &str, job: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -182,14 +172,19 @@ impl Store for Sqlite {
     }
 
     async fn membership(&self, agent: AgentId) -> Result<Membership, StoreError> {
-        let query = sqlx::query("SELECT project, provider, verifier, clean FROM agents WHERE id = ?");
+        let query = sqlx::query(
+            "SELECT COALESCE(p.organisation, a.project) AS account, a.provider, a.verifier, a.clean, a.reserved \
+             FROM agents AS a LEFT JOIN projects AS p ON p.id = a.project WHERE a.id = ?",
+        );
         let row = query.bind(agent.0.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
         let Some(row) = row else {
             return Ok(Membership { owner: OwnerId::alone(agent), ..Membership::default() });
         };
-        let (project, provider): (&str, Option<&str>) = (row.try_get("project")?, row.try_get("provider")?);
-        let owner = provider.map_or(OwnerId::alone(agent), |provider| OwnerId::named(project, provider));
-        Ok(Membership { owner, verifier: row.try_get("verifier")?, clean: uint(row.try_get("clean")?) })
+        let (account, provider): (&str, Option<&str>) = (row.try_get("account")?, row.try_get("provider")?);
+        let owner = provider.map_or(OwnerId::alone(agent), |provider| OwnerId::named(account, provider));
+        let reserved = row.try_get::<Option<&str>, _>("reserved")?.map(ProjectTag::of);
+        let (verifier, clean) = (row.try_get("verifier")?, uint(row.try_get("clean")?));
+        Ok(Membership { owner, verifier, clean, reserved })
     }
 
     async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
@@ -285,6 +280,9 @@ fn job_row(row: &SqliteRow) -> Result<JobRow, StoreError> {
 pub(super) fn agent(row: &SqliteRow) -> Result<AgentRow, StoreError> {
     Ok(AgentRow {
         agent: AgentId(digest_of(row.try_get("id")?)?),
+        project: row.try_get("project")?,
+        organisation: row.try_get::<Option<String>, _>("organisation")?.unwrap_or_default(),
+        reserved: row.try_get("reserved")?,
         enrolled_ms: uint(row.try_get("enrolled_ms")?),
         last_seen_ms: uint(row.try_get("last_seen_ms")?),
         state: row.try_get("state")?,

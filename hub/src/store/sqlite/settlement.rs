@@ -242,7 +242,7 @@ pub(super) async fn begin(db: &mut SqliteConnection, new: &NewErratum) -> Result
     if query.execute(&mut *db).await?.rows_affected() == 0 {
         return Ok(false);
     }
-    writer::accept(db, &new.run).await?;
+    writer::insert_job(db, &new.run).await?;
     let query = sqlx::query("UPDATE jobs SET erratum_of = ?, erratum_after = ? WHERE id = ?");
     query.bind(of.as_slice()).bind(int(new.after)).bind(run.as_slice()).execute(&mut *db).await?;
     for copy in [

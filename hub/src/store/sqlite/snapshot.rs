@@ -1,5 +1,6 @@
 //! A look at a database file from outside: read-only, without a writer, whether or not a hub has it open.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -7,13 +8,15 @@ use std::time::Duration;
 
 use forge_contract::Digest;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::{ConnectOptions as _, QueryBuilder, Row as _};
 use tokio::sync::Mutex;
 
 use super::{Sqlite, digest_of};
 use crate::store::blobs::Blobs;
 use crate::store::{StoreError, TrailStore};
 
+/// The schema from which on there are values and arrays.
+const DATA_SINCE: i64 = 8;
 /// The schema from which on there is an audit log.
 const TRAIL_SINCE: i64 = 10;
 
@@ -95,13 +98,25 @@ impl Snapshot {
     ///
     /// # Errors
     /// `Database`, `Corrupt`.
-    pub async fn named(&self) -> Result<Vec<Digest>, StoreError> {
-        let query = sqlx::query(
-            "SELECT digest FROM (SELECT digest FROM artifacts UNION SELECT digest FROM blobs UNION \
-             SELECT fragment_digest FROM accepted WHERE fragment_digest IS NOT NULL) AS named \
-             WHERE digest NOT IN (SELECT digest FROM objects)",
-        );
-        query.fetch_all(&self.sqlite.readers).await?.iter().map(|row| digest_of(row.try_get("digest")?)).collect()
+    pub async fn named(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut tables = vec![
+            "SELECT digest FROM artifacts",
+            "SELECT digest FROM blobs",
+            "SELECT fragment_digest AS digest FROM accepted WHERE fragment_digest IS NOT NULL",
+        ];
+        if self.schema().await? >= DATA_SINCE {
+            tables.push("SELECT digest FROM kv WHERE value IS NULL");
+            tables.push("SELECT digest FROM vmem WHERE digest IS NOT NULL");
+        }
+        let mut named = BTreeSet::new();
+        for table in tables {
+            let mut query = QueryBuilder::new("SELECT digest FROM (");
+            query.push(table).push(") AS named WHERE digest NOT IN (SELECT digest FROM objects)");
+            for row in query.build().fetch_all(&self.sqlite.readers).await? {
+                named.insert(digest_of(row.try_get("digest")?)?);
+            }
+        }
+        Ok(named)
     }
 
     /// Whether it is new enough to have an audit log.

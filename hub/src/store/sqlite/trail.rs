@@ -36,7 +36,11 @@ pub(super) async fn apply(
         TrailWrite::Row(entry) => append(db, entry).await?,
         TrailWrite::With { write, entry } => {
             let written = Box::pin(writer::apply(&mut *db, blobs, write)).await?;
-            if !matches!(written, Written::Existing(_) | Written::Mismatch(_)) {
+            let made = !matches!(
+                written,
+                Written::Existing(_) | Written::Mismatch(_) | Written::Exceeded(_) | Written::Applied(false)
+            );
+            if made {
                 append(db, entry).await?;
             }
             return Ok(written);

@@ -99,6 +99,28 @@ const STEPS: &[Step] = &[
         ],
     },
     Step {
+        version: 7,
+        rows: "INSERT INTO organisations (id, name, created_ms) VALUES ('o', 'Org', 2);
+               INSERT INTO members (id, organisation, name, role, created_ms) VALUES ('m', 'o', 'n', 'viewer', 2);
+               UPDATE api_keys SET name = 'k';",
+        holds: &[
+            ("SELECT organisation FROM projects WHERE id = 'a'", "default"),
+            ("SELECT role FROM members WHERE organisation = 'o'", "viewer"),
+            ("SELECT name FROM api_keys WHERE substr(id, 1, 4) = 'key_'", "k"),
+        ],
+    },
+    Step {
+        version: 8,
+        rows: "INSERT INTO kv (project, namespace, key, value, digest, bytes, media_type, created_ms, updated_ms) VALUES
+                   ('a', 'n', 'k', x'01', zeroblob(32), 1, 'text/plain', 1, 1);
+               INSERT INTO vmem (project, name, version, digest, bytes, dtype, shape, data_at, created_ms) VALUES
+                   ('a', 'v', 1, zeroblob(32), 8, 'f64', '[1]', 0, 1);",
+        holds: &[
+            ("SELECT hex(value) FROM kv WHERE namespace = 'n' AND key = 'k'", "01"),
+            ("SELECT dtype FROM vmem WHERE name = 'v' AND version = 1", "f64"),
+        ],
+    },
+    Step {
         version: 10,
         rows: "INSERT INTO audit VALUES (1, 5, '', 'a', 'k', 'POST /x', '/x', 200, '', 'n', NULL, '', 't', zeroblob(16),
                    zeroblob(32), zeroblob(32));

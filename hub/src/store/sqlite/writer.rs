@@ -9,12 +9,14 @@ use forge_lifecycle::action::Forgotten;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, trail, uint};
+use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, tenancy, trail, uint};
+use super::{arrays, data, kv};
 use crate::store::blobs::Blobs;
+use crate::store::data::DataWritten;
 use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
-    AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, NewKey, Phase, RejectedRequest,
-    Standing, StoreError, Write, Written,
+    AcceptedRow, AttemptRow, FinishedJob, KernelRow, KernelState, LedgerLine, NewJob, Phase, RejectedRequest, Standing,
+    StoreError, Write, Written,
 };
 
 const BATCH_MAX: usize = 1024;
@@ -93,16 +95,7 @@ async fn together(
 
 pub(super) async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
     match write {
-        Write::Project { id, name } => {
-            let query =
-                sqlx::query("INSERT INTO projects (id, name, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING");
-            query.bind(id).bind(name).bind(int(now_ms())).execute(db).await?;
-        }
-        Write::Key(key) => insert_key(db, key).await?,
-        Write::RevokeKey { hash } => {
-            let query = sqlx::query("UPDATE api_keys SET revoked_ms = ? WHERE hash = ? AND revoked_ms IS NULL");
-            query.bind(int(now_ms())).bind(hash.as_bytes().as_slice()).execute(db).await?;
-        }
+        Write::Tenancy(write) => return tenancy::apply(db, write).await.map(Written::Applied),
         Write::Accept(job) => return accept(db, job).await,
         Write::Reject(request) => reject(db, request).await?,
         Write::Accepted(row) => insert_accepted(db, blobs, row).await?,
@@ -115,25 +108,19 @@ pub(super) async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: 
             let query = query.bind(*to).bind(job_bytes(*job)).bind(i64::from(*stage)).bind(i64::from(*shard));
             query.bind(*from).execute(db).await?;
         }
-        Write::Finish(job) => finish(db, job).await?,
+        Write::Finish(job) => return finish(db, job).await,
         Write::Object(bytes) => insert_object(db, bytes).await?,
-        Write::Blob { project, digest, bytes } => {
-            let query = sqlx::query(
-                "INSERT INTO blobs (project, digest, bytes, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            );
-            let query = query.bind(project).bind(digest.as_bytes().as_slice()).bind(int(*bytes));
-            query.bind(int(now_ms())).execute(db).await?;
-        }
-        Write::Kernel(kernel) => insert_kernel(db, kernel).await?,
+        Write::Blob { project, digest, bytes } => return insert_blob(db, project, digest, *bytes).await,
+        Write::Kernel(kernel) => return insert_kernel(db, kernel).await,
         Write::KernelStanding { digest, standing } => update_standing(db, digest, standing).await?,
-        Write::EnrolToken { hash, project, expires_ms, verifier, provider } => {
+        Write::EnrolToken { hash, project, expires_ms, verifier, provider, reserved } => {
             let query = sqlx::query(
-                "INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms, verifier, provider) \
-                 VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms, verifier, provider, reserved) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
             );
             let query = query.bind(hash.as_bytes().as_slice()).bind(project);
             let query = query.bind(int(now_ms())).bind(int(*expires_ms)).bind(verifier);
-            query.bind(provider).execute(db).await?;
+            query.bind(provider).bind(reserved).execute(db).await?;
         }
         Write::Redeem { hash, public_key } => return redeem(db, hash, public_key).await,
         Write::AgentState { agent, state, capability } => {
@@ -164,22 +151,34 @@ pub(super) async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: 
         Write::BeginErratum(new) => return settlement::begin(db, new).await.map(Written::Applied),
         Write::VoidErrata { job } => settlement::void(db, *job).await?,
         Write::Trail(write) => return trail::apply(db, blobs, write).await,
+        Write::Data(write) => return data::apply(db, blobs, write).await.map(Written::Data),
         Write::Barrier => {}
         Write::ReserveLeases => return reserve(db).await,
     }
     Ok(Written::Done)
 }
 
-async fn insert_key(db: &mut SqliteConnection, key: &NewKey) -> Result<(), StoreError> {
-    let query = sqlx::query(
-        "INSERT INTO api_keys (hash, project, hint, scopes, created_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    );
-    let query = query.bind(key.hash.as_bytes().as_slice()).bind(&key.project).bind(&key.hint);
-    query.bind(&key.scopes).bind(int(now_ms())).execute(db).await?;
-    Ok(())
+async fn insert_blob(
+    db: &mut SqliteConnection,
+    project: &str,
+    digest: &Digest,
+    bytes: u64,
+) -> Result<Written, StoreError> {
+    let query = sqlx::query("SELECT 1 FROM blobs WHERE project = ? AND digest = ?");
+    if query.bind(project).bind(digest.as_bytes().as_slice()).fetch_optional(&mut *db).await?.is_some() {
+        return Ok(Written::Done);
+    }
+    if let Some(exceeded) = tenancy::no_room(&mut *db, project, bytes).await? {
+        return Ok(Written::Exceeded(exceeded));
+    }
+    let query = sqlx::query("INSERT INTO blobs (project, digest, bytes, created_ms) VALUES (?, ?, ?, ?)");
+    let query = query.bind(project).bind(digest.as_bytes().as_slice()).bind(int(bytes));
+    query.bind(int(now_ms())).execute(db).await?;
+    Ok(Written::Done)
 }
 
-pub(super) async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, StoreError> {
+/// A job by its client's word: a repeated request gives the job it made, and a new one must be within the project's limits.
+async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, StoreError> {
     if let Some(key) = &job.idempotency_key {
         let query = sqlx::query("SELECT digest, job FROM idempotency WHERE project = ? AND key = ?");
         if let Some(row) = query.bind(&job.project).bind(key).fetch_optional(&mut *db).await? {
@@ -187,11 +186,22 @@ pub(super) async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Wr
             let earlier = job_of(row.try_get("job")?)?;
             return Ok(if same { Written::Existing(earlier) } else { Written::Mismatch(earlier) });
         }
+    }
+    if let Some(exceeded) = tenancy::no_turn(db, &job.project).await? {
+        return Ok(Written::Exceeded(exceeded));
+    }
+    if let Some(key) = &job.idempotency_key {
         let query =
             sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
         let query = query.bind(&job.project).bind(key).bind(job.request_digest.as_bytes().as_slice());
         query.bind(job_bytes(job.job)).bind(int(job.accepted_ms)).execute(&mut *db).await?;
     }
+    insert_job(db, job).await?;
+    Ok(Written::Done)
+}
+
+/// A job, whatever its project may.
+pub(super) async fn insert_job(db: &mut SqliteConnection, job: &NewJob) -> Result<(), StoreError> {
     let query = sqlx::query(
         "INSERT INTO jobs (id, project, client_job_id, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms, \
          replay_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -201,8 +211,12 @@ pub(super) async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Wr
     let query =
         query.bind(job.envelope.as_bytes()).bind(job.envelope_digest.as_bytes().as_slice()).bind(job.plan.as_bytes());
     let query = query.bind(Phase::Running.as_str()).bind(int(job.accepted_ms));
-    query.bind(job.replay_of.map(job_bytes)).execute(db).await?;
-    Ok(Written::Done)
+    query.bind(job.replay_of.map(job_bytes)).execute(&mut *db).await?;
+    for digest in &job.content {
+        let query = sqlx::query("INSERT INTO job_content (digest, job) VALUES (?, ?) ON CONFLICT DO NOTHING");
+        query.bind(digest.as_bytes().as_slice()).bind(job_bytes(job.job)).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 async fn reject(db: &mut SqliteConnection, request: &RejectedRequest) -> Result<(), StoreError> {
@@ -250,7 +264,10 @@ async fn insert_object(db: &mut SqliteConnection, bytes: &[u8]) -> Result<(), St
     Ok(())
 }
 
-async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), StoreError> {
+async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<Written, StoreError> {
+    if !arrays::are_next(&mut *db, &job.kept.arrays).await? {
+        return Ok(Written::Data(DataWritten::Moved));
+    }
     let query = sqlx::query(
         "UPDATE jobs SET phase = ?, code = ?, finished_ms = ?, document = ? WHERE id = ? AND finished_ms IS NULL RETURNING project, erratum_of",
     );
@@ -258,7 +275,7 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
     let query = query.bind(int(job.finished_ms)).bind(&job.document).bind(job_bytes(job.job));
     let Some(row) = query.fetch_optional(&mut *db).await? else {
         // An end is written once; a second one changes nothing and settles nothing.
-        return Ok(());
+        return Ok(Written::Done);
     };
     let project: String = row.try_get("project")?;
     settlement::stake(db, job.job, job.finished_ms, &job.stakes).await?;
@@ -276,6 +293,14 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
             query.bind(job_bytes(job.job)).bind(int(place as u64)).bind(&artifact.name).bind(&artifact.media_type);
         query.bind(artifact.digest.as_bytes().as_slice()).bind(int(artifact.bytes)).execute(&mut *db).await?;
     }
+    for (at, name) in &job.kept.references {
+        if let Some(artifact) = job.artifacts.iter().find(|artifact| artifact.name == *name) {
+            kv::refer(&mut *db, at, artifact, job.job, job.finished_ms).await?;
+        }
+    }
+    for array in &job.kept.arrays {
+        arrays::put(&mut *db, array).await?;
+    }
     let last = sqlx::query("SELECT seq, digest FROM ledger ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
     let (seq, previous) = match last {
         Some(row) => (uint(row.try_get("seq")?) + 1, digest_of(row.try_get("digest")?)?),
@@ -286,10 +311,10 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<(), Stor
         sqlx::query("INSERT INTO ledger (seq, job, project, entry, previous, digest) VALUES (?, ?, ?, ?, ?, ?)");
     let query = query.bind(int(seq)).bind(job_bytes(job.job)).bind(project).bind(&job.entry);
     query.bind(previous.as_bytes().as_slice()).bind(digest.as_bytes().as_slice()).execute(db).await?;
-    Ok(())
+    Ok(Written::Done)
 }
 
-async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<(), StoreError> {
+async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<Written, StoreError> {
     let query = sqlx::query("SELECT digest, state FROM kernels WHERE name = ? AND version = ?");
     if let Some(row) = query.bind(&kernel.name).bind(i64::from(kernel.version)).fetch_optional(&mut *db).await? {
         let existing = digest_of(row.try_get("digest")?)?;
@@ -298,11 +323,17 @@ async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<
             return Err(StoreError::KernelTaken { label: format!("{}@{}", kernel.name, kernel.version), existing });
         }
         if !refused {
-            return Ok(());
+            return Ok(Written::Done);
         }
-        let query = sqlx::query("DELETE FROM kernels WHERE name = ? AND version = ?");
-        query.bind(&kernel.name).bind(i64::from(kernel.version)).execute(&mut *db).await?;
     }
+    if let Some(project) = &kernel.project
+        && let Some(exceeded) = tenancy::no_room(&mut *db, project, kernel.bytes).await?
+    {
+        return Ok(Written::Exceeded(exceeded));
+    }
+    // What stands there was refused.
+    let query = sqlx::query("DELETE FROM kernels WHERE name = ? AND version = ?");
+    query.bind(&kernel.name).bind(i64::from(kernel.version)).execute(&mut *db).await?;
     let query = sqlx::query(
         "INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms, project, state, code, reason, decided_ms, checks) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -313,7 +344,7 @@ async fn insert_kernel(db: &mut SqliteConnection, kernel: &KernelRow) -> Result<
     let Standing { state, code, reason, decided_ms, checks } = &kernel.standing;
     let query = query.bind(state.as_str()).bind(code.map(forge_contract::FailureCode::as_str)).bind(reason);
     query.bind(decided_ms.map(int)).bind(checks).execute(db).await?;
-    Ok(())
+    Ok(Written::Done)
 }
 
 async fn update_standing(db: &mut SqliteConnection, digest: &Digest, standing: &Standing) -> Result<(), StoreError> {
@@ -338,21 +369,21 @@ async fn redeem(db: &mut SqliteConnection, hash: &Digest, public_key: &[u8; 32])
     // The agent that redeemed a token may present it again (its first answer may have been lost); no other may.
     let query = sqlx::query(
         "UPDATE enrol_tokens SET redeemed_by = ?1, redeemed_ms = COALESCE(redeemed_ms, ?2) \
-         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project, verifier, provider",
+         WHERE hash = ?3 AND expires_ms > ?2 AND (redeemed_by IS NULL OR redeemed_by = ?1) RETURNING project, verifier, provider, reserved",
     );
     let now = int(now_ms());
     let Some(row) = query.bind(id).bind(now).bind(hash.as_bytes().as_slice()).fetch_optional(&mut *db).await? else {
         return Ok(Written::Redeemed(false));
     };
     let (project, verifier): (String, bool) = (row.try_get("project")?, row.try_get("verifier")?);
-    let provider: Option<String> = row.try_get("provider")?;
+    let (provider, reserved): (Option<String>, Option<String>) = (row.try_get("provider")?, row.try_get("reserved")?);
     // An agent that is enrolled already becomes a verifier by a verifier's token, and never less than it was.
     let query = sqlx::query(
-        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, verifier, provider) \
-         VALUES (?, ?, ?, ?, ?, 'enrolled', ?, ?) ON CONFLICT (id) DO UPDATE SET verifier = MAX(verifier, excluded.verifier)",
+        "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, verifier, provider, reserved) \
+         VALUES (?, ?, ?, ?, ?, 'enrolled', ?, ?, ?) ON CONFLICT (id) DO UPDATE SET verifier = MAX(verifier, excluded.verifier)",
     );
     let query = query.bind(id).bind(public_key.as_slice()).bind(project).bind(now).bind(now);
-    query.bind(verifier).bind(provider).execute(&mut *db).await?;
+    query.bind(verifier).bind(provider).bind(reserved).execute(&mut *db).await?;
     if known.is_none() {
         let kind = AgentEventKind::Enrolled;
         settlement::note(db, &AgentEvent { agent, kind, job: None, place: None, detail: None }).await?;

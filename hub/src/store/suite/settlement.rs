@@ -20,7 +20,10 @@ pub(super) async fn run(store: &dyn Store) {
 async fn enrolled(store: &dyn Store, key: u8) -> AgentId {
     let hash = Digest::of(&[key, key]);
     let project = "a".into();
-    store.submit(Write::EnrolToken { hash, project, expires_ms: FAR, verifier: false, provider: None }).await.unwrap();
+    store
+        .submit(Write::EnrolToken { hash, project, expires_ms: FAR, verifier: false, provider: None, reserved: None })
+        .await
+        .unwrap();
     let redeemed = store.submit(Write::Redeem { hash, public_key: [key; 32] }).await.unwrap();
     assert_eq!(redeemed, Written::Redeemed(true));
     AgentId::of_public_key(&[key; 32])
@@ -132,7 +135,10 @@ async fn who_is_out_settles_nothing(store: &dyn Store) {
     assert_eq!(store.submit(Write::Readmit { agent }).await.unwrap(), Written::Applied(false));
     let hash = Digest::of(b"another token");
     let project = "a".into();
-    store.submit(Write::EnrolToken { hash, project, expires_ms: FAR, verifier: false, provider: None }).await.unwrap();
+    store
+        .submit(Write::EnrolToken { hash, project, expires_ms: FAR, verifier: false, provider: None, reserved: None })
+        .await
+        .unwrap();
     let redeemed = store.submit(Write::Redeem { hash, public_key: [101; 32] }).await.unwrap();
     assert_eq!(redeemed, Written::Redeemed(false));
     assert_eq!(store.submit(Write::Redeem { hash, public_key: [110; 32] }).await.unwrap(), Written::Redeemed(true));

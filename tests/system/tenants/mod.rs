@@ -1,0 +1,8 @@
+//! Organisations, projects, keys and what keeps them apart.
+
+mod commands;
+mod keys;
+mod matrix;
+mod pools;
+mod quotas;
+mod routes;
