@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use forge_lifecycle::books::price::PriceList;
+use forge_lifecycle::ledger::Tariff;
 use forge_lifecycle::pool::Settings;
 use forge_lifecycle::settle::SettlePolicy;
 use forge_protocol::LinkSettings;
 
 use crate::admission::ParseLimits;
+use crate::prices::{self, PricesError};
 use crate::registry::KernelSource;
 use crate::tls::TlsFiles;
 
@@ -89,8 +92,11 @@ pub struct HubArgs {
     #[arg(long, default_value_t = SettlePolicy::default().ms, value_name = "MS")]
     pub settle_ms: u64,
     /// The provider's share of what verified fuel costs, per million
-    #[arg(long, default_value_t = SettlePolicy::default().provider_ppm, value_name = "PPM", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, default_value_t = Tariff::default().provider_ppm, value_name = "PPM", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub provider_share_ppm: u32,
+    /// What fuel costs, by kernel: a TOML file [default: 3e9 fuel a credit, 0.12 EUR a credit]
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
     /// Between two looks at what is due to settle and at finished jobs to be checked again, milliseconds
     #[arg(long, default_value_t = SWEEP_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub settle_every_ms: u64,
@@ -131,6 +137,9 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The price list.
+    #[error(transparent)]
+    Prices(#[from] PricesError),
     /// The key is too short to be secret.
     #[error("an API key has 16 to 256 printable characters without spaces")]
     WeakKey,
@@ -167,6 +176,8 @@ pub struct Config {
     pub link: LinkSettings,
     /// When what agents did counts for good.
     pub settle: SettlePolicy,
+    /// What fuel costs.
+    pub prices: PriceList,
     /// Between two looks at what is due.
     pub settle_every: Duration,
     /// Proxies whose word on where a request came from counts.
@@ -201,6 +212,7 @@ impl Config {
             pool: Settings::default(),
             link: LinkSettings::default(),
             settle: SettlePolicy::default(),
+            prices: PriceList::default(),
             settle_every: Duration::from_millis(SWEEP_MS),
             trusted_proxies: Vec::new(),
             audit_head_every: Duration::from_millis(AUDIT_HEAD_MS),
@@ -215,7 +227,7 @@ impl HubArgs {
     /// The configuration; `built_in` are kernels that come with the program.
     ///
     /// # Errors
-    /// `NoData`, `KeyFile`, `WeakKey`.
+    /// `NoData`, `KeyFile`, `WeakKey`, `Prices`.
     pub fn config(&self, built_in: Vec<KernelSource>) -> Result<Config, ConfigError> {
         let data = self.data.clone().or_else(data_directory).ok_or(ConfigError::NoData)?;
         let mut kernels = built_in;
@@ -234,11 +246,8 @@ impl HubArgs {
             body_time: Duration::from_millis(self.body_ms),
             blob_bytes: self.blob_bytes,
             pool: Settings { no_agents_ms: self.no_agents_ms, lease_ms_min: self.lease_ms, ..Settings::default() },
-            settle: SettlePolicy {
-                shards: self.settle_shards,
-                ms: self.settle_ms,
-                provider_ppm: self.provider_share_ppm,
-            },
+            settle: SettlePolicy { shards: self.settle_shards, ms: self.settle_ms },
+            prices: self.prices()?,
             settle_every: Duration::from_millis(self.settle_every_ms),
             trusted_proxies: self.trusted_proxies.clone(),
             audit_head_every: Duration::from_millis(self.audit_head_ms),
@@ -247,6 +256,12 @@ impl HubArgs {
             collect_grace: Duration::from_millis(self.collect_grace_ms),
             ..Config::local(data)
         })
+    }
+
+    fn prices(&self) -> Result<PriceList, ConfigError> {
+        let mut list = self.prices.as_deref().map_or_else(|| Ok(PriceList::default()), prices::read)?;
+        list.usual.provider_ppm = self.provider_share_ppm;
+        Ok(list)
     }
 
     fn key(&self) -> Result<Option<String>, ConfigError> {

@@ -2,6 +2,7 @@
 //!
 //! Field names are those of the product pages; what goes beyond them is added, never renamed.
 
+use forge_lifecycle::ledger::BillLines;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -383,6 +384,63 @@ pub struct BillingBlock {
     pub eur_micro: u64,
     /// Whether it was charged.
     pub charged: bool,
+    /// Digest of what was posted in the books: `GET /api/v0/ledger?job=...` has it in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
+    /// How it comes about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<LinesBlock>,
+}
+
+/// The lines of a bill. Amounts are micro-credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinesBlock {
+    /// Set aside at acceptance, and the most that could be charged; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_micro: Option<u64>,
+    /// Given back of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refunded_micro: Option<u64>,
+    /// Verified fuel.
+    pub fuel: u64,
+    /// What it costs.
+    pub work_micro: u64,
+    /// Fuel of answers that only confirmed others.
+    pub check_fuel: u64,
+    /// What that costs, whoever bears it.
+    pub verification_micro: u64,
+    /// The client's part of that; the platform bears the rest.
+    pub verification_charged_micro: u64,
+    /// What the job cost beyond what was held; the platform bears it.
+    pub overrun_micro: u64,
+    /// Micro-credits for `price_fuel` fuel, as agreed at acceptance.
+    pub price_micro: u64,
+    /// The fuel that costs `price_micro`.
+    pub price_fuel: u64,
+    /// Micro-euros per credit, as agreed at acceptance.
+    pub eur_micro_per_credit: u64,
+}
+
+impl LinesBlock {
+    /// The lines of a bill.
+    #[must_use]
+    pub fn of(lines: &BillLines) -> Self {
+        let charged = lines.work_micro + lines.verification_charged_micro - lines.overrun_micro;
+        let rates = &lines.tariff.rates;
+        Self {
+            held_micro: lines.held_micro,
+            refunded_micro: lines.held_micro.map(|held| held.saturating_sub(charged)),
+            fuel: lines.fuel,
+            work_micro: lines.work_micro,
+            check_fuel: lines.check_fuel,
+            verification_micro: lines.verification_micro,
+            verification_charged_micro: lines.verification_charged_micro,
+            overrun_micro: lines.overrun_micro,
+            price_micro: rates.price_micro,
+            price_fuel: rates.per_fuel,
+            eur_micro_per_credit: rates.eur_micro_per_credit,
+        }
+    }
 }
 
 /// Why there is no result.

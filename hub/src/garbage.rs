@@ -117,5 +117,4 @@ impl Collector {
 }
 
 #[cfg(test)]
-#[path = "garbage_tests.rs"]
 mod tests;

@@ -16,6 +16,7 @@ pub mod garbage;
 pub mod grants;
 pub mod links;
 pub mod metrics;
+pub mod prices;
 pub mod process;
 pub mod registry;
 mod server;

@@ -46,7 +46,8 @@ struct Place {
     #[arg(value_parser = namespace)]
     namespace: String,
     /// 1 to 512 bytes: steps of letters, digits and ._-~:@=+, between slashes
-    #[arg(value_parser = key_of)]
+    // Another argument of the command is called `key`: that of the hub.
+    #[arg(id = "entry", value_name = "KEY", value_parser = key_of)]
     key: String,
 }
 

@@ -25,15 +25,12 @@ pub struct LimitArgs {
     /// Fuel of one job
     #[arg(long, value_name = "N")]
     fuel_per_job: Option<String>,
-    /// Bytes stored: content and kernels
+    /// Bytes stored: content, kernels, values and arrays
     #[arg(long, value_name = "BYTES")]
     storage_bytes: Option<String>,
     /// The least policy.verify: spotcheck, quorum or full
     #[arg(long, value_name = "MODE")]
     verify_min: Option<String>,
-    /// Micro-credits that may be spent
-    #[arg(long, value_name = "N")]
-    budget_micro: Option<String>,
 }
 
 impl LimitArgs {
@@ -49,7 +46,6 @@ impl LimitArgs {
             ("iterations_per_job", &self.iterations_per_job),
             ("fuel_per_job", &self.fuel_per_job),
             ("storage_bytes", &self.storage_bytes),
-            ("budget_micro", &self.budget_micro),
         ];
         let mut change = Map::new();
         for (name, text) in numbers {

@@ -6,6 +6,7 @@ mod artifact;
 mod audit;
 mod backup;
 mod blob;
+mod books;
 mod cancel;
 mod client;
 mod contract;
@@ -97,6 +98,9 @@ enum Command {
     Hub(hub::Args),
     Agent(agent::Args),
     Agents(agents::Args),
+    Usage(books::usage::Args),
+    Ledger(books::ledger::Args),
+    Payouts(books::payouts::Args),
 }
 
 fn main() -> ExitCode {
@@ -156,6 +160,9 @@ impl Command {
             Self::Hub(args) => hub::run(args).await,
             Self::Agent(args) => agent::run(args).await,
             Self::Agents(args) => agents::run(args).await,
+            Self::Usage(args) => books::usage::run(args).await,
+            Self::Ledger(args) => books::ledger::run(args).await,
+            Self::Payouts(args) => books::payouts::run(args).await,
         }
     }
 

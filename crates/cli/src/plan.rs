@@ -50,11 +50,22 @@ fn render(answer: &Value) -> String {
         (
             "quote",
             format!(
-                "{} credits, {} fuel",
+                "{} credits, {} EUR, {} fuel",
                 answer.pointer("/quote/credits").unwrap_or(&Value::Null),
+                answer.pointer("/quote/eur").unwrap_or(&Value::Null),
                 count(answer.pointer("/quote/fuel"))
             ),
         ),
+        (
+            "of that",
+            format!(
+                "{} micro-credits work, {} of the {} that checking costs",
+                count(answer.pointer("/quote/work_micro")),
+                count(answer.pointer("/quote/verification_charged_micro")),
+                count(answer.pointer("/quote/verification_micro"))
+            ),
+        ),
+        ("held at first", format!("{} micro-credits", count(answer.pointer("/quote/hold_micro")))),
     ] {
         facts.row([meaning.to_owned(), value]);
     }

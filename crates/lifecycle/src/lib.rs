@@ -1,5 +1,5 @@
 //! The verbs of a job, pure and in order: admit (and the trial of what was admitted), plan, dispatch, verify, reduce,
-//! then artifact, replay, ledger and settle.
+//! then artifact, replay, ledger, books and settle.
 //!
 //! **Invariant**: nothing here reads a clock, a file, a socket or a random number. Time is an argument, effects are
 //! returned as [`action::Action`]s, and the same events in the same order give the same actions. Who computed what ends
@@ -18,6 +18,7 @@ pub mod settings;
 pub mod action;
 pub mod event;
 
+pub mod books;
 pub mod converge;
 pub mod ledger;
 pub mod reduce;
@@ -31,6 +32,7 @@ pub mod pool;
 
 pub mod artifact;
 pub mod bundle;
+pub mod key;
 pub mod replay;
 pub mod trail;
 

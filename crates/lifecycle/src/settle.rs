@@ -13,11 +13,9 @@
 use std::collections::BTreeMap;
 
 use forge_contract::AgentId;
-use forge_contract::envelope::BillingMode;
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
-use crate::ledger::{Rates, credits_micro};
 
 /// One million: shares are counted in parts of it.
 const MILLION: u64 = 1_000_000;
@@ -26,20 +24,18 @@ const RETRY_MS: u64 = 60_000;
 /// Longest wait between two erratum runs of one job, milliseconds.
 const RETRY_MS_MAX: u64 = 6 * 3600 * 1000;
 
-/// When stakes settle, and what providers get.
+/// When stakes settle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettlePolicy {
     /// Further accepted shards of an agent until a stake of it settles.
     pub shards: u64,
     /// Time until it settles in any case, milliseconds.
     pub ms: Millis,
-    /// The provider's share of what verified fuel costs, per million.
-    pub provider_ppm: u32,
 }
 
 impl Default for SettlePolicy {
     fn default() -> Self {
-        Self { shards: 1_400, ms: 7 * 24 * 3600 * 1000, provider_ppm: 800_000 }
+        Self { shards: 1_400, ms: 7 * 24 * 3600 * 1000 }
     }
 }
 
@@ -73,16 +69,6 @@ impl SettlePolicy {
     pub fn settles(&self, taken: Mark, now: Mark) -> bool {
         let due = self.due(now);
         due.accepted.is_some_and(|most| taken.accepted <= most) || due.at.is_some_and(|latest| taken.at <= latest)
-    }
-
-    /// The provider's pay for accepted fuel, micro-credits; rounds down. Nothing for a job in `test`.
-    #[must_use]
-    pub fn earned(&self, rates: &Rates, mode: BillingMode, fuel: u64) -> u64 {
-        if mode != BillingMode::Billable {
-            return 0;
-        }
-        let share = u128::from(credits_micro(rates, fuel)) * u128::from(self.provider_ppm) / u128::from(MILLION);
-        u64::try_from(share).unwrap_or(u64::MAX)
     }
 }
 
@@ -211,16 +197,6 @@ mod tests {
         assert_eq!((hold_shards(1_000_000), hold_shards(0), hold_shards(500_000)), (0, 999_999, 1));
         let smallest = crate::verify::AuditPolicy::default().rate_min_ppm;
         assert!(SettlePolicy::default().shards >= hold_shards(smallest));
-    }
-
-    #[test]
-    fn pay_is_a_share_of_the_price_and_nothing_in_test() {
-        let (policy, rates) = (SettlePolicy::default(), Rates::default());
-        assert_eq!(policy.earned(&rates, BillingMode::Billable, 3_000_000_000), 800_000);
-        assert_eq!(policy.earned(&rates, BillingMode::Test, 3_000_000_000), 0);
-        assert_eq!(policy.earned(&rates, BillingMode::Billable, 1), 0, "a micro-credit is not paid out whole");
-        let all = SettlePolicy { provider_ppm: u32::MAX, ..policy };
-        assert_eq!(all.earned(&Rates { fuel_per_credit: 0, ..rates }, BillingMode::Billable, u64::MAX), u64::MAX);
     }
 
     #[test]

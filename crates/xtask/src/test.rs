@@ -9,8 +9,8 @@ use crate::steps::{Steps, has, say, target_dir};
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Also: rebuild the kernels and compare their digests (needs the Wasm toolchain), faults five times as long, ten
-    /// times as many generated modules, 100,000 inputs per decoder under libFuzzer, the grid of adversaries at full size,
+    /// Also: rebuild the kernels and compare their digests (needs the Wasm toolchain), faults five times as long, a hub
+    /// killed 200 times under load, ten times as many generated modules, 100,000 inputs per decoder under libFuzzer, the grid of adversaries at full size,
     /// the corpus on emulated aarch64.
     #[arg(long)]
     long: bool,
@@ -56,6 +56,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.long {
         let longer = [program[0], ("FORGEPOOL_FAULTS", "5")];
         steps.run_with("faults, longer", CARGO, &["test", "--locked", "--workspace", "--test", "faults"], &longer)?;
+        // By the name of the test: whatever else the file holds ran before.
+        let deaths = [program[0], ("FORGEPOOL_KILLS", "200")];
+        let random = ["test", "--locked", "--workspace", "--test", "system", "kills", "--", "--nocapture"];
+        steps.run_with("200 deaths of a hub", CARGO, &random, &deaths)?;
         steps.run("kernels rebuild alike", CARGO, &["xtask", "kernels", "--check"])?;
         let more = [("FORGEPOOL_GENERATED_MODULES", "20000")];
         let differential = ["test", "--locked", "--workspace", "--test", "differential", "--", "--nocapture"];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use forge_contract::{Digest, FailureCode};
+use forge_lifecycle::books::budget::Budget;
 use http::request::Parts;
 use http::{HeaderMap, header};
 
@@ -102,6 +103,12 @@ impl Caller {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.held.limits
+    }
+
+    /// What its project may spend; `None` for no limit.
+    #[must_use]
+    pub fn budget(&self) -> Option<Budget> {
+        self.held.budget
     }
 
     /// Where its project's jobs run.

@@ -235,6 +235,7 @@ pub async fn remove(
     caller: Caller,
     Path(digest): Path<String>,
 ) -> Result<StatusCode, Problem> {
+    caller.require(Scope::Compute)?;
     let digest = digest_in_path(&digest)?;
     let write = DataWrite::Unclaim { project: caller.project.to_string(), digest };
     match write_data(&*app.store, write).await? {

@@ -2,6 +2,7 @@
 //!
 //! Works on the document's JSON, where parameters, bodies and answers of every route look the same.
 
+use forge_lifecycle::books::Kind;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
@@ -9,6 +10,8 @@ use utoipa::openapi::OpenApi;
 const DIGEST: &str = "^[0-9a-f]{64}$";
 /// A ULID.
 const JOB: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
+/// A day that every month has.
+const DAY: &str = "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$";
 /// Where problems are described.
 const PROBLEM: &str = "#/components/schemas/ProblemBody";
 /// Their media type (RFC 9457).
@@ -105,6 +108,11 @@ fn describe(path: &str, parameter: &mut Value) {
         "before" if path == "/api/v0/jobs" => json!({ "pattern": JOB }),
         "before" if path == "/api/v0/blobs" => json!({ "pattern": DIGEST }),
         "status" if path == "/api/v0/jobs" => json!({ "enum": ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] }),
+        "job" => json!({ "pattern": JOB }),
+        "after" if path == "/api/v0/payouts" => json!({ "pattern": DIGEST }),
+        "kind" if path == "/api/v0/ledger" => json!({ "enum": Kind::ALL.map(Kind::as_str) }),
+        "format" => json!({ "enum": ["json", "csv", "parquet"] }),
+        "from" | "to" => json!({ "pattern": DAY }),
         "limit" => json!({ "minimum": 1, "maximum": 1000 }),
         _ => return,
     };

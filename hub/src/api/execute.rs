@@ -7,8 +7,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use forge_contract::envelope::Envelope;
+use forge_contract::envelope::{BillingMode, Envelope};
 use forge_contract::{Digest, Failure, FailureCode, JobId};
+use forge_lifecycle::books::budget::{Budget, OverBudget};
+use forge_lifecycle::books::price::{Estimate, estimate};
 use forge_lifecycle::plan::Plan;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -22,8 +24,9 @@ use super::problem::{Problem, ProblemBody};
 use super::ticket::Ticket;
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
-use crate::coordinator::{Ended, JobInfo, LiveJob, waiting};
+use crate::coordinator::{Ended, JobInfo, LiveJob, decimal, over_budget, waiting};
 use crate::document::JobDocument;
+use crate::store::books::{BooksWritten, NewCharge, Terms};
 use crate::store::{Ack, Exceeded, JobRow, NewJob, Phase, RejectedRequest, Write, Written};
 use crate::tenancy::quota;
 
@@ -90,6 +93,7 @@ impl Wishes {
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody), (status = 422, body = JobDocument),
+        (status = 429, description = "The project's budget does not allow it", body = ProblemBody),
         (status = 502, body = JobDocument), (status = 503, body = JobDocument), (status = 504, body = JobDocument)
     )
 )]
@@ -117,16 +121,22 @@ pub async fn execute(
         let problem = Problem::from(exceeded).traced(&info.trace_id);
         return Err(recorded(&app, &caller, &trace, &bytes, problem).await);
     }
-    answer(app, &caller, info, wishes).await
+    match answer(Arc::clone(&app), &caller, info, wishes).await {
+        // What could not be afforded is on record like whatever else was refused.
+        Err(problem) if problem.code() == FailureCode::RequestQuota => {
+            Err(recorded(&app, &caller, &trace, &bytes, problem).await)
+        }
+        answered => answered,
+    }
 }
 
 /// Submits a job within its project's limits and answers as its caller wishes.
 pub(super) async fn answer(app: Arc<App>, caller: &Caller, info: JobInfo, wishes: Wishes) -> Result<Response, Problem> {
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
-    let counted = caller.limits().concurrent_jobs.is_some();
+    let bounds = Bounds { counted: caller.limits().concurrent_jobs.is_some(), budget: caller.budget() };
     caller.ticket.note(format!("job {job}"));
-    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), (counted, caller.ticket.clone()))).await;
+    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), (bounds, caller.ticket.clone()))).await;
     let submitted =
         submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))??;
     shown(&app, caller, submitted, &wishes).await
@@ -188,6 +198,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
     let asked = envelope.digest();
     let Planned { envelope, plan, notices, held } =
         planned(app, caller, envelope).await.map_err(|problem| problem.traced(&trace_id))?;
+    let terms = terms(app, &envelope, &plan);
     Ok(JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -201,7 +212,18 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         erratum: None,
         asked,
         held,
+        terms,
     })
+}
+
+/// What is agreed for a job: today's prices, and what is set aside.
+pub(super) fn terms(app: &App, envelope: &Envelope, plan: &Plan) -> Terms {
+    let tariff = app.prices.tariff(&plan.op);
+    let hold_micro = match envelope.ctx.billing.mode {
+        BillingMode::Billable => estimate(&tariff, plan).hold_micro,
+        BillingMode::Test => 0,
+    };
+    Terms { tariff, held_micro: Some(hold_micro) }
 }
 
 /// Keeps a refused request as a failed job, so that it can be looked up by the id its problem names.
@@ -234,7 +256,7 @@ async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], pro
     }
 }
 
-fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
+fn new_job(info: &JobInfo, key: Option<String>, budget: Option<Budget>) -> Result<NewJob, Problem> {
     let op = &info.envelope.op;
     let unwritable = |_| Problem::of(FailureCode::AggregationStorage, "the plan cannot be written down");
     Ok(NewJob {
@@ -251,6 +273,13 @@ fn new_job(info: &JobInfo, key: Option<String>) -> Result<NewJob, Problem> {
         request_digest: request_digest(info),
         replay_of: info.replay_of,
         content: info.plan.content().into_iter().collect(),
+        charge: Some(NewCharge {
+            kernel: info.plan.op.clone(),
+            mode: info.envelope.ctx.billing.mode.as_str(),
+            tariff: info.terms.tariff,
+            hold_micro: info.terms.held_micro.unwrap_or(0),
+            budget,
+        }),
     })
 }
 
@@ -263,24 +292,32 @@ fn request_digest(info: &JobInfo) -> Digest {
     Digest::tagged("forgepool v1 replay request", &w.into_bytes())
 }
 
-/// `counted`: the project may have so many jobs and no more, so that nothing begins before it is recorded.
+/// What of its project's a job may break only once it is recorded: then nothing begins before it is.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// The project may have so many jobs and no more.
+    counted: bool,
+    /// What the project may spend.
+    budget: Option<Budget>,
+}
+
 async fn submit(
     app: Arc<App>,
     info: JobInfo,
     key: Option<String>,
-    (counted, ticket): (bool, Ticket),
+    (bounds, ticket): (Bounds, Ticket),
 ) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
     // The row of the audit log goes with the acceptance: together they cost one flush.
     let entry = ticket.entry(StatusCode::ACCEPTED, None);
-    let write = Write::Accept(Box::new(new_job(&info, key.clone())?)).audited(entry);
+    let write = Write::Accept(Box::new(new_job(&info, key.clone(), bounds.budget)?)).audited(entry);
     let live = LiveJob::new(info);
     let board = app.coordinator.board();
     // On the board before it is recorded: whoever finds the record finds the job.
     let count = board.insert(&live);
     app.metrics.live_max.set(app.metrics.live_max.get().max(count as u64));
     let mut ack = app.store.submit(write);
-    if key.is_some() || counted {
+    if key.is_some() || bounds.counted || bounds.budget.is_some() {
         let written = (&mut ack).await;
         if !matches!(written, Ok(Written::Done)) {
             board.remove(job);
@@ -289,6 +326,11 @@ async fn submit(
             Written::Existing(earlier) => return earlier_job(&app, &project, earlier).await,
             Written::Mismatch(earlier) => return Err(mismatch(earlier)),
             Written::Exceeded(exceeded) => return Err(Problem::from(exceeded).traced(&live.info.trace_id)),
+            Written::Books(given) => {
+                if let BooksWritten::OverBudget(over) = *given {
+                    return Err(unaffordable(&over).traced(&live.info.trace_id));
+                }
+            }
             _ => {}
         }
         ack = Ack::given(Written::Done);
@@ -302,6 +344,14 @@ async fn submit(
     }
     tracing::info!(%job, trace_id = live.info.trace_id, project = &*project, op = live.info.plan.op, profile = live.info.plan.profile, "job accepted");
     Ok(Submitted::New { live, ack })
+}
+
+/// A job that the project's budget does not allow, and when that may change.
+fn unaffordable(over: &OverBudget) -> Problem {
+    let problem = Problem::new(over_budget(over));
+    let Some(resets) = over.resets_ms else { return problem };
+    let seconds = resets.saturating_sub(crate::clock::unix_ms()).div_ceil(1000);
+    problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, Problem> {
@@ -442,10 +492,42 @@ pub struct PlanAnswer {
 pub struct QuoteBlock {
     /// Fuel.
     pub fuel: u64,
-    /// Credits.
+    /// Credits that the client is expected to be charged.
     pub credits: f64,
+    /// The same in euros.
+    pub eur: f64,
     /// Credits as an integer of millionths.
     pub credits_micro: u64,
+    /// Euros as an integer of millionths.
+    pub eur_micro: u64,
+    /// What the verified work is expected to cost, micro-credits.
+    pub work_micro: u64,
+    /// Fuel of the answers that only check others.
+    pub check_fuel: u64,
+    /// What that is expected to cost, whoever bears it, micro-credits.
+    pub verification_micro: u64,
+    /// The client's part of that, micro-credits; the platform bears the rest.
+    pub verification_charged_micro: u64,
+    /// What is held at acceptance of a `billable` job, micro-credits. Whatever is not used comes back; a job that burns more
+    /// raises its hold, or ends where the budget does.
+    pub hold_micro: u64,
+}
+
+impl QuoteBlock {
+    fn of(expected: &Estimate) -> Self {
+        Self {
+            fuel: expected.fuel,
+            credits: decimal(expected.credits_micro),
+            eur: decimal(expected.eur_micro),
+            credits_micro: expected.credits_micro,
+            eur_micro: expected.eur_micro,
+            work_micro: expected.work_micro,
+            check_fuel: expected.check_fuel,
+            verification_micro: expected.verification_micro,
+            verification_charged_micro: expected.verification_charged_micro,
+            hold_micro: expected.hold_micro,
+        }
+    }
 }
 
 /// Plans a contract: what would be done, and what it would cost. Refused where the project may not execute it.
@@ -484,11 +566,7 @@ pub async fn plan(
         shards: plan.stages.iter().map(|stage| u64::from(stage.shards)).sum(),
         units: plan.stages.iter().map(|stage| stage.units).sum(),
         iterations: plan.stages.iter().map(|stage| stage.items).sum(),
-        quote: QuoteBlock {
-            fuel: plan.quote.fuel,
-            credits: crate::coordinator::decimal(plan.quote.credits_micro),
-            credits_micro: plan.quote.credits_micro,
-        },
+        quote: QuoteBlock::of(&estimate(&app.prices.tariff(&plan.op), &plan)),
         warnings,
         plan,
     }))

@@ -47,7 +47,7 @@ pub async fn collect(
     caller: Caller,
     Query(query): Query<CollectQuery>,
 ) -> Result<Json<CollectAnswer>, Problem> {
-    caller.require_admin()?;
+    caller.require_operator()?;
     let collected = app.collector.collect(query.grace_s.map(Duration::from_secs)).await?;
     let crate::store::data::Collected { removed, bytes, marked } = collected;
     Ok(Json(CollectAnswer { removed, bytes, marked }))

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::content::{ASK, Shown};
 use super::problem::{Problem, ProblemBody};
 use crate::condition::{Condition, ConditionError};
@@ -211,6 +211,7 @@ pub async fn namespaces(
     caller: Caller,
     Query(query): Query<NamespaceQuery>,
 ) -> Result<Json<NamespaceItems>, Problem> {
+    caller.require(Scope::Read)?;
     let limit = page(query.limit)?;
     if let Some(after) = &query.after {
         named("parameter after", after, key::word)?;
@@ -240,6 +241,7 @@ pub async fn list(
     Path(namespace): Path<String>,
     Query(query): Query<KvQuery>,
 ) -> Result<Json<KvItems>, Problem> {
+    caller.require(Scope::Read)?;
     named("namespace", &namespace, key::word)?;
     let limit = page(query.limit)?;
     let prefix = query.prefix.unwrap_or_default();
@@ -281,6 +283,7 @@ pub async fn show(
     Path((namespace, key)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let at = place(&caller, namespace, key)?;
     let condition = Condition::of(&headers)?;
     let found = app.store.kv(&at, crate::clock::unix_ms()).await?;
@@ -334,7 +337,8 @@ fn add(fields: &mut HeaderMap, name: HeaderName, text: &str) {
         (status = 200, body = KvItem, description = "It took the place of another value"),
         (status = 201, body = KvItem, description = "There was nothing under the key"),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 408, body = ProblemBody),
-        (status = 412, body = ProblemBody), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody)
+        (status = 412, body = ProblemBody), (status = 413, body = ProblemBody), (status = 415, body = ProblemBody),
+        (status = 422, body = ProblemBody, description = "The project may not store as much")
     )
 )]
 pub async fn put(
@@ -345,6 +349,7 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     let at = place(&caller, namespace, key)?;
     let condition = Condition::of(&headers)?;
     let expires_ms = query.ttl_s.map(expiry).transpose()?;
@@ -359,6 +364,7 @@ pub async fn put(
             Ok((status, tag, Json(KvItem::of(&namespace, &entry))).into_response())
         }
         DataWritten::Unmet(revision) => Err(unmet(revision)),
+        DataWritten::Exceeded(exceeded) => Err(exceeded.into()),
         _ => Err(Problem::of(FailureCode::AggregationStorage, "the hub could not record the value")),
     }
 }
@@ -402,6 +408,7 @@ pub async fn remove(
     Path((namespace, key)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    caller.require(Scope::Compute)?;
     let at = place(&caller, namespace, key)?;
     let condition = Condition::of(&headers)?;
     match write_data(&*app.store, DataWrite::KvDelete { at, condition }).await? {

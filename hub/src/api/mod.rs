@@ -6,6 +6,7 @@ mod audit;
 pub mod auth;
 mod blobs;
 mod body;
+mod books;
 mod content;
 mod describe;
 mod events;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use axum::Router;
 use forge_contract::FailureCode;
+use forge_lifecycle::books::price::PriceList;
 use forge_lifecycle::verify::AuditPolicy;
 use forge_telemetry::Telemetry;
 use http::Method;
@@ -86,8 +88,6 @@ pub struct App {
     pub telemetry: Telemetry,
     /// Makes enrolment tokens.
     pub tokens: Arc<dyn Tokens>,
-    /// Signs with the hub's key.
-    pub notary: Arc<dyn Notary>,
     /// Proxies whose word on where a request came from counts.
     pub trusted_proxies: Vec<IpAddr>,
     /// Room for rows of refused credentials in the audit log.
@@ -98,6 +98,10 @@ pub struct App {
     pub collector: Collector,
     /// Signs URLs.
     pub url_key: UrlKey,
+    /// What fuel costs.
+    pub prices: PriceList,
+    /// Signs the head of the books.
+    pub notary: Arc<dyn Notary>,
     /// How often answers are audited.
     pub audits: AuditPolicy,
     /// How long a body may take.
@@ -134,6 +138,7 @@ pub trait Tokens: Send + Sync + 'static {
         (name = "ops", description = "Execute and plan contracts"),
         (name = "jobs", description = "Jobs, their executions, evidence and progress"),
         (name = "pool", description = "Kernels and agents"),
+        (name = "money", description = "Usage, the ledger, payouts, budgets"),
         (name = "data", description = "Values by key, arrays by name, blobs, signed URLs and uploads"),
         (name = "tenancy", description = "Organisations, members, projects and keys"),
         (name = "operations", description = "Health, metrics, this document")
@@ -206,6 +211,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(kv::routes())
         .merge(vmem::routes())
         .routes(routes!(garbage::collect))
+        .merge(books::routes())
         .routes(routes!(operations::index))
         .routes(routes!(operations::openapi))
         .routes(routes!(operations::healthz))

@@ -51,7 +51,7 @@ pub struct ProjectItem {
 pub struct ProjectUsage {
     /// Jobs without an end.
     pub concurrent_jobs: u64,
-    /// Bytes stored: content and kernels.
+    /// Bytes stored: content, kernels, values and arrays.
     pub storage_bytes: u64,
 }
 

@@ -30,9 +30,6 @@ impl From<Exceeded> for Problem {
             LimitName::VerifyMin => {
                 format!("policy.verify: expected \"{value}\" or a stricter one in this project, found \"{asked}\"")
             }
-            LimitName::BudgetMicro => {
-                format!("with this the project would have spent {asked} micro-credits, it may spend {value}")
-            }
             LimitName::RequestsPerSecond | LimitName::RequestsBurst => {
                 format!("this project may send {value} requests per second, this would be one of {asked}")
             }
@@ -66,7 +63,6 @@ mod tests {
             (LimitName::IterationsPerJob, StatusCode::UNPROCESSABLE_ENTITY, None),
             (LimitName::FuelPerJob, StatusCode::UNPROCESSABLE_ENTITY, None),
             (LimitName::StorageBytes, StatusCode::UNPROCESSABLE_ENTITY, None),
-            (LimitName::BudgetMicro, StatusCode::UNPROCESSABLE_ENTITY, None),
         ] {
             let problem = Problem::from(Exceeded { name, value: Amount::Number(7), asked: Amount::Number(9) });
             let response = problem.render("t");

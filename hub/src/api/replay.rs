@@ -43,7 +43,8 @@ const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target"
         (status = 200, body = JobDocument), (status = 202, body = JobDocument),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 409, description = "The job has no result to compare with", body = ProblemBody),
-        (status = 422, body = JobDocument), (status = 502, body = JobDocument), (status = 503, body = JobDocument),
+        (status = 422, body = JobDocument),
+        (status = 429, description = "The project's budget does not allow it", body = ProblemBody), (status = 502, body = JobDocument), (status = 503, body = JobDocument),
         (status = 504, body = JobDocument)
     )
 )]
@@ -69,6 +70,7 @@ pub async fn replay(
     let asked = envelope.digest();
     let held = plan.content().into_iter().map(|digest| app.blobs.hold(digest)).collect();
     is_here(&app, &plan).await.map_err(|problem| problem.about(of))?;
+    let terms = super::execute::terms(&app, &envelope, &plan);
     let info = JobInfo {
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
@@ -82,6 +84,7 @@ pub async fn replay(
         erratum: None,
         asked,
         held: Arc::new(held),
+        terms,
     };
     match quota::broken(caller.limits(), &info.plan) {
         Some(exceeded) => beyond(&app, &caller, &info, &wishes, exceeded).await,

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, Scope};
 use super::content::{ASK, FOR_EVER, Shown, serve};
 use super::kv::{named, page};
 use super::problem::{Problem, ProblemBody};
@@ -169,6 +169,7 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Compute)?;
     named("name", &name, key::word)?;
     let format = format_of(&headers)?;
     if app.stopping.is_cancelled() {
@@ -182,6 +183,10 @@ pub async fn put(
 }
 
 async fn take(app: &Arc<App>, project: &str, name: String, format: Format, body: Body) -> Result<Response, Problem> {
+    // What is known to be too much is not read; what it came to is counted again where it is recorded.
+    if let Some(exceeded) = app.store.no_room(project, axum::body::HttpBody::size_hint(&body).lower()).await? {
+        return Err(exceeded.into());
+    }
     let body = crate::vmem::receive(&app.blobs, body, app.blob_bytes, app.body_time).await?;
     let blobs = Arc::clone(&app.blobs);
     let converted = tokio::task::spawn_blocking(move || crate::vmem::convert(&blobs, body, format)).await;
@@ -202,7 +207,11 @@ async fn take(app: &Arc<App>, project: &str, name: String, format: Format, body:
     let written = write_data(&*app.store, DataWrite::Array(Box::new(new))).await?;
     drop(hold);
     let unwritten = || Problem::of(FailureCode::AggregationStorage, "the hub could not record the array");
-    let DataWritten::Version(version) = written else { return Err(unwritten()) };
+    let version = match written {
+        DataWritten::Version(version) => version,
+        DataWritten::Exceeded(exceeded) => return Err(exceeded.into()),
+        _ => return Err(unwritten()),
+    };
     let row = app.store.array(project, &name, Some(version)).await?.ok_or_else(unwritten)?;
     tracing::info!(name, version, %digest, bytes, project, "array stored");
     let item = VmemItem::of(&row);
@@ -249,6 +258,7 @@ pub async fn latest(
     Query(query): Query<PartQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let row = row(&app, &caller, &name, None).await?;
     give(&app, &row, query, &headers, ASK).await
 }
@@ -282,6 +292,7 @@ pub async fn show(
     Query(query): Query<PartQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
     let version = version_of(&version)?;
     let row = row(&app, &caller, &name, version).await?;
     give(&app, &row, query, &headers, if version.is_some() { FOR_EVER } else { ASK }).await
@@ -399,6 +410,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<VmemQuery>,
 ) -> Result<Json<VmemItems>, Problem> {
+    caller.require(Scope::Read)?;
     let limit = page(query.limit)?;
     if let Some(after) = &query.after {
         named("parameter after", after, key::word)?;
@@ -424,6 +436,7 @@ pub async fn versions(
     Path(name): Path<String>,
     Query(query): Query<VersionQuery>,
 ) -> Result<Json<VmemItems>, Problem> {
+    caller.require(Scope::Read)?;
     named("name", &name, key::word)?;
     let limit = page(query.limit)?;
     let after = query.after.unwrap_or(0);
@@ -456,6 +469,7 @@ pub async fn remove(
     caller: Caller,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
+    caller.require(Scope::Compute)?;
     let version = version_of(&version)?.ok_or_else(|| {
         Problem::of(FailureCode::RequestSchema, "the version: a deletion names its number; latest is refused")
     })?;

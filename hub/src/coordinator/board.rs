@@ -1,19 +1,21 @@
 //! The jobs in hand, where requests wait for their progress and their end.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use forge_contract::envelope::Envelope;
 use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::Snapshot;
+use forge_lifecycle::books::budget::OverBudget;
 use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_lifecycle::plan::{Plan, PlannedSource};
 use tokio::sync::watch;
 
 use crate::document::JobDocument;
 use crate::store::blobs::Hold;
+use crate::store::books::Terms;
 use crate::store::{ErratumOf, Phase};
 
 /// What does not change about a job.
@@ -43,6 +45,8 @@ pub struct JobInfo {
     pub asked: Digest,
     /// The files it runs and reads, held from before they were looked for; none for a job that is recorded already.
     pub held: Arc<Vec<Hold>>,
+    /// What was agreed; of an erratum run, for the job behind it.
+    pub terms: Terms,
 }
 
 impl JobInfo {
@@ -80,6 +84,7 @@ pub struct Stamped {
 pub struct LiveJob {
     /// What does not change.
     pub info: JobInfo,
+    over: OnceLock<OverBudget>,
     progress: watch::Sender<Stamped>,
     ended: watch::Sender<Option<Arc<Ended>>>,
 }
@@ -89,7 +94,12 @@ impl LiveJob {
     #[must_use]
     pub fn new(info: JobInfo) -> Arc<Self> {
         let first = Stamped { id: crate::clock::unix_ms(), snapshot: Snapshot::default() };
-        Arc::new(Self { info, progress: watch::Sender::new(first), ended: watch::Sender::new(None) })
+        Arc::new(Self {
+            info,
+            over: OnceLock::new(),
+            progress: watch::Sender::new(first),
+            ended: watch::Sender::new(None),
+        })
     }
 
     /// Its progress, from now on.
@@ -108,6 +118,17 @@ impl LiveJob {
     pub async fn wait(&self) -> Option<Arc<Ended>> {
         let mut ended = self.ended.subscribe();
         ended.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Why it is ended: its project could not afford it any longer.
+    pub(super) fn over(&self) -> Option<&OverBudget> {
+        self.over.get()
+    }
+
+    /// Notes that its project cannot afford it any longer.
+    pub(super) fn overspend(&self, over: OverBudget) {
+        // Noted already is as good.
+        let _ = self.over.set(over);
     }
 
     pub(super) fn advance(&self, snapshot: Snapshot) {

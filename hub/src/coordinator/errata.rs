@@ -10,11 +10,11 @@ use forge_contract::failure::Blame;
 use forge_contract::{AgentId, Digest, LeaseId};
 use forge_lifecycle::action::{Accepted, JobOutcome};
 use forge_lifecycle::artifact::Artifact;
+use forge_lifecycle::books::Pay;
 use forge_lifecycle::bundle::erratum::{Erratum, ErratumVerdict, FORMAT, Finding, MEDIA_TYPE};
-use forge_lifecycle::bundle::leaf::{self, ShardRecord};
-use forge_lifecycle::ledger::Rates;
+use forge_lifecycle::bundle::leaf;
 use forge_lifecycle::plan::Plan;
-use forge_lifecycle::settle::{Backed, shares, tainted};
+use forge_lifecycle::settle::{Backed, Share, shares, tainted};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -191,32 +191,18 @@ fn new_job(stored: &RestoredJob) -> Result<NewJob, StoreError> {
         request_digest: envelope_digest,
         replay_of: stored.replay_of,
         content: info.plan.content().into_iter().collect(),
+        // The platform pays for its own errata.
+        charge: None,
     })
 }
 
-/// What of a job's result rests on whom. Of an erratum run only what it ran itself: the rest was staked before.
-pub(super) fn stakes(
-    around: &Surroundings,
-    info: &JobInfo,
-    outcome: &JobOutcome,
-    shards: &[ShardRecord],
-) -> Vec<NewStake> {
-    if !matches!(outcome, JobOutcome::Completed(_)) {
-        return Vec::new();
-    }
-    let after = info.erratum.map(|erratum| erratum.after);
-    let own = shards.iter().filter(|shard| after.is_none_or(|after| shard.lease > after));
-    let backed = own.map(|shard| Backed {
-        agent: shard.agent,
-        agreed: &shard.verdict.agreed,
-        fuel: shard.units.iter().fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel)),
-    });
-    let (rates, mode) = (Rates::default(), info.envelope.ctx.billing.mode);
-    let stake = |(agent, share): (AgentId, forge_lifecycle::settle::Share)| {
-        let credits_micro = around.settle.earned(&rates, mode, share.fuel());
-        NewStake { agent, share, credits_micro }
+/// What of a job's result rests on whom, and what each of them earns. Nothing where nobody is paid.
+pub(super) fn stakes(shards: &[Backed<'_>], pay: &[Pay]) -> Vec<NewStake> {
+    let stake = |(agent, share): (AgentId, Share)| {
+        let earned = pay.iter().find(|pay| pay.agent == agent);
+        NewStake { agent, share, credits_micro: earned.map_or(0, Pay::micro) }
     };
-    shares(backed).into_iter().map(stake).collect()
+    shares(shards.iter().copied()).into_iter().map(stake).collect()
 }
 
 /// What an erratum run found, and its signed record. `None` where it has to be tried again.

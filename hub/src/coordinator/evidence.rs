@@ -7,6 +7,7 @@ use forge_contract::{Digest, canon};
 use forge_lifecycle::action::{Accepted, Completed, JobOutcome};
 use forge_lifecycle::admit;
 use forge_lifecycle::artifact::{Artifact, Entry};
+use forge_lifecycle::books::Transaction;
 use forge_lifecycle::bundle::key::Key;
 use forge_lifecycle::bundle::leaf::{self, OutcomeRecord, ReplayRecord, ShardRecord};
 use forge_lifecycle::bundle::{Index, MEDIA_TYPE};
@@ -48,6 +49,8 @@ pub(super) struct Findings<'a> {
     pub(super) bill: &'a Bill,
     /// What the ledger's line says.
     pub(super) entry: &'a str,
+    /// What was posted.
+    pub(super) transaction: &'a Transaction,
     pub(super) shards: &'a [ShardRecord],
     pub(super) replay: Option<&'a ReplayRecord>,
     /// The hub's word on the job whose doubtful shards this one ran again.
@@ -77,6 +80,7 @@ pub(super) async fn gather(
         json_of(leaf::METRICS, found.metrics)?,
         json_of(leaf::BILLING, found.bill)?,
         Artifact::new(leaf::LEDGER, JSON, format!("[{}]", found.entry).into_bytes()).into(),
+        Artifact::new(leaf::TRANSACTION, JSON, found.transaction.canonical().into_bytes()).into(),
         executions(around, info, tally).await?,
     ];
     if let JobOutcome::Completed(completed) = found.outcome {

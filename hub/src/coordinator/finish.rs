@@ -6,18 +6,19 @@ use forge_contract::envelope::ArtifactKind;
 use forge_contract::{Digest, Failure, FailureCode, canon};
 use forge_lifecycle::action::{Completed, JobOutcome, Summary};
 use forge_lifecycle::artifact::Entry;
+use forge_lifecycle::books::Transaction;
 use forge_lifecycle::bundle::leaf::{self, OutcomeRecord};
-use forge_lifecycle::ledger::{Bill, Rates, bill};
+use forge_lifecycle::ledger::Bill;
 use forge_lifecycle::verify::{Outlier, VerificationReport};
 use serde_json::json;
 
 use super::board::{Ended, JobInfo, LiveJob};
 use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
-use super::{Surroundings, arrays, errata, evidence, repeat, spans};
+use super::{Surroundings, arrays, errata, evidence, money, repeat, spans};
 use crate::document::{
-    ArtifactLink, BillingBlock, BoundBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument, Links,
-    MetricsBlock, OpBlock, OutlierBlock, RepeatBlock, ReplayBlock, VerificationBlock,
+    ArtifactLink, BillingBlock, BoundBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument,
+    LinesBlock, Links, MetricsBlock, OpBlock, OutlierBlock, RepeatBlock, ReplayBlock, VerificationBlock,
 };
 use crate::metrics::Label;
 use crate::store::data::{DataWritten, Kept, KvKey};
@@ -29,7 +30,7 @@ const SOFTWARE: &str = concat!("forgepool ", env!("CARGO_PKG_VERSION"));
 /// Writes everything, then tells whoever waits.
 pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Tally, outcome: JobOutcome) {
     let job = live.info.job;
-    let ended = match conclude(around, &live.info, tally, outcome).await {
+    let ended = match conclude(around, live, tally, outcome).await {
         Ok(ended) => ended,
         Err(error) => {
             // Not acknowledged: after a restart the job goes on from its accepted shards.
@@ -51,33 +52,37 @@ pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Ta
 
 async fn conclude(
     around: &Surroundings,
-    info: &JobInfo,
-    tally: Tally,
+    live: &LiveJob,
+    mut tally: Tally,
     outcome: JobOutcome,
 ) -> Result<Ended, StoreError> {
+    let info = &live.info;
+    // All of it was asked for before; only jobs that burned more than was expected wait here.
+    let raised = tally.meter.raised().await;
+    let held_micro = info.terms.held_micro.map(|held| held.saturating_add(raised));
+    let outcome = money::outcome_of(live, outcome);
     let finished_ms = crate::clock::unix_ms();
     let (phase, code) = match &outcome {
         JobOutcome::Completed(_) => (Phase::Completed, None),
         JobOutcome::Failed { failure, .. } => (Phase::Failed, Some(failure.code)),
         JobOutcome::Cancelled { .. } => (Phase::Cancelled, Some(FailureCode::RequestCancelled)),
     };
-    let bill = bill_of(info, &outcome);
-    let mut document = document(info, &tally, &outcome, &bill, finished_ms);
-    let mut tally = tally;
     let shards = evidence::shards(around, info, &mut tally, &outcome).await?;
     let replay = match info.replay_of {
         Some(of) => Some(repeat::compare(around, info, of, &outcome, &shards).await?),
         None => None,
     };
+    let (erratum, signed) = errata::found(around, info, &outcome, finished_ms).await?.unzip();
+    let money::Reckoning { bill, stakes, settlement } =
+        money::reckon(info, &outcome, &shards, erratum.as_ref(), (held_micro, finished_ms))?;
+    let mut document = document(info, &tally, &outcome, (&bill, &settlement.transaction), finished_ms);
     if let Some(replay) = &replay {
         document.replay = Some(RepeatBlock::of(replay));
     }
-    let stakes = errata::stakes(around, info, &outcome, &shards);
-    let (erratum, signed) = errata::found(around, info, &outcome, finished_ms).await?.unzip();
     if let (Some(block), Some(erratum)) = (&mut document.erratum, &erratum) {
         block.verdict = Some(erratum.verdict.as_str().into());
     }
-    let entry = entry(info, &document, &bill, finished_ms)?;
+    let entry = entry(info, &document, &bill, &settlement.transaction, finished_ms)?;
     let record = record(info, &tally, &outcome, &document);
     let all = if info.envelope.artifacts.persist {
         let findings = Findings {
@@ -86,6 +91,7 @@ async fn conclude(
             metrics: &metrics(info, &tally, outcome.summary(), finished_ms),
             bill: &bill,
             entry: &entry,
+            transaction: &settlement.transaction,
             shards: &shards,
             replay: replay.as_ref(),
             erratum: signed.as_ref(),
@@ -109,6 +115,7 @@ async fn conclude(
         artifacts: filed.rows,
         objects: filed.objects,
         entry,
+        settlement: Some(settlement),
         stakes,
         erratum,
         kept: Kept { references: references(info, &document.artifacts), arrays },
@@ -197,18 +204,13 @@ fn record(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, document: &JobDoc
     }
 }
 
-/// Only a result is charged: what a failed or cancelled job burned is stated in its metrics.
-fn bill_of(info: &JobInfo, outcome: &JobOutcome) -> Bill {
-    let fuel = match outcome {
-        JobOutcome::Completed(completed) => completed.summary.work.fuel,
-        JobOutcome::Failed { .. } | JobOutcome::Cancelled { .. } => 0,
-    };
-    let bill = bill(&Rates::default(), info.envelope.ctx.billing.mode, fuel);
-    // The platform pays for its own errata.
-    Bill { charged: bill.charged && info.erratum.is_none(), ..bill }
-}
-
-fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, finished_ms: u64) -> JobDocument {
+fn document(
+    info: &JobInfo,
+    tally: &Tally,
+    outcome: &JobOutcome,
+    (bill, transaction): (&Bill, &Transaction),
+    finished_ms: u64,
+) -> JobDocument {
     let summary = outcome.summary();
     let (status, completed, failure) = match outcome {
         JobOutcome::Completed(completed) => (Phase::Completed, Some(completed), None),
@@ -237,7 +239,7 @@ fn document(info: &JobInfo, tally: &Tally, outcome: &JobOutcome, bill: &Bill, fi
             verification: verification(&summary.verification),
         }),
         executions: Some(ExecutionsBlock { count: tally.attempts, url: Links::of(info.job).executions }),
-        billing: Some(billing(info, bill)),
+        billing: Some(billing(info, bill, transaction)),
         warnings,
         error: failure.as_ref().map(ErrorBlock::of),
         ..waiting(info, status.as_str())
@@ -334,7 +336,7 @@ pub fn decimal(micro: u64) -> f64 {
     value / 1e6
 }
 
-fn billing(info: &JobInfo, bill: &Bill) -> BillingBlock {
+fn billing(info: &JobInfo, bill: &Bill, transaction: &Transaction) -> BillingBlock {
     let asked = info.envelope.ctx.billing;
     BillingBlock {
         mode: asked.mode.as_str().into(),
@@ -344,6 +346,8 @@ fn billing(info: &JobInfo, bill: &Bill) -> BillingBlock {
         credits_micro: bill.credits_micro,
         eur_micro: bill.eur_micro,
         charged: bill.charged,
+        transaction: Some(transaction.digest().to_string()),
+        lines: bill.lines.as_ref().map(LinesBlock::of),
     }
 }
 
@@ -366,7 +370,13 @@ fn link(info: &JobInfo, row: &Entry) -> ArtifactLink {
     }
 }
 
-fn entry(info: &JobInfo, document: &JobDocument, bill: &Bill, finished_ms: u64) -> Result<String, StoreError> {
+fn entry(
+    info: &JobInfo,
+    document: &JobDocument,
+    bill: &Bill,
+    transaction: &Transaction,
+    finished_ms: u64,
+) -> Result<String, StoreError> {
     let asked = info.envelope.ctx.billing;
     // 64-bit numbers travel as text: canonical JSON knows doubles only.
     let mut entry = json!({
@@ -380,6 +390,7 @@ fn entry(info: &JobInfo, document: &JobDocument, bill: &Bill, finished_ms: u64) 
         "eur_micro": bill.eur_micro.to_string(),
         "charged": bill.charged,
         "at_ms": finished_ms.to_string(),
+        "transaction": transaction.digest().to_string(),
     });
     if let (Some(erratum), Some(members)) = (info.erratum, entry.as_object_mut()) {
         members.insert("erratum_of".into(), erratum.of.to_string().into());

@@ -8,6 +8,7 @@ mod errata;
 mod evidence;
 pub mod execution;
 mod finish;
+mod money;
 mod perform;
 mod repeat;
 mod restore;
@@ -32,6 +33,7 @@ pub use board::{Board, Ended, JobInfo, LiveJob, Signed, Stamped};
 pub use errata::Swept;
 pub use evidence::{INDEX, Notary};
 pub use finish::{decimal, waiting};
+pub use money::over_budget;
 pub use restore::accepted_of;
 
 use crate::metrics::Metrics;

@@ -18,9 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use super::board::LiveJob;
 use super::execution::{Execution, SUPERSEDED, ending_word, reason_word, row_of};
+use super::money::Meter;
 use super::{Command, News, Surroundings, drain, evidence, finish, restore, spans};
 use crate::metrics::Label;
-use crate::store::{AcceptedRow, AgentEvent, AgentEventKind, Write};
+use crate::store::books::{BooksWrite, BooksWritten};
+use crate::store::{AcceptedRow, AgentEvent, AgentEventKind, Write, Written};
 
 /// Executions kept in memory for a job's evidence; beyond that they are read back from the store.
 const LINES_MAX: usize = 2048;
@@ -54,6 +56,8 @@ pub(super) struct Tally {
     pub(super) wall_us: u64,
     /// Processor time of accepted shards, microseconds.
     pub(super) cpu_us: u64,
+    /// What it burned so far, against what is set aside for it.
+    pub(super) meter: Meter,
 }
 
 impl Tally {
@@ -62,6 +66,7 @@ impl Tally {
         self.wall_us = self.wall_us.saturating_add(accepted.usage.wall_us);
         self.cpu_us = self.cpu_us.saturating_add(accepted.usage.cpu_us);
         self.units_kept = self.units_kept.saturating_add(accepted.units.len() as u64);
+        self.meter.count(accepted.fuel(), accepted.verdict.agreed.len() as u64);
         if self.units_kept > UNITS_MAX {
             self.shards = None;
         } else if let Some(shards) = &mut self.shards {
@@ -300,8 +305,34 @@ impl Performer {
             tracing::error!(job = %accepted.job, "an acceptance could not be encoded; a restart would compute it again");
             return;
         };
+        self.raise(accepted.job);
         let (job, stage, shard) = (accepted.job, accepted.stage, accepted.shard);
         drop(self.around.store.submit(Write::Accepted(Box::new(AcceptedRow { job, stage, shard, body, fragment }))));
+    }
+
+    /// Sets more aside for a job that burned more than is, and ends it where its project cannot afford that.
+    fn raise(&mut self, job: JobId) {
+        let (Some(tally), Some(live)) = (self.tallies.get_mut(&job), self.around.board.job(job)) else { return };
+        let Some(micro) = tally.meter.short_of(&live.info) else { return };
+        let ack = self.around.store.submit(Write::Books(Box::new(BooksWrite::Raise { job, micro })));
+        let commands = self.commands.clone();
+        let raised = self.completions.spawn(async move {
+            match ack.await {
+                Ok(Written::Books(given)) => match *given {
+                    BooksWritten::Posted(_) => return micro,
+                    BooksWritten::OverBudget(over) => live.overspend(over),
+                    _ => return 0,
+                },
+                // What could not be written is in the log, and the job is charged what it holds.
+                _ => return 0,
+            }
+            if let Some(commands) = commands.upgrade() {
+                // Whoever stopped meanwhile restores the job at its next start.
+                drop(commands.send(Command::Event(Box::new(Event::CancelRequested { job }))).await);
+            }
+            0
+        });
+        tally.meter.raises.push(raised);
     }
 
     fn attempt(&mut self, attempt: &Attempt) {

@@ -9,8 +9,8 @@ use forge_lifecycle::action::Accepted;
 use forge_lifecycle::event::Event;
 use forge_lifecycle::plan::Plan;
 
-use super::Surroundings;
 use super::board::{JobInfo, LiveJob};
+use super::{Surroundings, money};
 use crate::document::JobDocument;
 use crate::store::data::Kept;
 use crate::store::{AcceptedRow, FinishedJob, Phase, RestoredJob, StoreError, Write};
@@ -100,6 +100,7 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
     let finished_ms = crate::clock::unix_ms();
     document.client_job_id.clone_from(&stored.client_job_id);
     document.finished_at_ms = Some(finished_ms);
+    let settlement = Some(money::refund(stored)?);
     let finished = FinishedJob {
         job: stored.job,
         phase: Phase::Failed,
@@ -109,6 +110,7 @@ async fn end_unreadable(around: &Surroundings, stored: &RestoredJob) -> Result<(
         artifacts: Vec::new(),
         objects: Vec::new(),
         entry: format!("{{\"job\":\"{}\",\"status\":\"FAILED\"}}", stored.job),
+        settlement,
         stakes: Vec::new(),
         erratum: None,
         kept: Kept::default(),
@@ -134,6 +136,7 @@ pub(super) fn info(stored: &RestoredJob) -> Option<JobInfo> {
         erratum: stored.erratum,
         asked,
         held: Arc::default(),
+        terms: stored.terms,
     })
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use forge_contract::array::ArrayType;
 use forge_contract::{Digest, JobId};
 
-use super::StoreError;
+use super::{Exceeded, StoreError};
 use crate::condition::Condition;
 
 /// A change to what projects keep.
@@ -76,6 +76,8 @@ pub enum DataWritten {
     Swept(u64),
     /// `Collect`.
     Collected(Collected),
+    /// `KvPut`, `Array`: the project has no room for it; nothing was written.
+    Exceeded(Exceeded),
     /// The end of a job: another version of an array came first; nothing was written.
     Moved,
 }

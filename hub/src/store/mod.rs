@@ -4,6 +4,7 @@
 //! transaction; whoever needs to know awaits the acknowledgement. Reads see what is committed.
 
 pub mod blobs;
+pub mod books;
 pub mod data;
 mod rows;
 pub mod settlement;
@@ -27,6 +28,7 @@ use forge_lifecycle::settle::SettlePolicy;
 use tokio::sync::oneshot;
 
 use blobs::Blobs;
+use books::{BooksStore, BooksWrite, BooksWritten};
 use data::{DataStore, DataWrite, DataWritten};
 pub use rows::{
     AcceptedRow, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, FinishedJob, JobRow, KernelRow, KernelState,
@@ -210,6 +212,8 @@ pub enum Write {
     Trail(Box<TrailWrite>),
     /// What projects keep: values, arrays, content.
     Data(Box<DataWrite>),
+    /// A change of the books from outside.
+    Books(Box<BooksWrite>),
     /// Nothing; its acknowledgement says that everything before it is durable.
     Barrier,
     /// Takes a block of lease numbers that no earlier process of this hub has used.
@@ -237,6 +241,8 @@ pub enum Written {
     Applied(bool),
     /// `Data`; `Finish` where it could not leave the arrays it was to leave.
     Data(DataWritten),
+    /// `Books`, and `Accept` where the project cannot afford the job.
+    Books(Box<BooksWritten>),
 }
 
 /// Resolves when a change is durable.
@@ -270,7 +276,7 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: DataStore + TenancyStore + TrailStore {
+pub trait Store: BooksStore + DataStore + TenancyStore + TrailStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 

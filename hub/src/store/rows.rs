@@ -3,6 +3,7 @@
 use forge_contract::{AgentId, Digest, FailureCode, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 
+use super::books::{NewCharge, Settlement, Terms};
 use super::data::Kept;
 use super::settlement::{ErratumEnd, NewStake};
 
@@ -77,6 +78,8 @@ pub struct NewJob {
     pub replay_of: Option<JobId>,
     /// What it runs and reads, by content.
     pub content: Vec<Digest>,
+    /// What was agreed; `None` for an erratum run, which nobody is charged for.
+    pub charge: Option<NewCharge>,
 }
 
 /// A request that was refused after its caller was known.
@@ -151,6 +154,8 @@ pub struct FinishedJob {
     pub objects: Vec<Vec<u8>>,
     /// The ledger's line, canonical JSON.
     pub entry: String,
+    /// What it costs and what is posted for it.
+    pub settlement: Option<Settlement>,
     /// What of its result rests on whom; nothing without a result.
     pub stakes: Vec<NewStake>,
     /// What came of the doubts it ran for. An erratum run that ends without one leaves them to another run.
@@ -220,6 +225,8 @@ pub struct RestoredJob {
     pub replay_of: Option<JobId>,
     /// The job whose doubtful shards it runs again.
     pub erratum: Option<ErratumOf>,
+    /// What was agreed; of an erratum run, for the job behind it.
+    pub terms: Terms,
 }
 
 /// What an erratum run goes on from.

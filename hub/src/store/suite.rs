@@ -1,6 +1,7 @@
 //! The suite every backend passes. A backend gives a function that opens the same storage again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod books;
 mod data;
 mod settlement;
 mod tenancy;
@@ -33,6 +34,7 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     data::run(&*store).await;
     settlement::run(&*store).await;
     tenancy::run(&*store).await;
+    books::run(&*store).await;
     trail::run(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
@@ -62,6 +64,7 @@ fn new_job(number: u128, project: &str, key: Option<&str>, body: &str) -> NewJob
         request_digest: Digest::of(body.as_bytes()),
         replay_of: (number == 3).then(|| job(1)),
         content: vec![Digest::of(b"component")],
+        charge: None,
     }
 }
 
@@ -163,6 +166,7 @@ fn end(number: u128, document: &str) -> FinishedJob {
         }],
         objects: vec![object],
         entry: format!("{{\"job\":{number}}}"),
+        settlement: None,
         stakes: vec![],
         erratum: None,
         kept: super::data::Kept::default(),

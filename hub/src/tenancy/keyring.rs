@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forge_contract::Digest;
+use forge_lifecycle::books::budget::Budget;
 use tokio::sync::watch;
 
 use crate::clock::unix_ms;
@@ -37,6 +38,8 @@ pub struct Held {
     pub limits: Limits,
     /// Where the project's jobs run.
     pub binding: Binding,
+    /// What the project may spend; `None` for no limit.
+    pub budget: Option<Budget>,
     /// When the key stops working, ms since 1970.
     pub expires_ms: Option<u64>,
     used_ms: AtomicU64,
@@ -44,7 +47,7 @@ pub struct Held {
 
 impl Held {
     fn of(row: HolderRow) -> Self {
-        let HolderRow { key, operator, scopes, limits, binding } = row;
+        let HolderRow { key, operator, scopes, limits, binding, budget } = row;
         Self {
             organisation: key.organisation.into(),
             project: key.project.into(),
@@ -54,6 +57,7 @@ impl Held {
             scopes,
             limits,
             binding,
+            budget,
             expires_ms: key.expires_ms,
             used_ms: AtomicU64::new(key.used_ms.unwrap_or(0)),
         }

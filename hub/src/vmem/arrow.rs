@@ -344,5 +344,4 @@ fn primitive<T: ArrowPrimitiveType>(buffer: Buffer, count: usize) -> ArrayRef {
 }
 
 #[cfg(test)]
-#[path = "arrow_tests.rs"]
 mod tests;

@@ -67,11 +67,11 @@ async fn no_route_shows_one_tenant_what_is_anothers() {
     let mut pool = Pool::start(2).await;
     let operator = pool.api.clone();
     let everything = json!({ "scopes": ["compute", "read", "admin", "provider"] });
-    let first = operator.organisation("alpha").await;
+    let first = operator.organisation("northwind").await;
     let first = first.with_key(&first.new_key(&everything).await.0);
-    let second = operator.organisation("beta").await;
+    let second = operator.organisation("southwind").await;
     let second = second.with_key(&second.new_key(&everything).await.0);
-    let things = Things::make(&mut pool, &first, "alpha").await;
+    let things = Things::make(&mut pool, &first, "northwind").await;
     let (revoked, id) = second.new_key(&everything).await;
     let gone = second.send(second.request(reqwest::Method::DELETE, &format!("/api/v0/keys/{id}"))).await;
     assert_eq!(gone.status, 200, "{}", gone.text);

@@ -6,6 +6,7 @@ use forge_contract::Digest;
 use forge_tests::api::Api;
 use forge_tests::component::kernel;
 use forge_tests::contract::insurance;
+use forge_tests::npy::Matrix;
 use forge_tests::pool::Pool;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +18,8 @@ pub struct Things {
     pub job: String,
     pub blob: Digest,
     pub upload: Digest,
+    /// Under `kv/mine/` and its own name, and as an array of that name.
+    pub name: String,
     pub component: Digest,
     pub key: String,
     pub spare_key: String,
@@ -35,6 +38,13 @@ impl Things {
         let path = format!("/api/v0/blobs/{upload}?bytes=10");
         let half = api.send(api.request(Method::PUT, &path).body(&b"half "[..])).await;
         assert_eq!(half.status, 202, "{}", half.text);
+        let name = "theirs-alone".to_owned();
+        let kept = api.send(api.request(Method::PUT, &format!("/api/v0/kv/mine/{name}")).body("value of theirs")).await;
+        assert_eq!(kept.status, 201, "{}", kept.text);
+        let array =
+            api.request(Method::POST, &format!("/api/v0/vmem/{name}")).header("content-type", "application/x-npy");
+        let kept = api.send(array.body(Matrix::<f64>::random(1, 2, 3).file())).await;
+        assert_eq!(kept.status, 201, "{}", kept.text);
         let component = kernel(&format!("{organisation}/counter"), 1, "");
         let uploaded = api.upload(&component).await;
         assert_eq!(uploaded.status, 202, "{}", uploaded.text);
@@ -55,6 +65,7 @@ impl Things {
             job: done.job(),
             blob,
             upload,
+            name,
             component: Digest::of(&component),
             key: api.new_key(&json!({ "scopes": ["read"] })).await.1,
             spare_key: api.new_key(&json!({ "scopes": ["read"] })).await.1,
@@ -67,7 +78,7 @@ impl Things {
     pub fn secrets(&self) -> Vec<String> {
         let digests = [self.blob, self.upload, self.component].map(|digest| digest.to_string());
         let ids = [&self.job, &self.key, &self.member, &self.agent].map(Clone::clone);
-        let names = [format!("\"{}\"", self.organisation), format!("{}/counter", self.organisation)];
+        let names = [format!("\"{}\"", self.organisation), format!("{}/counter", self.organisation), self.name.clone()];
         digests.into_iter().chain(ids).chain(names).collect()
     }
 }
@@ -212,6 +223,7 @@ pub fn routes(t: &Things) -> Vec<Route> {
         listing("PUT", "/api/v0/blobs/{digest}", "compute")
             .at(format!("/api/v0/blobs/{other}?bytes=4"))
             .bytes("application/octet-stream", b"mine"),
+        hidden("DELETE", "/api/v0/blobs/{digest}", "compute").of(&[&blob]).unowned(),
         hidden("POST", "/api/v0/blobs/{digest}/urls", "read")
             .of(&[&blob])
             .json(json!({ "method": "GET", "seconds": 60 })),
@@ -219,10 +231,29 @@ pub fn routes(t: &Things) -> Vec<Route> {
         open("GET", "/api/v0/signed/{digest}", 403).of(&[&blob]),
         open("HEAD", "/api/v0/signed/{digest}", 403).of(&[&blob]),
         open("PUT", "/api/v0/signed/{digest}", 403).of(&[&blob]).bytes("application/octet-stream", b"theirs"),
+        listing("GET", "/api/v0/kv", "read"),
+        listing("GET", "/api/v0/kv/{namespace}", "read").of(&["mine"]),
+        hidden("GET", "/api/v0/kv/{namespace}/{key}", "read").of(&["mine", &t.name]),
+        hidden("HEAD", "/api/v0/kv/{namespace}/{key}", "read").of(&["mine", &t.name]),
+        listing("PUT", "/api/v0/kv/{namespace}/{key}", "compute").of(&["mine", "other"]).bytes("text/plain", b"mine"),
+        hidden("DELETE", "/api/v0/kv/{namespace}/{key}", "compute").of(&["mine", &t.name]),
+        listing("GET", "/api/v0/vmem", "read"),
+        listing("POST", "/api/v0/vmem/{name}", "compute")
+            .of(&["other"])
+            .bytes("application/x-npy", &Matrix::<f64>::random(2, 2, 3).file()),
+        hidden("GET", "/api/v0/vmem/{name}", "read").of(&[&t.name]),
+        hidden("HEAD", "/api/v0/vmem/{name}", "read").of(&[&t.name]),
+        hidden("GET", "/api/v0/vmem/{name}/{version}", "read").of(&[&t.name, "1"]),
+        hidden("HEAD", "/api/v0/vmem/{name}/{version}", "read").of(&[&t.name, "1"]),
+        hidden("GET", "/api/v0/vmem/{name}/versions", "read").of(&[&t.name]),
+        hidden("DELETE", "/api/v0/vmem/{name}/{version}", "compute").of(&[&t.name, "1"]),
+        operator("POST", "/api/v0/garbage"),
         listing("GET", "/api/v0/organisations", "read"),
-        operator("POST", "/api/v0/organisations").json(json!({ "id": "gamma" })),
+        operator("POST", "/api/v0/organisations").json(json!({ "id": "eastwind" })),
         hidden("GET", "/api/v0/organisations/{organisation}", "read").of(&members),
-        hidden("PATCH", "/api/v0/organisations/{organisation}", "admin").of(&members).json(json!({ "name": "Alpha" })),
+        hidden("PATCH", "/api/v0/organisations/{organisation}", "admin")
+            .of(&members)
+            .json(json!({ "name": "Northwind" })),
         hidden("GET", "/api/v0/organisations/{organisation}/members", "admin").of(&members),
         hidden("POST", "/api/v0/organisations/{organisation}/members", "admin")
             .of(&members)
@@ -236,9 +267,23 @@ pub fn routes(t: &Things) -> Vec<Route> {
             .of(&[&t.organisation, &t.member]),
         listing("GET", "/api/v0/projects", "read"),
         // An organisation that is not the caller's is not there.
-        hidden("POST", "/api/v0/projects", "admin").json(json!({ "id": "alpha-2", "organisation": t.organisation })),
+        hidden("POST", "/api/v0/projects", "admin")
+            .json(json!({ "id": "northwind-2", "organisation": t.organisation })),
         hidden("GET", "/api/v0/projects/{project}", "read").of(&[&t.project]),
-        hidden("PATCH", "/api/v0/projects/{project}", "admin").of(&[&t.project]).json(json!({ "name": "Alpha" })),
+        hidden("PATCH", "/api/v0/projects/{project}", "admin").of(&[&t.project]).json(json!({ "name": "Northwind" })),
+        listing("GET", "/api/v0/usage", "read"),
+        listing("GET", "/api/v0/ledger", "read"),
+        listing("GET", "/api/v0/ledger/chain", "read"),
+        operator("GET", "/api/v0/ledger/balances"),
+        listing("GET", "/api/v0/payouts", "provider"),
+        operator("POST", "/api/v0/payouts").json(json!({
+            "agent_id": t.agent, "credits_micro": 1, "reference": "transfer 1"
+        })),
+        operator("POST", "/api/v0/projects/{project}/credits")
+            .of(&[&t.project])
+            .json(json!({ "credits_micro": 1, "reference": "invoice 1" })),
+        hidden("GET", "/api/v0/projects/{project}/budget", "read").of(&[&t.project]),
+        operator("PUT", "/api/v0/projects/{project}/budget").of(&[&t.project]).json(json!({ "budget_micro": null })),
         listing("GET", "/api/v0/keys", "admin"),
         hidden("POST", "/api/v0/keys", "admin").json(json!({ "scopes": ["read"], "project": t.project })),
         listing("GET", "/api/v0/keys/current", "any"),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use forge_contract::failure::Blame;
 use forge_contract::fragment::Fragment;
 use forge_contract::report::result_digest;
 use forge_contract::{AgentId, Digest, JobId, LeaseId};
@@ -13,7 +14,9 @@ use serde_json::Value;
 use super::key::{Key, Verify};
 use super::leaf::{self, ExecutionRecord, Recorded, ShardRecord};
 use super::{Bundle, signed};
-use crate::ledger::{Rates, bill};
+use crate::books::price::Charge;
+use crate::books::{Account, Posting, Transaction};
+use crate::ledger::{Bill, Rates, bill};
 use crate::plan::{Kernel, Plan, StagePlan};
 use crate::verify::VerificationReport;
 use crate::{admit, plan, reduce, replay};
@@ -422,8 +425,14 @@ fn ledger(bundle: &Bundle<'_>, recorded: &Recorded) -> Checked {
     let [line] = recorded.ledger.as_slice() else {
         return wrong(format!("{} lines where a job has one", recorded.ledger.len()));
     };
-    let charged = if is_complete(recorded) { fuel } else { 0 };
-    let bill = bill(&Rates::default(), recorded.envelope.ctx.billing.mode, charged);
+    let bill = match &recorded.transaction {
+        Some(transaction) => posted(recorded, line, transaction)?,
+        // From before there were books.
+        None => {
+            let charged = if is_complete(recorded) { fuel } else { 0 };
+            bill(&Rates::default(), recorded.envelope.ctx.billing.mode, charged)
+        }
+    };
     let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
     for (name, expected) in [
         ("job", bundle.index.job.to_string()),
@@ -437,6 +446,48 @@ fn ledger(bundle: &Bundle<'_>, recorded: &Recorded) -> Checked {
         }
     }
     Ok(format!("{fuel} verified fuel, {} micro-credits", bill.credits_micro))
+}
+
+/// The bill as the accepted shards and the agreed tariff give it, where the transaction that was posted says the same.
+fn posted(recorded: &Recorded, line: &Value, transaction: &Transaction) -> Result<Bill, Not> {
+    let digest = transaction.digest();
+    if line.get("transaction").and_then(Value::as_str) != Some(digest.to_string().as_str()) {
+        return wrong(format!("the line names another transaction than the one that is there, {digest}"));
+    }
+    if let Err(error) = transaction.check() {
+        return wrong(format!("transaction {digest}: {error}"));
+    }
+    let said = recorded.bill.as_ref().and_then(|bill| bill.lines.as_ref().map(|lines| (bill, lines)));
+    let Some((said, lines)) = said else { return wrong("the bill has no lines") };
+    let is_owed = match recorded.outcome.code {
+        None => is_complete(recorded) || recorded.outcome.status == "CANCELLED",
+        Some(code) => matches!(code.blame(), Blame::Kernel | Blame::Client),
+    };
+    let backed = |shard: &ShardRecord| {
+        (shard.units.iter().fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel)), shard.verdict.agreed.len() as u64)
+    };
+    let (fuel, check_fuel) = recorded.shards.iter().filter(|_| is_owed).map(backed).fold(
+        (0u64, 0u64),
+        |(fuel, checks), (burned, copies)| {
+            (fuel.saturating_add(burned), checks.saturating_add(burned.saturating_mul(copies)))
+        },
+    );
+    let charge = Charge::of(&lines.tariff, lines.held_micro, fuel, check_fuel);
+    let mode = recorded.envelope.ctx.billing.mode;
+    let expected = Bill { charged: said.charged, ..charge.bill(&lines.tariff, mode, lines.held_micro) };
+    if expected != *said {
+        return wrong(format!(
+            "the bill says {} micro-credits, tariff and shards give {}",
+            said.credits_micro, expected.credits_micro
+        ));
+    }
+    let client = |posting: &&Posting| matches!(posting.account, Account::Project(_) | Account::Hold(_));
+    let paid: i128 = transaction.postings.iter().filter(client).map(|posting| i128::from(posting.micro)).sum();
+    let charged = if said.charged { charge.charged_micro } else { 0 };
+    if paid != -i128::from(charged) {
+        return wrong(format!("the client was to be charged {charged} micro-credits, the transaction moves {paid}"));
+    }
+    Ok(expected)
 }
 
 fn repeated(recorded: &Recorded) -> Checked {

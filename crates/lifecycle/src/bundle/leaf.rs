@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::Bundle;
 use super::key::{Key, Signature};
 use crate::action::{StageFragment, Work};
+use crate::books::Transaction;
 use crate::converge::Convergence;
+use crate::ledger::Bill;
 use crate::plan::Plan;
 use crate::replay::Difference;
 use crate::verify::{Verdict, VerificationReport};
@@ -42,6 +44,8 @@ pub const CONVERGENCE: &str = "convergence_json";
 pub const METRICS: &str = "metrics_json";
 /// The ledger's lines, an array of what they say.
 pub const LEDGER: &str = "ledger_json";
+/// What was posted in the books at its end: a [`Transaction`]. Bundles of before there were books have none.
+pub const TRANSACTION: &str = "transaction_json";
 /// What it cost.
 pub const BILLING: &str = "billing_json";
 /// How the job ended: an [`OutcomeRecord`].
@@ -215,6 +219,10 @@ pub struct Recorded {
     pub convergence: Option<Convergence>,
     /// The ledger's lines.
     pub ledger: Vec<Value>,
+    /// What it cost.
+    pub bill: Option<Bill>,
+    /// What was posted for it.
+    pub transaction: Option<Transaction>,
     /// Which job it repeats.
     pub replay: Option<ReplayRecord>,
 }
@@ -257,6 +265,8 @@ impl Recorded {
             fragments,
             convergence: optional(bundle, CONVERGENCE)?,
             ledger: read(bundle, LEDGER)?,
+            bill: optional(bundle, BILLING)?,
+            transaction: optional(bundle, TRANSACTION)?,
             replay: optional(bundle, REPLAY)?,
         })
     }

@@ -15,7 +15,7 @@
 
 pub mod audit;
 pub mod erratum;
-pub mod key;
+pub use crate::key;
 pub mod leaf;
 mod signed;
 

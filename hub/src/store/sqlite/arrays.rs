@@ -4,7 +4,7 @@ use forge_contract::array::{ArrayType, dtype, number_of};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use super::{digest_of, int, job_bytes, job_of, now_ms, uint};
+use super::{digest_of, int, job_bytes, job_of, now_ms, tenancy, uint};
 use crate::store::StoreError;
 use crate::store::data::{ArrayRow, DataWritten, NewArray};
 
@@ -23,6 +23,12 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewArray) -> Result<Dat
     let version = next(&mut *db, &new.project, &new.name).await?;
     if new.version.is_some_and(|expected| expected != version) {
         return Ok(DataWritten::Moved);
+    }
+    // What a job made is kept in any case: its end must not depend on the room that is left.
+    if new.source.is_none()
+        && let Some(exceeded) = tenancy::no_room(&mut *db, &new.project, new.bytes).await?
+    {
+        return Ok(DataWritten::Exceeded(exceeded));
     }
     let shape = serde_json::to_string(&new.array.shape).map_err(|_| StoreError::Corrupt { what: "array shape" })?;
     let query = sqlx::query(

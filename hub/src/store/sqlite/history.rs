@@ -93,8 +93,9 @@ pub(super) async fn doubtful(readers: &SqlitePool, now_ms: u64) -> Result<Vec<Do
 /// What a job was to do, whoever's it is.
 pub(super) async fn origin(readers: &SqlitePool, job: JobId) -> Result<Option<RestoredJob>, StoreError> {
     let query = sqlx::query(
-        "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms, replay_of, erratum_of, erratum_after \
-         FROM jobs WHERE id = ? AND plan IS NOT NULL",
+        "SELECT id, j.project, client_job_id, trace_id, op, envelope, plan, j.accepted_ms, replay_of, erratum_of, erratum_after, \
+         c.tariff, c.hold_micro FROM jobs j LEFT JOIN charges c ON c.job = COALESCE(j.erratum_of, j.id) \
+         WHERE j.id = ? AND plan IS NOT NULL",
     );
     query.bind(job_bytes(job)).fetch_optional(readers).await?.as_ref().map(reader::restored).transpose()
 }

@@ -4,7 +4,7 @@ use forge_contract::{Digest, JobId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use super::{digest_of, int, job_bytes, job_of, now_ms, uint};
+use super::{digest_of, int, job_bytes, job_of, now_ms, tenancy, uint};
 use crate::condition::Condition;
 use crate::store::data::{DataWritten, KvEntry, KvKey, KvList, NamespaceRow, NewValue};
 use crate::store::{ArtifactRow, StoreError};
@@ -20,6 +20,10 @@ pub(super) async fn put(db: &mut SqliteConnection, new: &NewValue) -> Result<Dat
     }
     let created_ms = before.map_or(now, |(_, created_ms)| created_ms);
     let (digest, bytes) = (Digest::of(&new.value), new.value.len() as u64);
+    let freed = held(&mut *db, &new.at).await?;
+    if let Some(exceeded) = tenancy::no_room_beside(&mut *db, &new.at.project, bytes, freed).await? {
+        return Ok(DataWritten::Exceeded(exceeded));
+    }
     // A replaced row goes and a new one comes, whose number was never used before.
     let query = sqlx::query(
         "INSERT OR REPLACE INTO kv (project, namespace, key, value, digest, bytes, media_type, created_ms, updated_ms, expires_ms) \
@@ -86,6 +90,14 @@ pub(super) async fn refer(
 
 fn holds(condition: &Condition, revision: Option<u64>) -> bool {
     condition.holds(revision.map(|revision| revision.to_string()).as_deref())
+}
+
+/// Bytes of the value that stands under a key, expired or not.
+async fn held(db: &mut SqliteConnection, at: &KvKey) -> Result<u64, StoreError> {
+    let query =
+        sqlx::query("SELECT bytes FROM kv WHERE project = ? AND namespace = ? AND key = ? AND value IS NOT NULL");
+    let row = query.bind(&at.project).bind(&at.namespace).bind(&at.key).fetch_optional(db).await?;
+    row.map_or(Ok(0), |row| Ok(uint(row.try_get("bytes")?)))
 }
 
 /// Revision and first time of what is there.

@@ -1,6 +1,10 @@
 //! The embedded backend: SQLite in WAL mode, `synchronous = FULL`, one writing connection, separate readers.
 
 mod arrays;
+mod books;
+mod books_read;
+#[cfg(test)]
+mod crash;
 mod data;
 mod garbage;
 mod history;
@@ -66,6 +70,7 @@ impl Sqlite {
             }
             error => error.into(),
         })?;
+        books::open(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true).create_if_missing(false))

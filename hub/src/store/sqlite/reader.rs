@@ -8,7 +8,7 @@ use forge_lifecycle::event::{Membership, OwnerId, ProjectTag};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Sqlite, digest_of, history, int, job_bytes, job_of, uint};
+use super::{Sqlite, books_read, digest_of, history, int, job_bytes, job_of, uint};
 use crate::store::settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
 use crate::store::{
     AcceptedRow, Ack, AgentRow, ArtifactRow, AttemptRow, BlobRow, ErratumOf, JobRow, KernelRow, KernelState,
@@ -67,8 +67,9 @@ impl Store for Sqlite {
 
     async fn unfinished(&self) -> Result<Vec<RestoredJob>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, project, client_job_id, trace_id, op, envelope, plan, accepted_ms, replay_of, erratum_of, erratum_after \
-             FROM jobs WHERE finished_ms IS NULL ORDER BY id",
+            "SELECT id, j.project, client_job_id, trace_id, op, envelope, plan, j.accepted_ms, replay_of, erratum_of, erratum_after, \
+             c.tariff, c.hold_micro FROM jobs j LEFT JOIN charges c ON c.job = COALESCE(j.erratum_of, j.id) \
+             WHERE j.finished_ms IS NULL ORDER BY id",
         );
         let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(restored).collect()
@@ -318,6 +319,7 @@ pub(super) fn restored(row: &SqliteRow) -> Result<RestoredJob, StoreError> {
         accepted_ms: uint(row.try_get("accepted_ms")?),
         replay_of: row.try_get::<Option<Vec<u8>>, _>("replay_of")?.as_deref().map(job_of).transpose()?,
         erratum: erratum_of(row)?,
+        terms: books_read::terms_of(row)?,
     })
 }
 

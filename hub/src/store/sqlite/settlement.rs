@@ -6,7 +6,7 @@ use forge_lifecycle::settle::{Mark, SettlePolicy, retry_ms};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{int, job_bytes, job_of, now_ms, uint, writer};
+use super::{books, int, job_bytes, job_of, now_ms, uint, writer};
 use crate::store::settlement::{
     AgentEvent, AgentEventKind, ErratumState, NewErratum, NewStake, REMOVED, StakeState, is_refutation,
 };
@@ -83,6 +83,7 @@ async fn settle_agent(
     let query =
         sqlx::query("UPDATE agents SET held_micro = held_micro - ?1, payable_micro = payable_micro + ?1 WHERE id = ?2");
     query.bind(int(micro)).bind(id(&agent)).execute(&mut *db).await?;
+    books::payable(db, agent, micro).await?;
     if micro > 0 {
         let detail = format!("{} jobs settled, {micro} micro-credits", rows.len());
         note(db, &plain(agent, AgentEventKind::Payable, Some(detail))).await?;
@@ -174,6 +175,7 @@ async fn forfeit(db: &mut SqliteConnection, agent: AgentId, reason: &str) -> Res
         "UPDATE agents SET held_micro = held_micro - ?1, forfeited_micro = forfeited_micro + ?1 WHERE id = ?2",
     );
     query.bind(int(micro)).bind(id(&agent)).execute(&mut *db).await?;
+    books::forfeit(db, agent, micro, reason).await?;
     let detail = format!("{} jobs, {micro} micro-credits: {reason}", rows.len());
     note(db, &plain(agent, AgentEventKind::Forfeited, Some(detail))).await?;
     for row in rows {
@@ -182,11 +184,12 @@ async fn forfeit(db: &mut SqliteConnection, agent: AgentId, reason: &str) -> Res
     Ok(())
 }
 
-/// Notes a doubt about a job; about an erratum run, it is one about the job behind it. Once, until its run begins.
+/// Notes a doubt about a job with a result; about an erratum run, it is one about the job behind it. Once, until its run
+/// begins.
 async fn doubt(db: &mut SqliteConnection, job: JobId, agent: AgentId, reason: &str) -> Result<(), StoreError> {
     let query = sqlx::query(
         "INSERT INTO errata (job, agent, reason, state, noted_ms, due_ms) \
-         SELECT COALESCE(erratum_of, id), ?1, ?2, 'pending', ?3, ?3 FROM jobs WHERE id = ?4 AND NOT EXISTS \
+         SELECT COALESCE(erratum_of, id), ?1, ?2, 'pending', ?3, ?3 FROM jobs WHERE id = ?4 AND phase = 'COMPLETED' AND NOT EXISTS \
          (SELECT 1 FROM errata WHERE job = COALESCE(jobs.erratum_of, jobs.id) AND agent = ?1 AND state = 'pending')",
     );
     query.bind(id(&agent)).bind(reason).bind(int(now_ms())).bind(job_bytes(job)).execute(db).await?;
@@ -226,6 +229,7 @@ pub(super) async fn stake(
         let (held, forfeited) = if lost.is_some() { (0, *credits_micro) } else { (*credits_micro, 0) };
         query.bind(int(held)).bind(int(forfeited)).bind(id(agent)).execute(&mut *db).await?;
         if let Some(reason) = lost {
+            books::forfeit(db, *agent, *credits_micro, &reason).await?;
             doubt(db, job, *agent, &reason).await?;
         }
     }

@@ -41,7 +41,9 @@ const STEPS: &[Step] = &[
                INSERT INTO enrol_tokens (hash, project, created_ms, expires_ms) VALUES (x'bb', 'a', 1, 2);
                INSERT INTO kernels (name, version, digest, bytes, manifest, admitted_ms) VALUES
                    ('mc', 1, zeroblob(32), 5, '{}', 1);
-               INSERT INTO ledger VALUES (1, x'000003e9000000000000000000000001', 'a', 'entry', zeroblob(32), zeroblob(32));
+               INSERT INTO ledger VALUES (1, x'000003e9000000000000000000000001', 'a',
+                   '{"at_ms":9,"mode":"billable","fuel":"5","credits_micro":"2","eur_micro":"1","charged":true}',
+                   zeroblob(32), zeroblob(32));
                INSERT INTO meta VALUES ('leases', x'0000000000000007');",
         holds: &[
             ("SELECT name FROM projects WHERE id = 'a'", "first"),
@@ -55,7 +57,7 @@ const STEPS: &[Step] = &[
             ("SELECT state FROM agents WHERE id = zeroblob(32)", "gone"),
             ("SELECT hex(hash) FROM enrol_tokens", "BB"),
             ("SELECT state FROM kernels WHERE name = 'mc'", "admitted"),
-            ("SELECT entry FROM ledger WHERE seq = 1", "entry"),
+            ("SELECT json_extract(entry, '$.mode') FROM ledger WHERE seq = 1", "billable"),
         ],
     },
     Step {
@@ -118,6 +120,17 @@ const STEPS: &[Step] = &[
         holds: &[
             ("SELECT hex(value) FROM kv WHERE namespace = 'n' AND key = 'k'", "01"),
             ("SELECT dtype FROM vmem WHERE name = 'v' AND version = 1", "f64"),
+        ],
+    },
+    Step {
+        version: 9,
+        rows: "INSERT INTO charges (job, project, kernel, mode, tariff, hold_micro, accepted_ms) VALUES
+                   (x'000003e9000000000000000000000002', 'a', 'mc@1', 'test', '{}', 0, 8);
+               INSERT INTO budgets VALUES ('a', 7, 'month');",
+        holds: &[
+            ("SELECT kernel FROM charges", "mc@1"),
+            ("SELECT period FROM budgets WHERE project = 'a'", "month"),
+            ("SELECT kernel || charged_micro FROM usage_days", "op2"),
         ],
     },
     Step {

@@ -10,8 +10,9 @@ use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, tenancy, trail, uint};
-use super::{arrays, data, kv};
+use super::{arrays, books, data, kv};
 use crate::store::blobs::Blobs;
+use crate::store::books::BooksWritten;
 use crate::store::data::DataWritten;
 use crate::store::settlement::{AgentEvent, AgentEventKind};
 use crate::store::{
@@ -152,6 +153,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: 
         Write::VoidErrata { job } => settlement::void(db, *job).await?,
         Write::Trail(write) => return trail::apply(db, blobs, write).await,
         Write::Data(write) => return data::apply(db, blobs, write).await.map(Written::Data),
+        Write::Books(write) => return books::change(db, write).await.map(|given| Written::Books(Box::new(given))),
         Write::Barrier => {}
         Write::ReserveLeases => return reserve(db).await,
     }
@@ -190,6 +192,9 @@ async fn accept(db: &mut SqliteConnection, job: &NewJob) -> Result<Written, Stor
     if let Some(exceeded) = tenancy::no_turn(db, &job.project).await? {
         return Ok(Written::Exceeded(exceeded));
     }
+    if let Some(over) = books::afford(db, job).await? {
+        return Ok(Written::Books(Box::new(BooksWritten::OverBudget(over))));
+    }
     if let Some(key) = &job.idempotency_key {
         let query =
             sqlx::query("INSERT INTO idempotency (project, key, digest, job, created_ms) VALUES (?, ?, ?, ?, ?)");
@@ -216,7 +221,7 @@ pub(super) async fn insert_job(db: &mut SqliteConnection, job: &NewJob) -> Resul
         let query = sqlx::query("INSERT INTO job_content (digest, job) VALUES (?, ?) ON CONFLICT DO NOTHING");
         query.bind(digest.as_bytes().as_slice()).bind(job_bytes(job.job)).execute(&mut *db).await?;
     }
-    Ok(())
+    books::hold(db, job).await
 }
 
 async fn reject(db: &mut SqliteConnection, request: &RejectedRequest) -> Result<(), StoreError> {
@@ -278,6 +283,10 @@ async fn finish(db: &mut SqliteConnection, job: &FinishedJob) -> Result<Written,
         return Ok(Written::Done);
     };
     let project: String = row.try_get("project")?;
+    // Before the stakes: what is forfeited at once has to be held first.
+    if let Some(settlement) = &job.settlement {
+        books::settle(db, job.job, job.finished_ms, settlement).await?;
+    }
     settlement::stake(db, job.job, job.finished_ms, &job.stakes).await?;
     if row.try_get::<Option<Vec<u8>>, _>("erratum_of")?.is_some() {
         settlement::end_run(db, job).await?;

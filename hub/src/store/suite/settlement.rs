@@ -1,14 +1,17 @@
 //! Stakes, what becomes of them, and doubts about finished jobs.
 
 use forge_contract::{AgentId, Digest, FailureCode, JobId};
+use forge_lifecycle::books::price::Charge;
+use forge_lifecycle::books::{Bearer, Pay, Stamp, Transaction};
 use forge_lifecycle::bundle::erratum::ErratumVerdict;
 use forge_lifecycle::settle::{SettlePolicy, Share};
 
 use super::{FAR, accept, attempt, end, job, new_job, shard};
+use crate::store::books::Settlement;
 use crate::store::settlement::{DoubtfulJob, Earnings, ErratumState, StakeState};
 use crate::store::*;
 
-const POLICY: SettlePolicy = SettlePolicy { shards: 10, ms: 1_000, provider_ppm: 800_000 };
+const POLICY: SettlePolicy = SettlePolicy { shards: 10, ms: 1_000 };
 
 pub(super) async fn run(store: &dyn Store) {
     stakes_settle_by_shards_and_by_time(store).await;
@@ -45,8 +48,19 @@ async fn ended(store: &dyn Store, number: u128, finished_ms: u64, stakes: Vec<Ne
 }
 
 async fn finish(store: &dyn Store, number: u128, finished_ms: u64, stakes: Vec<NewStake>, erratum: Option<ErratumEnd>) {
-    let finished = FinishedJob { finished_ms, stakes, erratum, ..end(number, "document") };
+    let settlement = Some(earned(number, finished_ms, &stakes));
+    let finished = FinishedJob { finished_ms, settlement, stakes, erratum, ..end(number, "document") };
     store.submit(Write::Finish(Box::new(finished))).await.unwrap();
+}
+
+/// What the platform pays for these stakes.
+fn earned(number: u128, at_ms: u64, stakes: &[NewStake]) -> Settlement {
+    let pay = |stake: &NewStake| Pay { agent: stake.agent, work_micro: stake.credits_micro, checks_micro: 0 };
+    let pay: Vec<Pay> = stakes.iter().map(pay).collect();
+    let (stamp, charge) = (Stamp { at_ms, salt: number }, Charge::default());
+    let transaction =
+        Transaction::settle(stamp, job(number), Bearer::Platform { project: "a" }, &charge, &pay).unwrap();
+    Settlement { charge, eur_micro: 0, transaction, correction: None }
 }
 
 async fn states(store: &dyn Store, number: u128) -> Vec<(AgentId, StakeState)> {

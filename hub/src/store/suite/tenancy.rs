@@ -224,7 +224,36 @@ async fn room_is_counted_where_it_is_taken(store: &dyn Store) {
     assert_eq!(store.no_room("q", 40).await.unwrap(), None);
     assert_eq!(put(2, 40).await.unwrap(), Written::Done);
     assert_eq!(store.project_use("q").await.unwrap().bytes, 100);
+    values_and_arrays_take_room(store).await;
     limit(store, Limits::default()).await;
+}
+
+/// Of a project that stores 100 bytes.
+async fn values_and_arrays_take_room(store: &dyn Store) {
+    use crate::store::data::{DataWrite, DataWritten, KvKey, NewArray, NewValue};
+    let value = async |bytes: usize| {
+        let at = KvKey { project: "q".into(), namespace: "n".into(), key: "k".into() };
+        let (value, media_type) = (vec![7; bytes], "x/y".to_owned());
+        let new = NewValue { at, value, media_type, expires_ms: None, condition: Default::default() };
+        write_data(store, DataWrite::KvPut(Box::new(new))).await.unwrap()
+    };
+    let array = async |source| {
+        let number = forge_contract::fragment::Number::Int32;
+        let array = forge_contract::array::ArrayType::new(number, vec![1]).unwrap();
+        let (project, name, digest) = ("q".to_owned(), "a".to_owned(), Digest::of(b"array"));
+        let new = NewArray { project, name, digest, bytes: 132, array, data_at: 128, source, version: None };
+        write_data(store, DataWrite::Array(Box::new(new))).await.unwrap()
+    };
+    limit(store, Limits { storage_bytes: Some(110), ..Limits::default() }).await;
+    assert!(matches!(value(11).await, DataWritten::Exceeded(_)));
+    assert!(matches!(value(10).await, DataWritten::Kept { new: true, .. }));
+    assert!(matches!(value(10).await, DataWritten::Kept { new: false, .. }), "another value of the same size fits");
+    assert!(matches!(array(None).await, DataWritten::Exceeded(_)));
+    // A result is kept: its job was let in.
+    assert_eq!(array(Some((job(1), "c".into()))).await, DataWritten::Version(1));
+    assert_eq!(store.project_use("q").await.unwrap().bytes, 242);
+    assert!(matches!(value(11).await, DataWritten::Exceeded(_)));
+    assert!(matches!(value(3).await, DataWritten::Kept { .. }), "less is always let in");
 }
 
 async fn agents_are_reserved(store: &dyn Store) {

@@ -25,8 +25,6 @@ pub enum LimitName {
     StorageBytes,
     /// The least `policy.verify`.
     VerifyMin,
-    /// Micro-credits that may be spent.
-    BudgetMicro,
 }
 
 impl LimitName {
@@ -41,7 +39,6 @@ impl LimitName {
             Self::FuelPerJob => "fuel_per_job",
             Self::StorageBytes => "storage_bytes",
             Self::VerifyMin => "verify_min",
-            Self::BudgetMicro => "budget_micro",
         }
     }
 }
@@ -65,22 +62,19 @@ pub struct Limits {
     /// Fuel of one job: as quoted before it begins, and as accepted while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuel_per_job: Option<u64>,
-    /// Bytes stored: content and kernels.
+    /// Bytes stored: content, kernels, values and arrays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_bytes: Option<u64>,
     /// The least `policy.verify`: `none`, `spotcheck`, `quorum` or `full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub verify_min: Option<VerifyMode>,
-    /// Micro-credits that may be spent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget_micro: Option<u64>,
 }
 
 impl Limits {
     /// Its numbers by name.
     #[must_use]
-    pub const fn numbers(&self) -> [(LimitName, Option<u64>); 7] {
+    pub const fn numbers(&self) -> [(LimitName, Option<u64>); 6] {
         [
             (LimitName::RequestsPerSecond, self.requests_per_second),
             (LimitName::RequestsBurst, self.requests_burst),
@@ -88,7 +82,6 @@ impl Limits {
             (LimitName::IterationsPerJob, self.iterations_per_job),
             (LimitName::FuelPerJob, self.fuel_per_job),
             (LimitName::StorageBytes, self.storage_bytes),
-            (LimitName::BudgetMicro, self.budget_micro),
         ]
     }
 
@@ -107,7 +100,6 @@ impl Limits {
             fuel_per_job: least(self.fuel_per_job, other.fuel_per_job),
             storage_bytes: least(self.storage_bytes, other.storage_bytes),
             verify_min: self.verify_min.max(other.verify_min),
-            budget_micro: least(self.budget_micro, other.budget_micro),
         }
     }
 
@@ -171,8 +163,8 @@ mod tests {
     fn limits() -> impl Strategy<Value = Limits> {
         let number = || prop::option::of(0u64..4);
         let mode = prop::option::of(prop::sample::select(VerifyMode::ALL));
-        let numbers = (number(), number(), number(), number(), number(), number(), number());
-        (numbers, mode).prop_map(|((a, b, c, d, e, f, g), verify_min)| Limits {
+        let numbers = (number(), number(), number(), number(), number(), number());
+        (numbers, mode).prop_map(|((a, b, c, d, e, f), verify_min)| Limits {
             requests_per_second: a,
             requests_burst: b,
             concurrent_jobs: c,
@@ -180,7 +172,6 @@ mod tests {
             fuel_per_job: e,
             storage_bytes: f,
             verify_min,
-            budget_micro: g,
         })
     }
 

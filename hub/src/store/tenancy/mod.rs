@@ -6,6 +6,7 @@ mod scope;
 
 use async_trait::async_trait;
 use forge_contract::{AgentId, Digest, JobId};
+use forge_lifecycle::books::budget::Budget;
 
 pub use binding::Binding;
 pub use limits::{Amount, Exceeded, LIMIT_MAX, LimitName, Limits};
@@ -172,6 +173,8 @@ pub struct HolderRow {
     pub limits: Limits,
     /// Where the project's jobs run.
     pub binding: Binding,
+    /// What the project may spend; `None` for no limit.
+    pub budget: Option<Budget>,
 }
 
 /// Which keys.

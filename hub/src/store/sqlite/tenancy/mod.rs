@@ -188,9 +188,11 @@ pub(super) async fn no_turn(db: &mut SqliteConnection, project: &str) -> Result<
     Ok(Exceeded::by(LimitName::ConcurrentJobs, Some(most), running + 1))
 }
 
-/// What a project stores, bytes.
+/// What a project stores, bytes: content, kernels, values and arrays. Evidence is not counted.
 const STORED: &str = "SELECT (SELECT COALESCE(SUM(bytes), 0) FROM blobs WHERE project = ?1) \
-                      + (SELECT COALESCE(SUM(bytes), 0) FROM kernels WHERE project = ?1 AND state <> 'refused') AS n";
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM kernels WHERE project = ?1 AND state <> 'refused') \
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM kv WHERE project = ?1 AND value IS NOT NULL) \
+                      + (SELECT COALESCE(SUM(bytes), 0) FROM vmem WHERE project = ?1 AND digest IS NOT NULL) AS n";
 
 /// The limit that so many more bytes of a project would break.
 pub(super) async fn no_room(
@@ -198,7 +200,19 @@ pub(super) async fn no_room(
     project: &str,
     bytes: u64,
 ) -> Result<Option<Exceeded>, StoreError> {
+    no_room_beside(db, project, bytes, 0).await
+}
+
+/// The same where so many are given up for them.
+pub(super) async fn no_room_beside(
+    db: &mut SqliteConnection,
+    project: &str,
+    bytes: u64,
+    freed: u64,
+) -> Result<Option<Exceeded>, StoreError> {
     let Some(most) = effective(db, project).await?.storage_bytes else { return Ok(None) };
     let stored = uint(sqlx::query(STORED).bind(project).fetch_one(db).await?.try_get("n")?);
-    Ok(Exceeded::by(LimitName::StorageBytes, Some(most), stored.saturating_add(bytes)))
+    let asked = stored.saturating_sub(freed).saturating_add(bytes);
+    // Who stores less than before is not held up by a limit that was lowered.
+    Ok(Exceeded::by(LimitName::StorageBytes, Some(most), asked).filter(|_| bytes > freed))
 }

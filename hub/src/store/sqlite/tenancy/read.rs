@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{STORED, binding, limits};
 use crate::store::StoreError;
+use crate::store::sqlite::books_read::budget_of;
 use crate::store::sqlite::{Sqlite, digest_of, int, job_of, uint};
 use crate::store::tenancy::{
     Exceeded, HolderRow, KeyFilter, KeyRow, MemberRow, OrganisationRow, ProjectRow, ProjectUse, Role, Scopes,
@@ -40,8 +41,9 @@ impl TenancyStore for Sqlite {
     async fn holder(&self, hash: &Digest) -> Result<Option<HolderRow>, StoreError> {
         let query = sqlx::query(
             "SELECT k.id, p.organisation, k.project, k.name, k.hint, k.scopes, k.member, k.created_ms, k.expires_ms, k.used_ms, \
-             k.revoked_ms, o.operator, o.ceilings, p.limits, p.pool, m.role FROM api_keys AS k \
+             k.revoked_ms, o.operator, o.ceilings, p.limits, p.pool, m.role, b.budget_micro, b.period FROM api_keys AS k \
              JOIN projects AS p ON p.id = k.project JOIN organisations AS o ON o.id = p.organisation \
+             LEFT JOIN budgets AS b ON b.project = p.id \
              LEFT JOIN members AS m ON m.id = k.member WHERE k.hash = ? AND k.revoked_ms IS NULL",
         );
         let row = query.bind(hash.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
@@ -147,6 +149,7 @@ fn holder(row: &SqliteRow) -> Result<HolderRow, StoreError> {
         operator: row.try_get("operator")?,
         limits: limits(row.try_get("limits")?)?.within(&limits(row.try_get("ceilings")?)?),
         binding: binding(row.try_get("pool")?)?,
+        budget: budget_of(row)?,
     })
 }
 

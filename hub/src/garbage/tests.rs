@@ -9,6 +9,7 @@ use forge_contract::{Digest, JobId};
 use super::*;
 use crate::store::data::{Kept, KvKey, NewArray};
 use crate::store::sqlite::Sqlite;
+use crate::store::tenancy::{NewProject, OPERATOR, TenancyWrite};
 use crate::store::{AcceptedRow, ArtifactRow, FinishedJob, KernelRow, NewJob, Phase, Standing, Write, Written};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -27,7 +28,8 @@ impl World {
         let store = Sqlite::open(&folder.path().join("hub.db"), Arc::clone(&blobs)).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         for id in ["a", "b", "c", "d"] {
-            store.submit(Write::Project { id: id.into(), name: id.into() }).await.unwrap();
+            let project = TenancyWrite::Project(NewProject::plain(id, OPERATOR));
+            store.submit(Write::Tenancy(Box::new(project))).await.unwrap();
         }
         let collector = Collector::new(Arc::clone(&store), Arc::clone(&blobs), grace);
         Self { _folder: folder, store, blobs, collector }
@@ -67,6 +69,7 @@ impl World {
             request_digest: Digest::of(b"r"),
             replay_of: None,
             content,
+            charge: None,
         };
         assert_eq!(self.store.submit(Write::Accept(Box::new(new))).await.unwrap(), Written::Done);
         job
@@ -84,6 +87,7 @@ impl World {
             artifacts: vec![ArtifactRow { name: "x".into(), media_type: "x/y".into(), digest, bytes: 200_000 }],
             objects: vec![],
             entry: "{}".into(),
+            settlement: None,
             stakes: vec![],
             erratum: None,
             kept: Kept { references: vec![(at, "x".into())], arrays: vec![] },
