@@ -24,7 +24,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step {
         version: 1,
-        rows: "INSERT INTO projects VALUES ('a', 'first', 1);
+        rows: r#"INSERT INTO projects VALUES ('a', 'first', 1);
                INSERT INTO api_keys VALUES (x'aa', 'a', 'fpk_abcd', 'compute admin', 1, NULL);
                INSERT INTO jobs (id, project, trace_id, op, envelope, envelope_digest, plan, phase, accepted_ms, finished_ms,
                    document) VALUES (x'000003e9000000000000000000000001', 'a', 't', 'op', x'7b7d', zeroblob(32), x'7b7d',
@@ -44,7 +44,7 @@ const STEPS: &[Step] = &[
                INSERT INTO ledger VALUES (1, x'000003e9000000000000000000000001', 'a',
                    '{"at_ms":9,"mode":"billable","fuel":"5","credits_micro":"2","eur_micro":"1","charged":true}',
                    zeroblob(32), zeroblob(32));
-               INSERT INTO meta VALUES ('leases', x'0000000000000007');",
+               INSERT INTO meta VALUES ('leases', x'0000000000000007');"#,
         holds: &[
             ("SELECT name FROM projects WHERE id = 'a'", "first"),
             ("SELECT document FROM jobs WHERE id = x'000003e9000000000000000000000001'", "answer"),
