@@ -56,6 +56,12 @@ pub struct Args {
     /// Whether kernels run only where Landlock and seccomp hold them, or under whatever the machine has
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub cage: Option<Cage>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t, env = "FORGEPOOL_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// A collector for traces (OTLP over HTTP), such as http://127.0.0.1:4318
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp: Option<String>,
     /// A TOML file with any of these by their names: hub, hub_key, data, cores, memory, disk, hours, kernels, labels,
     /// region, cage. Flags come before it
     #[arg(long, value_name = "FILE")]
@@ -63,6 +69,16 @@ pub struct Args {
     /// Kernels that have a name here, for `kernels`.
     #[arg(skip)]
     pub known_kernels: BTreeMap<String, Digest>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// How much of the cage must hold, on the command line.
@@ -138,6 +154,8 @@ pub struct Config {
     pub cage: CageLevel,
     /// What its owner allows.
     pub limits: Limits,
+    /// Where its spans go.
+    pub otlp: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -194,6 +212,7 @@ impl Config {
                 args.region.or(file.region).as_deref(),
             )?,
             limits,
+            otlp: args.otlp,
             cage: match args.cage.or(file.cage).unwrap_or(Cage::Required) {
                 Cage::Required => CageLevel::Required,
                 Cage::Available => CageLevel::Available,

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use forge_contract::limits::{DETAIL_BYTES_MAX, LOG_BYTES_MAX};
 use forge_contract::report::{Outcome, Report};
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, Failure, FailureCode, LeaseId};
 use forge_protocol::message::{FRAGMENT_BYTES_MAX, Load};
 use forge_protocol::{LinkError, ShardResponder};
 use forge_sandbox::{Inputs, ShardResult, Worker, WorkerError};
+use forge_telemetry::{Kind, Span, Telemetry};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tracing::Instrument as _;
 
 use crate::bench::{Bench, Bond, Seat};
 use crate::components::Components;
@@ -27,6 +30,9 @@ pub(crate) struct Shop {
     pub memory: Memory,
     pub engine: Digest,
     pub counts: Counts,
+    /// Who this is, for logs.
+    pub agent: String,
+    pub telemetry: Telemetry,
 }
 
 /// What is in hand, for the heartbeat.
@@ -81,28 +87,97 @@ pub(crate) struct Received {
     pub lease: LeaseId,
     pub task: Task,
     pub deadline: Duration,
+    pub trace: TraceContext,
     pub responder: ShardResponder,
 }
 
 /// Serves a lease until it is answered, taken back, or, before it runs, given back because the agent drains.
 pub(crate) async fn serve(shop: Arc<Shop>, received: Received, draining: watch::Receiver<bool>) {
-    let lease = received.lease;
+    let Received { lease, task, trace, .. } = &received;
+    let span = tracing::info_span!(
+        "shard", job = %task.job, stage = task.stage_index, shard = task.shard, %lease, agent = shop.agent,
+        trace_id = trace.trace_id()
+    );
     let revoked = received.responder.revoked();
-    let served = tokio::select! {
-        biased;
-        served = answer(&shop, received, draining) => served,
-        () = revoked => {
-            tracing::debug!(%lease, "a lease was taken back");
-            return;
+    let serving = async {
+        let served = tokio::select! {
+            biased;
+            served = answer(&shop, received, draining) => served,
+            () = revoked => {
+                tracing::debug!("a lease was taken back");
+                return;
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "a report was not delivered");
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%lease, %error, "a report was not delivered");
+    serving.instrument(span).await;
+}
+
+/// What is told of a lease while it is served: its spans, within the hub's for it.
+struct Told<'a> {
+    telemetry: &'a Telemetry,
+    /// The span of the whole.
+    whole: TraceContext,
+    parent: [u8; 8],
+    began: SystemTime,
+}
+
+impl<'a> Told<'a> {
+    fn new(telemetry: &'a Telemetry, trace: TraceContext, lease: LeaseId) -> Self {
+        let whole = trace.child("agent", lease.0.into());
+        Self { telemetry, whole, parent: trace.span, began: SystemTime::now() }
+    }
+
+    /// A part of it is over.
+    fn part(&self, name: &'static str, from: SystemTime) {
+        if self.telemetry.is_on() {
+            let context = self.whole.child(name, 0);
+            let (parent, until) = (self.whole.span, SystemTime::now());
+            let (name, attributes) = (name.to_owned(), Vec::new());
+            self.telemetry.record(Span {
+                name,
+                kind: Kind::Internal,
+                context,
+                parent,
+                from,
+                until,
+                attributes,
+                failed: None,
+            });
+        }
+    }
+
+    /// It is over.
+    fn end(&self, shop: &Shop, task: &Task, result: &ShardResult) {
+        let failed = match &result.outcome {
+            Outcome::Failed(failure) => Some(failure.code.as_str().to_owned()),
+            Outcome::Completed(_) | Outcome::Checked(_) => None,
+        };
+        tracing::debug!(units = task.unit_count, wall_us = result.usage.wall_us, code = failed, "shard ended");
+        if !result.log.is_empty() {
+            tracing::debug!(log = result.log, "the kernel said");
+        }
+        if self.telemetry.is_on() {
+            let attributes = vec![
+                ("forgepool.job", task.job.to_string().into()),
+                ("forgepool.stage", u64::from(task.stage_index).into()),
+                ("forgepool.shard", u64::from(task.shard).into()),
+                ("forgepool.agent", shop.agent.as_str().into()),
+                ("forgepool.units", task.unit_count.into()),
+            ];
+            let (context, parent) = (self.whole, self.parent);
+            let (from, until) = (self.began, SystemTime::now());
+            let name = "execute shard".to_owned();
+            self.telemetry.record(Span { name, kind: Kind::Server, context, parent, from, until, attributes, failed });
+        }
     }
 }
 
 async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<bool>) -> Result<(), LinkError> {
-    let Received { lease, task, deadline, mut responder } = received;
+    let Received { lease, task, deadline, trace, mut responder } = received;
+    let told = Told::new(&shop.telemetry, trace, lease);
     let due = Instant::now() + deadline;
     let waiting = Counted::new(&shop.counts.waiting);
     let began = Instant::now();
@@ -115,11 +190,14 @@ async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<b
         }
     };
     drop(waiting);
+    told.part("prepare", told.began);
     let prepare_us = micros(began.elapsed());
     let mut result = match prepared {
         Ok(Ok(Prepared { seat, inputs, code, memory })) => {
             let _running = Counted::new(&shop.counts.running);
+            let from = SystemTime::now();
             let result = run(shop, &task, seat, &inputs, &code, due, &mut responder).await;
+            told.part("run in the sandbox", from);
             drop(memory);
             result
         }
@@ -132,6 +210,7 @@ async fn answer(shop: &Shop, received: Received, mut draining: watch::Receiver<b
     let count = if matches!(result.outcome, Outcome::Failed(_)) { &shop.counts.failed } else { &shop.counts.completed };
     count.fetch_add(1, Ordering::Relaxed);
     result.usage.prepare_us = prepare_us;
+    told.end(shop, &task, &result);
     responder.report(report(shop, lease, &task, result)).await
 }
 
@@ -184,7 +263,7 @@ async fn run(
             result
         }
         Err(error) => {
-            tracing::warn!(job = %task.job, shard = task.shard, %error, "a worker gave no answer");
+            tracing::warn!(%error, "a worker gave no answer");
             ShardResult::failed(error.into())
         }
     }

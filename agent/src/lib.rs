@@ -21,7 +21,7 @@ mod lease;
 mod limits;
 mod session;
 
-pub use config::{Args, Config, ConfigError, data_directory};
+pub use config::{Args, Config, ConfigError, LogFormat, data_directory};
 pub use control::{ControlError, Request, State, Status, ask};
 pub use hours::{Hours, HoursError};
 pub use limits::Limits;

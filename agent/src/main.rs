@@ -22,7 +22,11 @@ fn main() -> ExitCode {
     forge_agent::become_child();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("FORGEPOOL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.agent.log_format {
+        forge_agent::LogFormat::Text => log.init(),
+        forge_agent::LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     match work(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,6 +12,7 @@ use forge_protocol::identity::IdentityError;
 use forge_protocol::{AgentEvent, AgentLink, Fetcher, Identity, Introduction, LinkError, LinkSettings};
 use forge_sandbox::cache::Cache;
 use forge_sandbox::{Compiler, WorkerError, engine_profile};
+use forge_telemetry::{Telemetry, TelemetryError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -75,6 +76,9 @@ pub enum AgentError {
         /// Its path.
         path: PathBuf,
     },
+    /// No span can be sent.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// No worker can be had.
     #[error("no worker can run here: {source}; --cage available runs kernels under what this machine has")]
     Worker {
@@ -108,6 +112,12 @@ pub(crate) async fn run(
     mut tell: impl FnMut(News),
 ) -> Result<(), AgentError> {
     let agent = Agent::set_up(config).await?;
+    let ended = live(&agent, stop, &mut tell).await;
+    agent.shop.telemetry.close().await;
+    ended
+}
+
+async fn live(agent: &Agent, stop: impl Future<Output = ()>, tell: &mut impl FnMut(News)) -> Result<(), AgentError> {
     let _control = agent.listen();
     let desk = agent.desk.clone();
     let stop = async {
@@ -130,8 +140,8 @@ pub(crate) async fn run(
                 joined_once = true;
                 backoff.ease();
                 let began = Instant::now();
-                agent.joined(&link, &mut tell);
-                let ended = agent.serve(link, stop.as_mut(), &mut tell).await;
+                agent.joined(&link, tell);
+                let ended = agent.serve(link, stop.as_mut(), tell).await;
                 agent.desk.see(None);
                 match ended {
                     Ended::Stopped => return Ok(()),
@@ -197,6 +207,8 @@ impl Agent {
             memory: Memory::new(config.limits.memory_bytes),
             engine: engine_profile(),
             counts: Counts::default(),
+            agent: identity.agent_id().to_string(),
+            telemetry: Telemetry::to(config.otlp.as_deref(), "forgepool-agent", identity.agent_id().to_string())?,
         };
         let introduction = Introduction {
             software: format!("forge-agent {}", env!("CARGO_PKG_VERSION")),
@@ -271,7 +283,7 @@ impl Agent {
                         self.shop.counts.decline();
                         responder.decline();
                     }
-                    AgentEvent::Lease { lease, task, deadline, responder } => {
+                    AgentEvent::Lease { lease, task, deadline, trace, responder } => {
                         // Before anything is fetched for it.
                         if let Err(reason) = self.config.limits.admit(&task) {
                             tracing::info!(%lease, reason, "a lease is given back");
@@ -279,7 +291,7 @@ impl Agent {
                             responder.decline();
                             continue;
                         }
-                        let received = Received { lease, task, deadline, responder };
+                        let received = Received { lease, task, deadline, trace, responder };
                         leases.spawn(lease::serve(self.shop.clone(), received, self.draining.subscribe()));
                     }
                     AgentEvent::Standing(standing) => {

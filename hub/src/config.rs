@@ -1,6 +1,6 @@
 //! What the hub is told at its start, read once; nothing below reads the environment.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use forge_protocol::LinkSettings;
 use crate::admission::ParseLimits;
 use crate::prices::{self, PricesError};
 use crate::registry::KernelSource;
+use crate::tls::TlsFiles;
 
 /// Largest blob that can be uploaded where nothing else is configured.
 const BLOB_BYTES_MAX: u64 = 8 << 30;
@@ -24,6 +25,9 @@ const SWEEP_MS: u64 = 60_000;
 const COLLECT_MS: u64 = 3_600_000;
 /// How long nothing must have named a file, ms: a day.
 const COLLECT_GRACE_MS: u64 = 24 * 3_600_000;
+
+/// Between two signatures over the audit log, where nothing else is configured, milliseconds.
+const AUDIT_HEAD_MS: u64 = 3_600_000;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -44,6 +48,13 @@ pub struct HubArgs {
     /// Where the HTTP API listens; port 0 picks a free one
     #[arg(long, env = "FORGEPOOL_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub http: SocketAddr,
+    /// The HTTP API's certificate, followed by those that lead to its authority (PEM); read again at SIGHUP or when it
+    /// changes. Without it the API speaks plain HTTP
+    #[arg(long, env = "FORGEPOOL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "FORGEPOOL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Where agents dial (QUIC); port 0 picks a free one
     #[arg(long, env = "FORGEPOOL_QUIC", default_value = "127.0.0.1:4433", value_name = "ADDRESS")]
     pub quic: SocketAddr,
@@ -89,6 +100,15 @@ pub struct HubArgs {
     /// Between two looks at what is due to settle and at finished jobs to be checked again, milliseconds
     #[arg(long, default_value_t = SWEEP_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub settle_every_ms: u64,
+    /// A proxy whose X-Forwarded-For says where a request came from, for the audit log; more than once for several
+    #[arg(long = "trusted-proxy", value_name = "IP")]
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Between two signatures over the audit log, milliseconds
+    #[arg(long, default_value_t = AUDIT_HEAD_MS, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub audit_head_ms: u64,
+    /// A collector for traces (OTLP over HTTP), such as http://127.0.0.1:4318
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp: Option<String>,
     /// Answer /metrics only to the operator's key
     #[arg(long)]
     pub private_metrics: bool,
@@ -132,6 +152,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the HTTP API listens.
     pub http: SocketAddr,
+    /// Certificate and key of the HTTP API, where it speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// Where spans go.
+    pub otlp: Option<String>,
     /// Where agents dial.
     pub quic: SocketAddr,
     /// Where kernels come from.
@@ -156,6 +180,10 @@ pub struct Config {
     pub prices: PriceList,
     /// Between two looks at what is due.
     pub settle_every: Duration,
+    /// Proxies whose word on where a request came from counts.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Between two signatures over the audit log.
+    pub audit_head_every: Duration,
     /// Whether metrics are for the operator's key alone.
     pub private_metrics: bool,
     /// Between two looks for files that nothing names.
@@ -172,6 +200,8 @@ impl Config {
         Self {
             data,
             http: any,
+            tls: None,
+            otlp: None,
             quic: any,
             kernels: Vec::new(),
             api_key: None,
@@ -184,6 +214,8 @@ impl Config {
             settle: SettlePolicy::default(),
             prices: PriceList::default(),
             settle_every: Duration::from_millis(SWEEP_MS),
+            trusted_proxies: Vec::new(),
+            audit_head_every: Duration::from_millis(AUDIT_HEAD_MS),
             private_metrics: false,
             collect_every: Duration::from_millis(COLLECT_MS),
             collect_grace: Duration::from_millis(COLLECT_GRACE_MS),
@@ -202,7 +234,13 @@ impl HubArgs {
         kernels.extend(self.kernels.iter().cloned().map(KernelSource::Folder));
         Ok(Config {
             http: self.http,
+            tls: self
+                .tls_cert
+                .clone()
+                .zip(self.tls_key.clone())
+                .map(|(certificate, key)| TlsFiles { certificate, key }),
             quic: self.quic,
+            otlp: self.otlp.clone(),
             kernels,
             api_key: self.key()?,
             body_time: Duration::from_millis(self.body_ms),
@@ -211,6 +249,8 @@ impl HubArgs {
             settle: SettlePolicy { shards: self.settle_shards, ms: self.settle_ms },
             prices: self.prices()?,
             settle_every: Duration::from_millis(self.settle_every_ms),
+            trusted_proxies: self.trusted_proxies.clone(),
+            audit_head_every: Duration::from_millis(self.audit_head_ms),
             private_metrics: self.private_metrics,
             collect_every: Duration::from_millis(self.collect_every_ms),
             collect_grace: Duration::from_millis(self.collect_grace_ms),

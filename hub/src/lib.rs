@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod code;
 pub mod condition;
@@ -24,9 +25,13 @@ mod standing;
 mod start;
 pub mod store;
 pub mod tenancy;
+mod tls;
+pub mod trail;
 pub mod upload;
+mod validity;
 pub mod vmem;
 
 pub use config::{Config, ConfigError, HubArgs};
 pub use registry::KernelSource;
 pub use start::{Running, StartError, start};
+pub use tls::{Tls, TlsError, TlsFiles};

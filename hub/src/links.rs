@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Digest, LeaseId};
 use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
@@ -105,10 +106,10 @@ impl StoreContent {
 pub struct Wire(pub HubEndpoint, pub Arc<Grants>);
 
 impl Fleet for Wire {
-    fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64) {
+    fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64, trace: TraceContext) {
         // Before the agent hears of it: it asks at once.
         self.1.lease(session.0, &task);
-        self.0.dispatch(session.0, lease, task, deadline_ms);
+        self.0.dispatch(session.0, lease, task, deadline_ms, trace);
     }
 
     fn revoke(&self, session: SessionId, lease: LeaseId) {
@@ -177,6 +178,7 @@ fn note(event: &LinkEvent, sessions: &mut HashMap<u64, (AgentId, AgentKey)>, sto
                 state(*agent, "draining", None);
             }
         }
+        LinkEvent::Heartbeat { rtt, .. } => return metrics.agent_rtt.observe(rtt.as_secs_f64()),
         _ => return,
     }
     metrics.agents.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));

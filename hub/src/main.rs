@@ -1,5 +1,7 @@
 //! `forge-hub`: the hub alone, without a line of wasmtime.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use forge_hub::{HubArgs, process};
 
@@ -11,7 +13,7 @@ struct Line {
     hub: HubArgs,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     // The child that parses uploads: before any thread or runtime.
     if std::env::args_os().nth(1).is_some_and(|word| word == forge_hub::admission::ADMIT) {
         forge_hub::admission::admit_main();
@@ -19,6 +21,11 @@ fn main() -> anyhow::Result<()> {
     let line = Line::parse();
     process::log(line.hub.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(process::run(&line.hub, Vec::new()))?;
-    Ok(())
+    let end = runtime.block_on(process::run(&line.hub, Vec::new()))?;
+    if end == process::End::AtOnce {
+        // Without waiting for what still runs.
+        runtime.shutdown_background();
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }

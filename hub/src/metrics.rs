@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use forge_lifecycle::pool::AgentView;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -64,10 +65,45 @@ pub struct Metrics {
     pub requests: Family<Request, Histogram, fn() -> Histogram>,
     /// Largest number of live jobs seen.
     pub live_max: Gauge<u64, AtomicU64>,
+    /// Leases given out.
+    pub dispatches: Counter,
+    /// Attempts that ended, by why the scheduler made them.
+    pub placements: Family<Label, Counter>,
+    /// Accepted shards, by what was checked of them.
+    pub verifications: Family<Label, Counter>,
+    /// Agents connected, by what they do.
+    pub agent_states: Family<Label, Gauge>,
+    /// Round trips to agents, at every heartbeat.
+    pub agent_rtt: Histogram,
+    /// Time that workers spent on accepted shards, by kind.
+    pub worker_seconds: Family<Label, Counter<f64, AtomicU64>>,
+    /// Bytes that kernels printed.
+    pub log_bytes: Counter,
+    /// Finished jobs, by billing mode.
+    pub billed: Family<Label, Counter>,
+    /// What a finished job costs, micro-credits.
+    pub job_credits: Histogram,
+    /// Fuel of a finished job.
+    pub job_fuel: Histogram,
+    /// Requests with a credential that was refused.
+    pub unauthenticated: Counter,
+    /// Rows of the audit log, by whether they were written.
+    pub audit_rows: Family<Label, Counter>,
+    /// Spans thrown away because the collector is too slow.
+    pub spans_dropped: Gauge<u64, AtomicU64>,
+    /// When the certificate of the HTTP API ends, seconds since 1970; 0 without one.
+    pub certificate_ends: Gauge<u64, AtomicU64>,
+    /// When this process began, seconds since 1970.
+    pub started: Gauge<u64, AtomicU64>,
 }
 
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_5, 2.0, 22))
+}
+
+/// Of amounts that differ by many orders of magnitude.
+fn amounts() -> Histogram {
+    Histogram::new(exponential_buckets(1_000.0, 10.0, 13))
 }
 
 impl Default for Metrics {
@@ -90,7 +126,23 @@ impl Default for Metrics {
             shard_seconds: seconds(),
             requests: Family::new_with_constructor(seconds),
             live_max: Gauge::default(),
+            dispatches: Counter::default(),
+            placements: Family::default(),
+            verifications: Family::default(),
+            agent_states: Family::default(),
+            agent_rtt: Histogram::new(exponential_buckets(0.000_1, 2.0, 18)),
+            worker_seconds: Family::default(),
+            log_bytes: Counter::default(),
+            billed: Family::default(),
+            job_credits: amounts(),
+            job_fuel: amounts(),
+            unauthenticated: Counter::default(),
+            audit_rows: Family::default(),
+            spans_dropped: Gauge::default(),
+            certificate_ends: Gauge::default(),
+            started: Gauge::default(),
         };
+        metrics.started.set(crate::clock::unix_ms() / 1000);
         metrics.register();
         metrics
     }
@@ -115,6 +167,52 @@ impl Metrics {
         r.register_with_unit("shard_wall", "From dispatch to report", Unit::Seconds, self.shard_seconds.clone());
         r.register_with_unit("http_request", "Time to the response's head", Unit::Seconds, self.requests.clone());
         r.register("jobs_live_max", "Most jobs in hand at once", self.live_max.clone());
+        self.register_work();
+        self.register_operation();
+    }
+
+    fn register_work(&mut self) {
+        let r = &mut self.registry;
+        r.register("dispatches", "Leases given out", self.dispatches.clone());
+        r.register("placements", "Attempts that ended, by why the scheduler made them", self.placements.clone());
+        r.register("verifications", "Accepted shards, by what was checked of them", self.verifications.clone());
+        r.register("agents", "Agents connected, by what they do", self.agent_states.clone());
+        r.register_with_unit("agent_rtt", "Round trips to agents", Unit::Seconds, self.agent_rtt.clone());
+        let (name, help) = ("worker", "Time of accepted shards, by kind");
+        r.register_with_unit(name, help, Unit::Seconds, self.worker_seconds.clone());
+        r.register_with_unit("shard_log", "What kernels printed", Unit::Bytes, self.log_bytes.clone());
+        r.register("jobs_billed", "Finished jobs, by billing mode", self.billed.clone());
+        r.register("job_credits_micro", "What a finished job costs, micro-credits", self.job_credits.clone());
+        r.register("job_fuel", "Fuel of a finished job", self.job_fuel.clone());
+    }
+
+    fn register_operation(&mut self) {
+        let r = &mut self.registry;
+        r.register("unauthenticated", "Requests whose credential was refused", self.unauthenticated.clone());
+        r.register("audit_rows", "Rows of the audit log, by whether they were written", self.audit_rows.clone());
+        r.register("spans_dropped", "Spans the collector was too slow for", self.spans_dropped.clone());
+        let (name, help) = ("tls_certificate_end", "When the certificate ends, since 1970; 0 without one");
+        r.register_with_unit(name, help, Unit::Seconds, self.certificate_ends.clone());
+        r.register_with_unit(
+            "process_start",
+            "When the process began, since 1970",
+            Unit::Seconds,
+            self.started.clone(),
+        );
+    }
+
+    /// Counts the connected agents by what they do.
+    pub fn count_agents(&self, agents: &[AgentView]) {
+        let states: [(&'static str, fn(&AgentView) -> bool); 4] = [
+            ("quarantined", |agent| agent.quarantined),
+            ("draining", |agent| agent.draining && !agent.quarantined),
+            ("working", |agent| agent.leases > 0 && !agent.draining && !agent.quarantined),
+            ("idle", |agent| agent.leases == 0 && !agent.draining && !agent.quarantined),
+        ];
+        for (kind, is) in states {
+            let count = agents.iter().filter(|agent| is(agent)).count();
+            self.agent_states.get_or_create(&Label { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// The text exposition (OpenMetrics).
@@ -137,6 +235,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -151,5 +250,20 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_operators_page_lists_every_metric() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let exposed = Metrics::default().render();
+        let families = exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let families: Vec<(String, String)> = families.map(|(name, kind)| (name.into(), kind.into())).collect();
+        assert!(families.len() > 25, "{families:?}");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `forgepool_")?.split_once("` | "));
+        let rows: Vec<(String, String)> = rows
+            .map(|(name, rest)| (format!("forgepool_{name}"), rest.split(' ').next().unwrap_or_default().into()))
+            .collect();
+        assert_eq!(rows, families, "the table of docs/operations.md, in the order of the exposition");
     }
 }

@@ -43,26 +43,45 @@ pub fn log(format: LogFormat) {
     });
 }
 
+/// How a hub ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything that was open was ended first.
+    Orderly,
+    /// A second signal came before that; what was acknowledged is stored.
+    AtOnce,
+}
+
 /// Runs a hub until it is asked to stop: by SIGTERM, by ctrl-c, or with `--parent-pipe` by a line `drain` on standard
-/// input or its end.
+/// input or its end. A second signal ends it at once.
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub async fn run(args: &HubArgs, built_in: Vec<KernelSource>) -> Result<(), StartError> {
+pub async fn run(args: &HubArgs, built_in: Vec<KernelSource>) -> Result<End, StartError> {
+    // Listened to before anything runs: a signal that comes early must not be lost.
+    let mut signals = Signals::listen();
     let mut running = start(args.config(built_in)?).await?;
     announce(args, &running)?;
     let time = tokio::select! {
-        () = signalled() => ASKED_TIME,
+        () = signals.next() => ASKED_TIME,
         time = parent(args.parent_pipe) => time,
         () = running.ended() => {
             tracing::error!("the HTTP server ended");
             ORPHANED_TIME
         }
     };
-    if tokio::time::timeout(time, running.shutdown()).await.is_err() {
-        tracing::warn!("stopped before everything had ended; what was acknowledged is stored");
+    tokio::select! {
+        ended = tokio::time::timeout(time, running.shutdown()) => {
+            if ended.is_err() {
+                tracing::warn!("stopped before everything had ended; what was acknowledged is stored");
+            }
+            Ok(End::Orderly)
+        }
+        () = signals.next() => {
+            tracing::warn!("ended at once at a second signal; what was acknowledged is stored");
+            Ok(End::AtOnce)
+        }
     }
-    Ok(())
 }
 
 fn announce(args: &HubArgs, running: &Running) -> Result<(), StartError> {
@@ -96,19 +115,38 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(draft, path)
 }
 
+/// SIGTERM and ctrl-c, listened to once: a second one right after the first must not fall between two listeners.
 #[cfg(unix)]
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+struct Signals(Option<[tokio::signal::unix::Signal; 2]>);
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self(signal(SignalKind::terminate()).and_then(|one| Ok([one, signal(SignalKind::interrupt())?])).ok())
+    }
+
+    async fn next(&mut self) {
+        let Some([terminate, interrupt]) = &mut self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn signalled() {
-    drop(tokio::signal::ctrl_c().await);
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
+    }
 }
 
 /// Resolves when the parent asks for the end or is gone, with the time there is for it. A thread of its own reads,

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use forge_contract::Digest;
 use forge_lifecycle::bundle::key::Key;
+use forge_lifecycle::trail::Purpose;
 use forge_protocol::identity::IdentityError;
 use forge_protocol::{EnrolToken, HubEndpoint, Identity, LinkError};
+use forge_telemetry::{Telemetry, TelemetryError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,8 @@ use crate::store::sqlite::Sqlite;
 use crate::store::tenancy::{NewOrganisation, NewProject, OPERATOR, Scope, Scopes};
 use crate::store::{Store, StoreError, TenancyWrite, Write, Written};
 use crate::tenancy::{Keyring, Rates, key};
+use crate::tls::{Tls, TlsError};
+use crate::trail::by_operator;
 use crate::upload::{UploadError, Uploads};
 
 const PROJECT: &str = "default";
@@ -82,6 +86,12 @@ pub enum StartError {
     /// The kernels.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The configuration.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
@@ -121,17 +131,11 @@ impl Running {
     pub async fn enrol_token(&self, verifier: bool) -> Result<String, StartError> {
         let (token, hash) = self.app.tokens.make().ok_or(IdentityError::Entropy)?;
         let expires_ms = crate::clock::unix_ms() + 24 * 3600 * 1000;
-        self.app
-            .store
-            .submit(Write::EnrolToken {
-                hash,
-                project: PROJECT.into(),
-                expires_ms,
-                verifier,
-                provider: None,
-                reserved: None,
-            })
-            .await?;
+        let write =
+            Write::EnrolToken { hash, project: PROJECT.into(), expires_ms, verifier, provider: None, reserved: None };
+        let note = if verifier { "of a verifier" } else { "of an agent" };
+        let entry = by_operator("start: make an enrolment token", PROJECT, note.into());
+        self.app.store.submit(write.audited(entry)).await?;
         Ok(token)
     }
 
@@ -150,9 +154,10 @@ impl Running {
             project: NewProject::plain(project, project),
             key: new.clone(),
         };
-        for write in [TenancyWrite::Organisation(Box::new(organisation)), TenancyWrite::Key(new)] {
-            self.app.store.submit(Write::Tenancy(Box::new(write))).await?;
-        }
+        let entry = by_operator("start: make a key", project, format!("key {} ({})", new.id, new.hint));
+        let organisation = TenancyWrite::Organisation(Box::new(organisation));
+        self.app.store.submit(Write::Tenancy(Box::new(organisation))).await?;
+        self.app.store.submit(Write::Tenancy(Box::new(TenancyWrite::Key(new))).audited(entry)).await?;
         Ok(text)
     }
 
@@ -177,7 +182,11 @@ impl Running {
         if self.server.await.is_err() {
             tracing::error!("the HTTP server ended badly");
         }
+        if let Err(error) = crate::trail::sign(&*self.app.store, &*self.app.notary, Purpose::Shutdown).await {
+            tracing::error!(%error, "the audit log could not be signed");
+        }
         self.app.store.close().await;
+        self.app.telemetry.close().await;
         tracing::info!("stopped");
     }
 }
@@ -212,8 +221,10 @@ impl Tokens for Keys {
 /// Whatever keeps it from serving; nothing is left running.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     outlive_file_limits();
+    let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let lock = claim(&config.data)?;
     let identity = Identity::load_or_create(&config.data.join("hub.key"))?;
+    let telemetry = Telemetry::to(config.otlp.as_deref(), "forgepool-hub", identity.hub_key().to_string())?;
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"))?);
     let uploads = Uploads::open(&config.data.join("uploads"))?.patient(config.body_time);
     let url_key = UrlKey::load_or_create(&config.data.join("url.key"))?;
@@ -247,6 +258,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         fleet: Arc::clone(&wire) as Arc<dyn crate::coordinator::Fleet>,
         board,
         metrics: Arc::clone(&metrics),
+        telemetry: telemetry.clone(),
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
         decided,
         registry: Arc::clone(&registry),
@@ -277,9 +289,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         desk,
         coordinator,
         metrics,
+        telemetry,
         prices: config.prices,
         notary: Arc::clone(&keys) as Arc<dyn Notary>,
-        tokens: keys,
+        tokens: Arc::clone(&keys) as Arc<dyn Tokens>,
+        trusted_proxies: config.trusted_proxies,
+        refusals: Mutex::default(),
         uploads,
         collector: collector.clone(),
         url_key,
@@ -287,11 +302,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         body_time: config.body_time,
         blob_bytes: config.blob_bytes,
         quic_address: quic_addr.to_string(),
+        tls: tls.clone(),
         stopping: stopping.clone(),
     });
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).attend(stopping.clone()));
+    }
+    tokio::spawn(crate::trail::keep(Arc::clone(&app.store), keys, config.audit_head_every, stopping.clone()));
     tokio::spawn(sweep(app.uploads.clone(), stopping.clone()));
     tokio::spawn(collector.attend(config.collect_every, stopping.clone()));
-    let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), stopping));
+    let server = tokio::spawn(crate::server::serve(listener, crate::api::router(Arc::clone(&app)), tls, stopping));
     tracing::info!(http = %http_addr, quic = %quic_addr, hub_key, "the hub is ready");
     Ok(Running { http_addr, quic_addr, hub_key, api_key, app, wire, server, carrier, clerk, teller, _lock: lock })
 }
@@ -362,7 +382,12 @@ async fn first_key(store: &dyn Store, given: Option<String>) -> Result<Option<St
         None => key::new_text(),
     };
     let scopes = Scopes::of(&[Scope::Compute, Scope::Admin]);
-    tenancy(TenancyWrite::Key(key::kept(&text, PROJECT, scopes))).await?;
+    let new = key::kept(&text, PROJECT, scopes);
+    // The same key given at every start is made at the first.
+    if store.holder(&new.hash).await?.is_none() {
+        let entry = by_operator("start: make a key", PROJECT, format!("key {} ({})", new.id, new.hint));
+        store.submit(Write::Tenancy(Box::new(TenancyWrite::Key(new))).audited(entry)).await?;
+    }
     Ok(Some(text))
 }
 

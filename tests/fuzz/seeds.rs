@@ -13,6 +13,7 @@ use forge_contract::manifest::{Manifest, PartKind, PartSpec};
 use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, InputRef, Interval, Rectangle, Task};
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, LeaseId};
 use forge_lifecycle::admit;
 use forge_lifecycle::artifact::Entry;
@@ -209,8 +210,10 @@ pub fn frames() -> Vec<Vec<u8>> {
         frame::encode(&Refused { code: RefusalCode::Token, detail: "no".into() }).unwrap(),
         frame::encode(&Heartbeat { load }).unwrap(),
         frame::encode(&Drain).unwrap(),
-        frame::encode(&Lease { lease: LeaseId(9), deadline_ms: 1000, task: task() }).unwrap(),
-        frame::encode(&Lease { lease: LeaseId(10), deadline_ms: 1000, task: check() }).unwrap(),
+        frame::encode(&Lease { lease: LeaseId(9), deadline_ms: 1000, trace: TraceContext::default(), task: task() })
+            .unwrap(),
+        frame::encode(&Lease { lease: LeaseId(10), deadline_ms: 1000, trace: TraceContext::default(), task: check() })
+            .unwrap(),
         frame::encode(&Progress { units_done: 3 }).unwrap(),
         report(completed),
         report(failed),

@@ -35,6 +35,28 @@ impl Answer {
     }
 }
 
+/// A client for plain HTTP that asks nothing of this machine's certificates.
+///
+/// # Panics
+/// It cannot be made.
+#[must_use]
+pub fn http() -> reqwest::Client {
+    trusting(rustls::RootCertStore::empty())
+}
+
+/// A client that trusts these certificates and no others.
+///
+/// # Panics
+/// It cannot be made.
+#[must_use]
+pub fn trusting(roots: rustls::RootCertStore) -> reqwest::Client {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.expect("the provider knows TLS").with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    reqwest::Client::builder().tls_backend_preconfigured(config).build().expect("a client can be made")
+}
+
 /// A hub and a key.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -49,7 +71,7 @@ impl Api {
     /// Opens nothing yet.
     #[must_use]
     pub fn new(url: String, key: String) -> Self {
-        Self { url, key, http: reqwest::Client::new() }
+        Self { url, key, http: http() }
     }
 
     /// A request that carries the key.

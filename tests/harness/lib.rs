@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod binary;
+pub mod collector;
 pub mod component;
 pub mod contract;
 pub mod dice;

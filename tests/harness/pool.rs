@@ -25,6 +25,7 @@ pub struct Pool {
     pub api: Api,
     tokens: Vec<String>,
     extra: Vec<OsString>,
+    env: Vec<(&'static str, String)>,
     /// How each agent was started: its hub and further arguments.
     starts: Vec<(String, Vec<OsString>)>,
     dir: tempfile::TempDir,
@@ -41,13 +42,22 @@ impl Pool {
     /// # Panics
     /// Something does not come up.
     pub async fn start_with(agents: usize, hub_args: &[&str]) -> Self {
+        Self::start_as(agents, hub_args, Vec::new()).await
+    }
+
+    /// The same with this filter of the logs of hub and agents (FORGEPOOL_LOG).
+    pub async fn start_logging(agents: usize, hub_args: &[&str], filter: &str) -> Self {
+        Self::start_as(agents, hub_args, vec![("FORGEPOOL_LOG", filter.to_owned())]).await
+    }
+
+    async fn start_as(agents: usize, hub_args: &[&str], env: Vec<(&'static str, String)>) -> Self {
         let dir = tempfile::Builder::new().prefix("forgepool-test-").tempdir().expect("a temporary directory");
         let extra: Vec<OsString> = hub_args.iter().map(OsString::from).collect();
-        let (hub, ready) = start_hub(dir.path(), "127.0.0.1:0", "127.0.0.1:0", &extra, None).await;
+        let (hub, ready) = start_hub(dir.path(), "127.0.0.1:0", "127.0.0.1:0", &extra, env.clone()).await;
         let text = |name: &str| ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let api = Api::new(format!("http://{}", text("http")), text("api_key"));
         let tokens = tokens(&ready);
-        let mut pool = Self { hub, agents: Vec::new(), ready, api, tokens, extra, starts: Vec::new(), dir };
+        let mut pool = Self { hub, agents: Vec::new(), ready, api, tokens, extra, env, starts: Vec::new(), dir };
         let mut starting = Vec::new();
         let hub = pool.quic();
         for _ in 0..agents {
@@ -175,8 +185,9 @@ impl Pool {
     /// Starts the hub again on the same directory and ports. Agents come back by themselves.
     pub async fn restart_hub(&mut self) {
         let text = |name: &str| self.ready.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let key = self.api.key.clone();
-        let (hub, ready) = start_hub(self.dir.path(), &text("http"), &text("quic"), &self.extra, Some(key)).await;
+        let mut env = self.env.clone();
+        env.push(("FORGEPOOL_API_KEY", self.api.key.clone()));
+        let (hub, ready) = start_hub(self.dir.path(), &text("http"), &text("quic"), &self.extra, env).await;
         self.tokens = tokens(&ready);
         self.hub = hub;
         self.api.key = ready.get("api_key").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -215,7 +226,8 @@ impl Pool {
             args.extend([OsString::from(name), OsString::from(value)]);
         }
         args.extend(more);
-        let env: Vec<(&str, String)> = token.into_iter().map(|token| ("FORGEPOOL_ENROL_TOKEN", token)).collect();
+        let mut env = self.env.clone();
+        env.extend(token.map(|token| ("FORGEPOOL_ENROL_TOKEN", token)));
         Process::start(&format!("agent-{number}"), &args, &env, &self.logs())
     }
 
@@ -235,12 +247,17 @@ fn tokens(ready: &Value) -> Vec<String> {
     tokens.iter().filter_map(|token| token.as_str().map(str::to_owned)).collect()
 }
 
-async fn start_hub(dir: &Path, http: &str, quic: &str, extra: &[OsString], key: Option<String>) -> (Process, Value) {
+async fn start_hub(
+    dir: &Path,
+    http: &str,
+    quic: &str,
+    extra: &[OsString],
+    env: Vec<(&'static str, String)>,
+) -> (Process, Value) {
     let mut args: Vec<OsString> = ["hub", "--parent-pipe", "--http", http, "--quic", quic].map(OsString::from).into();
     args.extend(["--announce-tokens".into(), TOKENS.to_string().into()]);
     args.extend(["--data".into(), dir.join("hub").into()]);
     args.extend(extra.iter().cloned());
-    let env: Vec<(&str, String)> = key.into_iter().map(|key| ("FORGEPOOL_API_KEY", key)).collect();
     let mut hub = Process::start("hub", &args, &env, &dir.join("logs"));
     let ready = hub.ready().await;
     (hub, ready)

@@ -132,7 +132,7 @@ impl Member {
     }
 
     async fn answer(&self, hub: &Connection, answer: &mut SendStream, recv: &mut RecvStream) -> Result<()> {
-        let Lease { lease, deadline_ms, task } = hear(recv).await?;
+        let Lease { lease, deadline_ms, task, .. } = hear(recv).await?;
         let taken_back = answer.stopped();
         tokio::pin!(taken_back);
         let manner = self.conduct.manner_of(&task, self.mark(), self.begun.fetch_add(1, Ordering::Relaxed));

@@ -10,6 +10,7 @@ BYTES = (
     "application/vnd.apache.arrow.file",
     "application/vnd.apache.parquet",
     "application/vnd.forgepool.evidence",
+    "application/vnd.forgepool.audit+jsonl",
     "application/x-tar",
     "text/event-stream",
     "text/csv",

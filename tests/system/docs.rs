@@ -65,7 +65,7 @@ async fn follow(page: &str, blocks: &[String]) {
 #[tokio::test]
 async fn every_example_of_the_pages_runs_as_it_stands() {
     let pages = pages();
-    for needed in ["concepts.md", "execution.md", "determinism.md", "replay.md", "clients.md"] {
+    for needed in ["concepts.md", "execution.md", "determinism.md", "replay.md", "clients.md", "operations.md"] {
         assert!(pages.contains_key(needed), "docs/{needed} has no example");
     }
     for (page, blocks) in &pages {

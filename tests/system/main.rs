@@ -4,7 +4,9 @@
 
 mod agent_input;
 mod answers;
+mod audit;
 mod authors;
+mod backup;
 mod bad_component;
 mod bad_input;
 mod blobs;
@@ -31,5 +33,7 @@ mod stages;
 mod statistics;
 mod stranger;
 mod tenants;
+mod tls;
+mod tracing;
 mod up;
 mod wire_input;

@@ -52,7 +52,7 @@ async fn the_documented_request_gets_the_documented_answer() {
 #[tokio::test]
 async fn the_alternative_key_header_works_and_no_key_does_not() {
     let pool = Pool::start(1).await;
-    let http = reqwest::Client::new();
+    let http = forge_tests::api::http();
     let url = format!("{}/api/v0/jobs", pool.api.url);
     let with = http.get(&url).header("x-forge-api-key", &pool.api.key).send().await.unwrap();
     assert_eq!(with.status(), 200);

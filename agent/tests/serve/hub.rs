@@ -14,6 +14,7 @@ use forge_contract::manifest::{PartKind, PartSpec};
 use forge_contract::report::{Outcome, Report};
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, Task};
+use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, Failure, JobId, LeaseId};
 use forge_protocol::{
     AgentKey, Content, ContentBody, EnrolToken, Gate, HubEndpoint, Identity, LinkEvent, LinkEvents, LinkSettings,
@@ -115,7 +116,7 @@ impl Hub {
     pub fn grant_for(&mut self, task: &Task, deadline: Duration) -> LeaseId {
         self.leases += 1;
         let (lease, deadline) = (LeaseId(self.leases), u64::try_from(deadline.as_millis()).unwrap());
-        self.endpoint.dispatch(self.session, lease, Arc::new(task.clone()), deadline);
+        self.endpoint.dispatch(self.session, lease, Arc::new(task.clone()), deadline, TraceContext::default());
         lease
     }
 

@@ -69,6 +69,14 @@ struct Whom {
     json: bool,
 }
 
+impl Args {
+    /// Whether log lines are JSON.
+    #[must_use]
+    pub fn logs_json(&self) -> bool {
+        self.agent.log_format == forge_agent::LogFormat::Json
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::sse::{Event, Parser};
 use crate::target::Target;
+use crate::trust;
 
 /// How often a broken event stream is opened again before the job's state alone is asked for.
 const STREAM_ATTEMPTS_MAX: u32 = 5;
@@ -26,6 +27,14 @@ pub enum ClientError {
         url: String,
         /// What the connection said.
         cause: reqwest::Error,
+    },
+    /// The certificates to trust cannot be used.
+    #[error("{path}: {reason}")]
+    Trust {
+        /// Their file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
     },
     /// The hub said no, and why.
     #[error("{0}")]
@@ -108,13 +117,16 @@ impl Client {
     /// A client of `target`. Opens nothing yet.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] when the HTTP machinery itself cannot start.
+    /// [`ClientError::Unreachable`] when the HTTP machinery itself cannot start, [`ClientError::Trust`].
     pub fn new(target: Target) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .user_agent(concat!("forgepool/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|cause| ClientError::Unreachable { url: target.url.clone(), cause })?;
+            .user_agent(concat!("forgepool/", env!("CARGO_PKG_VERSION")));
+        let http = match trust::config(&target)? {
+            Some(config) => http.tls_backend_preconfigured(config),
+            None => http,
+        };
+        let http = http.build().map_err(|cause| ClientError::Unreachable { url: target.url.clone(), cause })?;
         Ok(Self { http, target })
     }
 

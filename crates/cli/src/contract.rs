@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_curl_line_survives_quotes() {
-        let target = Target { url: "http://h:1".into(), key: None };
+        let target = Target { url: "http://h:1".into(), key: None, ca: None };
         let line = curl(&target, r#"{ "a": "it's" }"#);
         assert!(line.ends_with("-d '{\"a\":\"it'\\''s\"}'\n"), "{line}");
     }

@@ -16,7 +16,7 @@ pub enum Outcome {
     Differs,
     /// `doctor` found something that keeps the pool from working.
     Unfit,
-    /// An evidence bundle does not hold.
+    /// An evidence bundle, an audit log or a backup does not hold.
     Unsound,
     /// A kernel breaks a rule: `kernel check` found it, or the hub refused it.
     KernelUnfit,
@@ -32,7 +32,7 @@ pub const HELP: &str = "Exit codes:
   5  the hub cannot be reached
   6  two runs of one contract differ
   7  doctor found something missing
-  8  an evidence bundle does not hold
+  8  an evidence bundle, an audit log or a backup does not hold
   9  a kernel breaks a rule: kernel check found it, or the hub refused it";
 
 impl From<Outcome> for ExitCode {
@@ -54,7 +54,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<ClientError>() {
         Some(ClientError::Refused(_)) => 3,
         Some(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => 5,
-        None => 1,
+        Some(ClientError::Trust { .. }) | None => 1,
     })
 }
 

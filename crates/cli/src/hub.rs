@@ -1,6 +1,6 @@
 //! `forgepool hub`: the hub alone, with the kernels that come with this program.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use forge_hub::{HubArgs, KernelSource, Running};
 
 use crate::exit::Outcome;
@@ -10,7 +10,7 @@ use crate::{kernels, parent, private, screen};
 /// Runs a hub: takes contracts over HTTP, gives work to agents that dial in, verifies, reduces, records.
 ///
 /// It offers the kernels that come with this program and those of --kernels. Once it is ready it prints one line of
-/// JSON with its addresses.
+/// JSON with its addresses. It ends in order at Ctrl-C or SIGTERM, and at once at a second one (exit code 1).
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
@@ -50,10 +50,15 @@ pub async fn run(args: Args) -> Result<Outcome> {
             parent::Stop::Asked
         }
     };
-    if tokio::time::timeout(stop.grace(), running.shutdown()).await.is_err() {
-        tracing::warn!("what was still open is cut off");
+    tokio::select! {
+        ended = tokio::time::timeout(stop.grace(), running.shutdown()) => {
+            if ended.is_err() {
+                tracing::warn!("what was still open is cut off");
+            }
+            Ok(Outcome::Done)
+        }
+        () = parent::interrupted() => bail!("ended at once at a second signal; what was acknowledged is stored"),
     }
-    Ok(Outcome::Done)
 }
 
 fn built_in() -> KernelSource {

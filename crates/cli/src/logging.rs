@@ -13,7 +13,7 @@ pub fn start(default: &str, json: bool) {
         .with_ansi(std::io::stderr().is_terminal());
     // Only fails when logging has been started before.
     if json {
-        log.json().try_init().ok()
+        log.json().flatten_event(true).try_init().ok()
     } else {
         log.try_init().ok()
     };

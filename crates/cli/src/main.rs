@@ -3,6 +3,8 @@
 mod agent;
 mod agents;
 mod artifact;
+mod audit;
+mod backup;
 mod blob;
 mod books;
 mod cancel;
@@ -22,6 +24,7 @@ mod kv;
 mod limits;
 mod logging;
 mod number;
+mod offline;
 mod org;
 mod parent;
 mod plan;
@@ -31,6 +34,7 @@ mod progress;
 mod project;
 mod quickstart;
 mod replay;
+mod restore;
 mod result;
 mod run;
 mod screen;
@@ -38,6 +42,7 @@ mod sse;
 mod table;
 mod target;
 mod transfer;
+mod trust;
 mod up;
 mod verify;
 mod vmem;
@@ -83,6 +88,9 @@ enum Command {
     Verify(verify::Args),
     Replay(replay::Args),
     Kernel(kernel::Args),
+    Audit(audit::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Org(org::Args),
     Project(project::Args),
     Key(key::Args),
@@ -142,6 +150,9 @@ impl Command {
             Self::Verify(args) => verify::run(&args),
             Self::Replay(args) => replay::run(args).await,
             Self::Kernel(args) => kernel::run(args).await,
+            Self::Audit(args) => audit::run(args).await,
+            Self::Backup(args) => backup::run(args).await,
+            Self::Restore(args) => restore::run(&args),
             Self::Org(args) => org::run(args).await,
             Self::Project(args) => project::run(args).await,
             Self::Key(args) => key::run(args).await,
@@ -164,7 +175,11 @@ impl Command {
     }
 
     fn logs_json(&self) -> bool {
-        matches!(self, Self::Hub(args) if args.logs_json())
+        match self {
+            Self::Hub(args) => args.logs_json(),
+            Self::Agent(args) => args.logs_json(),
+            _ => false,
+        }
     }
 }
 

@@ -137,7 +137,7 @@ fn comparison(first: &Value, again: &Value, same: bool) -> String {
 }
 
 fn goodbye() -> String {
-    let target = Target { url: "http://127.0.0.1:8080".into(), key: Some("$FORGEPOOL_API_KEY".into()) };
+    let target = Target { url: "http://127.0.0.1:8080".into(), key: Some("$FORGEPOOL_API_KEY".into()), ca: None };
     format!(
         "
 To repeat it yourself, start a pool that stays (it prints a key) and submit the contract:

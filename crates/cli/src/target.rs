@@ -17,6 +17,9 @@ pub struct TargetArgs {
     /// A project's API key
     #[arg(long, env = "FORGEPOOL_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub key: Option<String>,
+    /// Certificates (PEM) that the hub's must come from, in place of those this machine trusts
+    #[arg(long, env = "FORGEPOOL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Data directory of a running `forgepool up`: its dev.env names the hub and the key where neither is given
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -29,6 +32,8 @@ pub struct Target {
     pub url: String,
     /// The key, where there is one.
     pub key: Option<String>,
+    /// Certificates that the hub's must come from, where not those this machine trusts.
+    pub ca: Option<PathBuf>,
 }
 
 impl TargetArgs {
@@ -37,7 +42,8 @@ impl TargetArgs {
     /// # Errors
     /// No hub is known, or `dev.env` cannot be read.
     pub fn resolve(&self) -> Result<Target> {
-        let mut target = Target { url: self.url.clone().unwrap_or_default(), key: self.key.clone() };
+        let mut target =
+            Target { url: self.url.clone().unwrap_or_default(), key: self.key.clone(), ca: self.ca.clone() };
         if target.url.is_empty() || target.key.is_none() {
             let data = self.data.clone().map_or_else(data_dir_default, Ok)?;
             let path = data.join(DEV_ENV);
@@ -56,11 +62,8 @@ impl TargetArgs {
         while target.url.ends_with('/') {
             target.url.pop();
         }
-        if target.url.starts_with("https://") {
-            bail!("this build speaks plain HTTP only: reach {} through a local proxy that ends TLS", target.url);
-        }
-        if !target.url.starts_with("http://") {
-            target.url.insert_str(0, "http://");
+        if !["http://", "https://"].iter().any(|scheme| target.url.starts_with(scheme)) {
+            target.url.insert_str(0, if target.ca.is_some() { "https://" } else { "http://" });
         }
         Ok(target)
     }
@@ -108,7 +111,7 @@ mod tests {
     use super::*;
 
     fn args(url: Option<&str>, key: Option<&str>, data: &Path) -> TargetArgs {
-        TargetArgs { url: url.map(str::to_owned), key: key.map(str::to_owned), data: Some(data.to_owned()) }
+        TargetArgs { url: url.map(str::to_owned), key: key.map(str::to_owned), ca: None, data: Some(data.to_owned()) }
     }
 
     #[test]
@@ -121,7 +124,19 @@ mod tests {
         assert_eq!(key(Some("http://127.0.0.1:9/")).as_deref(), Some("fpk_a"));
         assert_eq!(key(Some("http://elsewhere:9")), None);
         let given = args(Some("localhost:1/"), Some("fpk_b"), dir.path()).resolve().unwrap();
-        assert_eq!(given, Target { url: "http://localhost:1".into(), key: Some("fpk_b".into()) });
+        assert_eq!(given, Target { url: "http://localhost:1".into(), key: Some("fpk_b".into()), ca: None });
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_gets_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = |url, ca: Option<&str>| {
+            let args = TargetArgs { ca: ca.map(PathBuf::from), ..args(Some(url), Some("k"), dir.path()) };
+            args.resolve().unwrap().url
+        };
+        assert_eq!(url("https://h:1/", None), "https://h:1");
+        assert_eq!(url("h:1", None), "http://h:1");
+        assert_eq!(url("h:1", Some("ca.pem")), "https://h:1");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod report;
 pub mod seed;
 pub mod stop;
 pub mod task;
+pub mod trace;
 pub mod vmem;
 
 pub use capability::Capability;

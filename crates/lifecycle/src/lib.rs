@@ -34,6 +34,7 @@ pub mod artifact;
 pub mod bundle;
 pub mod key;
 pub mod replay;
+pub mod trail;
 
 /// Milliseconds on a clock that the caller owns. It never goes back within a process.
 pub type Millis = u64;

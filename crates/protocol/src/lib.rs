@@ -18,4 +18,4 @@ pub use message::{Load, Standing};
 /// The application protocol both ends must name in the TLS handshake; its number changes when old and new cannot talk.
 pub const ALPN: &[u8] = b"forgepool/1";
 /// The revision spoken within [`ALPN`]; a peer of another revision is refused by name.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;

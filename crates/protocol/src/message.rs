@@ -10,6 +10,7 @@ use forge_contract::limits::{
 };
 use forge_contract::report::{Checked, Completed, Outcome, Report, UnitRecord, Usage};
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Digest, LeaseId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -221,6 +222,8 @@ pub struct Lease {
     pub lease: LeaseId,
     /// How long the hub waits, milliseconds from receipt.
     pub deadline_ms: u64,
+    /// The span the shard is run in, for logs and traces; no part of the computation.
+    pub trace: TraceContext,
     /// The shard.
     pub task: Task,
 }
@@ -232,6 +235,8 @@ pub struct LeaseRef<'a> {
     pub lease: LeaseId,
     /// How long the hub waits, milliseconds from receipt.
     pub deadline_ms: u64,
+    /// The span the shard is run in.
+    pub trace: TraceContext,
     /// The shard.
     pub task: &'a Task,
 }

@@ -7,6 +7,7 @@ use forge_contract::manifest::{PartKind, PartSpec};
 use forge_contract::report::{Checked, Completed, Finding, Outcome, Report, UnitRecord, UnitVerdict, Usage};
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, InputRef, Task};
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, LeaseId};
 use forge_protocol::frame::{self, FrameError, HEADER_BYTES, Header};
 use forge_protocol::message::{
@@ -36,7 +37,7 @@ fn pinned<M: Message + PartialEq + core::fmt::Debug>(message: &M, expected: &[&s
 #[test]
 fn the_first_bytes() {
     assert_eq!(ALPN, b"forgepool/1");
-    assert_eq!(REVISION, 2);
+    assert_eq!(REVISION, 3);
     assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert!(Kind::ALL.iter().all(|kind| Kind::of(*kind as u8) == Some(*kind)));
 }
@@ -164,14 +165,17 @@ fn task(unit: Option<String>) -> Task {
 
 #[test]
 fn lease() {
-    let lease = Lease { lease: LeaseId(9), deadline_ms: 1000, task: task(None) };
+    let trace = TraceContext { trace: [0x44; 16], span: [0x55; 8], sampled: true };
+    let lease = Lease { lease: LeaseId(9), deadline_ms: 1000, trace, task: task(None) };
     let (component, key, input) = (repeated("cc"), repeated("11"), repeated("22"));
+    let trace_bytes = ["44".repeat(16), "55".repeat(8), "01".to_owned()].concat();
     pinned(
         &lease,
         &[
-            "8a00000006",
+            "a300000006",
             "09",
             "e807",
+            &trace_bytes,
             "03",
             "01",
             "02",
@@ -196,7 +200,7 @@ fn lease() {
             "00",
         ],
     );
-    let shared = LeaseRef { lease: lease.lease, deadline_ms: lease.deadline_ms, task: &lease.task };
+    let shared = LeaseRef { lease: lease.lease, deadline_ms: lease.deadline_ms, trace, task: &lease.task };
     assert_eq!(frame::encode_as(Kind::Lease, &shared).unwrap(), frame::encode(&lease).unwrap());
     let named = Lease { task: task(Some("EUR".into())), ..lease.clone() };
     assert_eq!(frame::decode::<Lease>(&frame::encode(&named).unwrap()[HEADER_BYTES..]).unwrap(), named);
@@ -364,8 +368,9 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_or_changed_lease_never_panics(cut in 0usize..160, at in 0usize..150, flip: u8) {
-        let lease = Lease { lease: LeaseId(9), deadline_ms: 1000, task: task(Some("EUR".into())) };
+    fn a_cut_or_changed_lease_never_panics(cut in 0usize..185, at in 0usize..175, flip: u8) {
+        let trace = TraceContext::default();
+        let lease = Lease { lease: LeaseId(9), deadline_ms: 1000, trace, task: task(Some("EUR".into())) };
         let mut bytes = frame::encode(&lease).unwrap().split_off(HEADER_BYTES);
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= flip;

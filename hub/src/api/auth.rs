@@ -11,8 +11,10 @@ use http::{HeaderMap, header};
 
 use super::App;
 use super::problem::Problem;
+use super::ticket::{Ticket, Who};
 use crate::store::tenancy::{Amount, Binding, LimitName, Limits};
 pub use crate::store::tenancy::{Scope, Scopes};
+use crate::store::trail::Reach;
 pub use crate::tenancy::key::{KEY_PREFIX, hash_of};
 use crate::tenancy::{Held, Keyring, TooFast};
 
@@ -32,6 +34,8 @@ pub struct Caller {
     pub member: Option<Arc<str>>,
     /// What it may do.
     pub scopes: Scopes,
+    /// What its request leaves in the audit log.
+    pub ticket: Ticket,
     held: Arc<Held>,
     hash: Digest,
     ring: Arc<Keyring>,
@@ -83,6 +87,18 @@ impl Caller {
         self.is_operator() || (self.scopes.has(Scope::Admin) && *self.organisation == *organisation)
     }
 
+    /// Whose rows of the audit log it may see.
+    #[must_use]
+    pub fn audit_reach(&self) -> Reach {
+        if self.is_operator() {
+            Reach::All
+        } else if self.scopes.has(Scope::Admin) {
+            Reach::Organisation(self.organisation.to_string())
+        } else {
+            Reach::Project(self.project.to_string())
+        }
+    }
+
     /// Its project's limits in force.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -120,6 +136,8 @@ impl FromRequestParts<Arc<App>> for Caller {
         let hash = hash_of(key_of(&parts.headers)?);
         let held = app.keys.find(&hash).await?;
         let held = held.ok_or_else(|| unauthenticated("the key is unknown, expired or revoked"))?;
+        let ticket = parts.extensions.get::<Ticket>().cloned().unwrap_or_default();
+        ticket.identify(who(&held));
         app.rates.take(&held.project, &held.limits)?;
         app.keys.note(&held);
         Ok(Self {
@@ -128,6 +146,7 @@ impl FromRequestParts<Arc<App>> for Caller {
             key: Arc::clone(&held.key),
             member: held.member.clone(),
             scopes: held.scopes,
+            ticket,
             held,
             hash,
             ring: Arc::clone(&app.keys),
@@ -161,6 +180,11 @@ fn up(wait: Duration) -> u64 {
 /// What a request ends with whose key stopped working while it waited.
 pub(super) fn lapsed() -> Problem {
     unauthenticated("the key was revoked or expired while this request waited; what it began goes on and is recorded")
+}
+
+/// Who it is in the audit log.
+fn who(held: &Held) -> Who {
+    Who { organisation: held.organisation.to_string(), project: held.project.to_string(), key: held.key.to_string() }
 }
 
 fn unauthenticated(detail: &str) -> Problem {

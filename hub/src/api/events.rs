@@ -9,6 +9,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use forge_contract::FailureCode;
 use futures_util::stream::{self, Stream};
 use http::HeaderMap;
 use serde::Serialize;
@@ -47,6 +48,9 @@ pub struct ProgressEvent {
 
 /// A job's progress: `progress` events, then one `finished` event whose data is the job document.
 ///
+/// A hub that stops sends `stopping` instead and ends the stream; the job goes on when the hub is back, and so does the
+/// stream from `Last-Event-ID`.
+///
 /// Ids rise; `Last-Event-ID` leaves out what was seen. A comment line every ten seconds keeps the connection. A
 /// listener that leaves changes nothing. Of a job that is over only `finished` comes, and the stream ends. Where the key
 /// is revoked or expires meanwhile, the stream ends with an `error` event whose data is the problem (401).
@@ -79,6 +83,24 @@ pub async fn events(
 
 fn sse(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
     Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")).into_response()
+}
+
+/// The last event of a hub that stops.
+#[derive(Clone, Debug, Serialize)]
+struct StoppingEvent {
+    job_id: String,
+    code: &'static str,
+    detail: &'static str,
+}
+
+impl StoppingEvent {
+    fn of(live: &LiveJob) -> Self {
+        Self {
+            job_id: live.info.job.to_string(),
+            code: FailureCode::SchedulingShutdown.as_str(),
+            detail: "the hub is stopping; the job is recorded and goes on when the hub is back",
+        }
+    }
 }
 
 struct Listener {
@@ -137,7 +159,11 @@ impl Listener {
                         return self.shown(&stamped);
                     }
                 }
-                () = stopping.cancelled() => return None,
+                () = stopping.cancelled() => {
+                    self.over = true;
+                    // Without an id: where the listener goes on from stays as it is.
+                    return Event::default().event("stopping").json_data(StoppingEvent::of(&self.live)).ok();
+                }
             }
         }
         None

@@ -21,6 +21,7 @@ use super::auth::{Caller, Scope};
 use super::jobs::answer_stored;
 use super::named::{Planned, planned};
 use super::problem::{Problem, ProblemBody};
+use super::ticket::Ticket;
 use super::trace::{TRACE_HEADER, TraceId};
 use crate::code::status_of;
 use crate::coordinator::{Ended, JobInfo, LiveJob, decimal, over_budget, waiting};
@@ -134,7 +135,8 @@ pub(super) async fn answer(app: Arc<App>, caller: &Caller, info: JobInfo, wishes
     // A task of its own: once begun it ends, whether or not the client still listens.
     let (job, shared) = (info.job, Arc::clone(&app));
     let bounds = Bounds { counted: caller.limits().concurrent_jobs.is_some(), budget: caller.budget() };
-    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), bounds)).await;
+    caller.ticket.note(format!("job {job}"));
+    let submitted = tokio::spawn(submit(shared, info, wishes.key.clone(), (bounds, caller.ticket.clone()))).await;
     let submitted =
         submitted.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the submission failed").about(job))??;
     shown(&app, caller, submitted, &wishes).await
@@ -201,6 +203,7 @@ async fn draft(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8]) -> Res
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
         trace_id,
+        trace: trace.1,
         envelope,
         plan: Arc::new(plan),
         accepted_ms: crate::clock::unix_ms(),
@@ -239,8 +242,13 @@ async fn recorded(app: &App, caller: &Caller, trace: &TraceId, bytes: &[u8], pro
         at_ms,
         document: serde_json::to_string(&document).unwrap_or_default(),
     };
-    match app.store.submit(Write::Reject(Box::new(request))).await {
-        Ok(_) => problem.about(job),
+    caller.ticket.note(format!("job {job}"));
+    let entry = caller.ticket.entry(status_of(problem.code()), Some(problem.code()));
+    match app.store.submit(Write::Reject(Box::new(request)).audited(entry)).await {
+        Ok(_) => {
+            caller.ticket.done();
+            problem.about(job)
+        }
         Err(error) => {
             tracing::error!(%job, %error, "a refusal could not be recorded");
             problem
@@ -293,9 +301,16 @@ struct Bounds {
     budget: Option<Budget>,
 }
 
-async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, bounds: Bounds) -> Result<Submitted, Problem> {
+async fn submit(
+    app: Arc<App>,
+    info: JobInfo,
+    key: Option<String>,
+    (bounds, ticket): (Bounds, Ticket),
+) -> Result<Submitted, Problem> {
     let (job, project) = (info.job, Arc::clone(&info.project));
-    let write = Write::Accept(Box::new(new_job(&info, key.clone(), bounds.budget)?));
+    // The row of the audit log goes with the acceptance: together they cost one flush.
+    let entry = ticket.entry(StatusCode::ACCEPTED, None);
+    let write = Write::Accept(Box::new(new_job(&info, key.clone(), bounds.budget)?)).audited(entry);
     let live = LiveJob::new(info);
     let board = app.coordinator.board();
     // On the board before it is recorded: whoever finds the record finds the job.
@@ -322,6 +337,9 @@ async fn submit(app: Arc<App>, info: JobInfo, key: Option<String>, bounds: Bound
     }
     // Not awaited: a sync answer's last write is behind this one in the queue, and starting early hides the disk.
     if app.coordinator.submit(Arc::clone(&live)).await.is_err() {
+        if ack.await.is_ok() {
+            ticket.done();
+        }
         return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping").about(job));
     }
     tracing::info!(%job, trace_id = live.info.trace_id, project = &*project, op = live.info.plan.op, profile = live.info.plan.profile, "job accepted");
@@ -365,13 +383,15 @@ async fn answer_live(
     };
     let ended = tokio::select! {
         biased;
-        ended = end => ended,
-        // The job goes on: only whoever waits for it is no longer known.
-        () = caller.lapsed() => return Err(super::auth::lapsed().about(job).traced(&live.info.trace_id)),
+        ended = end => Some(ended),
+        () = caller.lapsed() => None,
     };
     if let Some(ack) = ack {
         recorded_well(app, live, ack).await?;
+        caller.ticket.done();
     }
+    // The job goes on: only whoever waits for it is no longer known.
+    let Some(ended) = ended else { return Err(super::auth::lapsed().about(job).traced(&live.info.trace_id)) };
     match (ended, later) {
         (Some(ended), _) => Ok(answer_ended(&ended, &live.info.trace_id)),
         (None, Some(_)) => Ok(accepted(live)),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod agents;
+mod audit;
 pub mod auth;
 mod blobs;
 mod body;
@@ -28,18 +29,21 @@ mod replay;
 mod settlement;
 mod signed;
 mod standing;
+pub mod ticket;
 mod trace;
 mod uploads;
 mod verification;
 mod vmem;
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use forge_contract::FailureCode;
 use forge_lifecycle::books::price::PriceList;
 use forge_lifecycle::verify::AuditPolicy;
+use forge_telemetry::Telemetry;
 use http::Method;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -55,8 +59,10 @@ use crate::signed::UrlKey;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
 use crate::tenancy::{Keyring, Rates};
+use crate::tls::Tls;
 use crate::upload::Uploads;
 use problem::Problem;
+use ticket::Refusals;
 
 /// What handlers share.
 pub struct App {
@@ -78,8 +84,14 @@ pub struct App {
     pub coordinator: Coordinator,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Takes spans.
+    pub telemetry: Telemetry,
     /// Makes enrolment tokens.
     pub tokens: Arc<dyn Tokens>,
+    /// Proxies whose word on where a request came from counts.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Room for rows of refused credentials in the audit log.
+    pub refusals: Mutex<Refusals>,
     /// Uploads on their way.
     pub uploads: Uploads,
     /// Removes files that nothing names.
@@ -96,6 +108,8 @@ pub struct App {
     pub body_time: Duration,
     /// Largest blob, bytes.
     pub blob_bytes: u64,
+    /// TLS, where the API speaks it.
+    pub tls: Option<Arc<Tls>>,
     /// Where agents dial, as text; what a token's answer says.
     pub quic_address: String,
     /// Cancelled once the hub stops: waiting requests end, new work is refused.
@@ -191,6 +205,9 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(signed::make))
         .routes(routes!(signed::get, signed::put))
         .routes(routes!(uploads::show))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::head))
         .merge(kv::routes())
         .merge(vmem::routes())
         .routes(routes!(garbage::collect))
@@ -210,6 +227,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::Extension(openapi))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), ticket::layer))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), trace::layer))
         .with_state(app)
 }

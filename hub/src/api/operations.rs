@@ -117,6 +117,11 @@ pub async fn metrics(State(app): State<Arc<App>>, mut parts: Parts) -> Result<Re
     }
     let live = app.coordinator.board().all();
     super::jobs::count_phases(&app.metrics, &live);
+    // A hub that stops no longer knows its agents.
+    app.metrics.count_agents(&app.coordinator.agents().await.unwrap_or_default());
+    app.metrics.spans_dropped.set(app.telemetry.dropped());
+    let ends_ms = app.tls.as_ref().and_then(|tls| tls.ends_ms());
+    app.metrics.certificate_ends.set(ends_ms.unwrap_or(0) / 1000);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response())
 }

@@ -75,6 +75,7 @@ pub async fn replay(
         job: crate::clock::job_id(),
         project: Arc::clone(&caller.project),
         trace_id: trace.0.clone(),
+        trace: trace.1,
         envelope,
         plan: Arc::new(plan),
         accepted_ms: crate::clock::unix_ms(),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use axum::{Extension, Json};
 use forge_contract::{Digest, FailureCode};
 use http::{HeaderMap, Uri, header};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
+use super::ticket::{Ticket, Who};
 use super::uploads::digest_in_path;
 use crate::signed::{Grant, SECONDS_MAX};
 use crate::upload::Declared;
@@ -129,7 +130,10 @@ pub async fn make(
     let project = escaped(&caller.project);
     Ok(Json(SignedUrl {
         method: asked.method,
-        url: format!("http://{host}{path}?project={project}&bytes={bytes}&expires={expires}&mac={mac}"),
+        url: format!(
+            "{}://{host}{path}?project={project}&bytes={bytes}&expires={expires}&mac={mac}",
+            if app.tls.is_some() { "https" } else { "http" }
+        ),
         digest: digest.to_string(),
         bytes,
         expires_at: crate::clock::rfc3339(expires * 1000),
@@ -262,6 +266,7 @@ pub async fn get(
 )]
 pub async fn put(
     State(app): State<Arc<App>>,
+    Extension(ticket): Extension<Ticket>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<SignedQuery>, QueryRejection>,
     uri: Uri,
@@ -269,6 +274,7 @@ pub async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let (digest, query) = Use { method: "PUT", path, query, uri: &uri, headers: &headers }.check(&app)?;
+    ticket.identify(Who { project: query.project.clone(), key: "signed url".into(), ..Who::default() });
     let declared = Declared { digest, bytes: query.bytes, offset: query.offset };
     super::blobs::take(&app, &query.project.into(), declared, body).await
 }

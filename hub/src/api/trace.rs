@@ -2,12 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use forge_contract::FailureCode;
+use forge_contract::trace::TraceContext;
+use forge_telemetry::{Kind, Span};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -19,18 +21,21 @@ use super::problem::Problem;
 /// The header a trace id travels in.
 pub const TRACE_HEADER: HeaderName = HeaderName::from_static("x-trace-id");
 
-/// The id of a request.
+/// The header of W3C Trace Context.
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The id of a request, as its caller calls it, and its span.
 #[derive(Clone, Debug)]
-pub struct TraceId(pub String);
+pub struct TraceId(pub String, pub TraceContext);
 
 /// Handles one request from its head to its response's head.
 pub async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let trace = trace_of(request.headers());
+    let (started, from) = (Instant::now(), SystemTime::now());
+    let Asked { text: trace, parent, own } = Asked::of(request.headers());
     let method = request.method().clone();
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
-    request.extensions_mut().insert(TraceId(trace.clone()));
+    request.extensions_mut().insert(TraceId(trace.clone(), own));
     let span = tracing::info_span!("request", trace_id = trace, %method, route);
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let response = handled.unwrap_or_else(|_| {
@@ -48,22 +53,66 @@ pub async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next
     {
         response.headers_mut().insert(TRACE_HEADER, value);
     }
+    if let Ok(value) = HeaderValue::from_str(&own.to_string()) {
+        response.headers_mut().insert(TRACE_PARENT, value);
+    }
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if app.telemetry.is_on() {
+        app.telemetry.record(span_of((&method, &route), status, (own, parent), from));
+    }
     app.metrics.request(&route, &method, status.as_u16(), started.elapsed());
     tracing::debug!(parent: &span, status = status.as_u16(), took_us = started.elapsed().as_micros(), "answered");
     response
 }
 
-/// The trace id a caller sent (W3C `traceparent`, or `X-Trace-Id`), or a new one.
-fn trace_of(headers: &HeaderMap) -> String {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let parent = text("traceparent").and_then(|parent| parent.split('-').nth(1)).filter(|id| {
-        id.len() == 32
-            && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-            && id.bytes().any(|b| b != b'0')
-    });
-    let own = text("x-trace-id").filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
-    parent.or(own).map_or_else(crate::clock::trace_id, str::to_owned)
+/// What a request belongs to.
+struct Asked {
+    /// The trace id as its caller calls it.
+    text: String,
+    /// The caller's span; zeros where it named none.
+    parent: [u8; 8],
+    /// The request's own span.
+    own: TraceContext,
+}
+
+impl Asked {
+    /// By W3C `traceparent`, else `X-Trace-Id`, else a new trace.
+    fn of(headers: &HeaderMap) -> Self {
+        let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let parent = said("traceparent").and_then(TraceContext::parse);
+        let named = said("x-trace-id")
+            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        let text = match (parent, named) {
+            (Some(parent), _) => parent.trace_id(),
+            (None, Some(named)) => named.to_owned(),
+            (None, None) => crate::clock::trace_id(),
+        };
+        let within = parent.unwrap_or_else(|| TraceContext::of_text(&text));
+        Self { text, parent: within.span, own: TraceContext { span: crate::clock::random(), ..within } }
+    }
+}
+
+/// A request from its arrival to its response's head.
+fn span_of(
+    (method, route): (&http::Method, &str),
+    status: StatusCode,
+    (context, parent): (TraceContext, [u8; 8]),
+    from: SystemTime,
+) -> Span {
+    Span {
+        name: format!("{method} {route}"),
+        kind: Kind::Server,
+        context,
+        parent,
+        from,
+        until: SystemTime::now(),
+        attributes: vec![
+            ("http.request.method", method.as_str().into()),
+            ("http.route", route.into()),
+            ("http.response.status_code", u64::from(status.as_u16()).into()),
+        ],
+        failed: status.is_server_error().then(|| status.to_string()),
+    }
 }
 
 /// Renders problems; turns errors that a library made into problems too.
@@ -110,7 +159,7 @@ mod tests {
         let of = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());
-            trace_of(&headers)
+            Asked::of(&headers).text
         };
         let id = "0af7651916cd43dd8448eb211c80319c";
         assert_eq!(of("traceparent", &format!("00-{id}-b7ad6b7169203331-01")), id);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use forge_contract::envelope::Envelope;
+use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, FailureCode, JobId, LeaseId};
 use forge_lifecycle::action::Snapshot;
 use forge_lifecycle::books::budget::OverBudget;
@@ -24,8 +25,10 @@ pub struct JobInfo {
     pub job: JobId,
     /// Its project.
     pub project: Arc<str>,
-    /// Trace id.
+    /// Trace id, as its client calls it.
     pub trace_id: String,
+    /// The span it was asked for in.
+    pub trace: TraceContext,
     /// The contract.
     pub envelope: Envelope,
     /// The plan, inputs resolved.
@@ -44,6 +47,14 @@ pub struct JobInfo {
     pub held: Arc<Vec<Hold>>,
     /// What was agreed; of an erratum run, for the job behind it.
     pub terms: Terms,
+}
+
+impl JobInfo {
+    /// The job's own span: the same in every process that works on it.
+    #[must_use]
+    pub fn span(&self) -> TraceContext {
+        self.trace.root().child("job", self.job.bits())
+    }
 }
 
 /// A job's end, durable before anybody sees it.

@@ -97,7 +97,9 @@ pub const fn ending_word(ending: Ending) -> &'static str {
     }
 }
 
-const fn reason_word(reason: Reason) -> &'static str {
+/// The word of why an attempt was made, from a closed set.
+#[must_use]
+pub const fn reason_word(reason: Reason) -> &'static str {
     match reason {
         Reason::First => "first",
         Reason::Retry => "retry",

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::board::{Ended, JobInfo, LiveJob};
 use super::evidence::{Findings, Gathered};
 use super::perform::Tally;
-use super::{Surroundings, arrays, errata, evidence, money, repeat};
+use super::{Surroundings, arrays, errata, evidence, money, repeat, spans};
 use crate::document::{
     ArtifactLink, BillingBlock, BoundBlock, ErratumBlock, ErrorBlock, ExecutionsBlock, HubBlock, JobDocument,
     LinesBlock, Links, MetricsBlock, OpBlock, OutlierBlock, RepeatBlock, ReplayBlock, VerificationBlock,
@@ -39,6 +39,9 @@ pub(super) async fn finish(around: &Surroundings, live: &Arc<LiveJob>, tally: Ta
         }
     };
     tracing::info!(%job, trace_id = live.info.trace_id, status = ended.phase.as_str(), code = ended.code.map(FailureCode::as_str), "job ended");
+    if around.telemetry.is_on() {
+        around.telemetry.record(spans::job(&live.info, &ended));
+    }
     live.end(ended);
     around.board.remove(job);
     if live.info.erratum.is_some() {
@@ -122,6 +125,9 @@ async fn conclude(
     let metrics = &around.metrics;
     metrics.jobs_ended.get_or_create(&Label { kind: phase.as_str() }).inc();
     metrics.credits_micro.inc_by(bill.credits_micro);
+    metrics.billed.get_or_create(&Label { kind: if bill.charged { "billable" } else { "test" } }).inc();
+    metrics.job_credits.observe(bill.credits_micro as f64);
+    metrics.job_fuel.observe(outcome.summary().work.fuel as f64);
     let wall = std::time::Duration::from_millis(finished_ms.saturating_sub(info.accepted_ms));
     metrics.job_seconds.observe(wall.as_secs_f64());
     Ok(Ended { phase, code, document: Arc::new(document), text: text.into() })

@@ -12,17 +12,20 @@ mod money;
 mod perform;
 mod repeat;
 mod restore;
+mod spans;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, JobId, LeaseId};
 use forge_lifecycle::action::Action;
 use forge_lifecycle::event::{Event, SessionId};
 use forge_lifecycle::pool::{AgentView, Pool, Settings};
 use forge_lifecycle::settle::SettlePolicy;
 use forge_lifecycle::trial::{TrialId, TrialVerdict};
+use forge_telemetry::Telemetry;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +46,7 @@ use perform::Performer;
 /// Where shards go. The links implement it; tests do too.
 pub trait Fleet: Send + Sync + 'static {
     /// Gives a shard to a session; what becomes of it comes back as an event.
-    fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64);
+    fn dispatch(&self, session: SessionId, lease: LeaseId, task: Arc<Task>, deadline_ms: u64, trace: TraceContext);
     /// Takes a lease back.
     fn revoke(&self, session: SessionId, lease: LeaseId);
     /// Ends a session.
@@ -87,6 +90,8 @@ pub struct Surroundings {
     pub board: Arc<Board>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Takes spans.
+    pub telemetry: Telemetry,
     /// Signs evidence.
     pub notary: Arc<dyn Notary>,
     /// Takes the verdicts on kernels.

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use forge_contract::envelope::VerifyMode;
 use forge_contract::failure::Blame;
 use forge_contract::report::Usage;
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
 use forge_lifecycle::bundle::leaf::ShardRecord;
@@ -15,9 +17,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::board::LiveJob;
-use super::execution::{Execution, SUPERSEDED, ending_word, row_of};
+use super::execution::{Execution, SUPERSEDED, ending_word, reason_word, row_of};
 use super::money::Meter;
-use super::{Command, News, Surroundings, drain, evidence, finish, restore};
+use super::{Command, News, Surroundings, drain, evidence, finish, restore, spans};
 use crate::metrics::Label;
 use crate::store::books::{BooksWrite, BooksWritten};
 use crate::store::{AcceptedRow, AgentEvent, AgentEventKind, Write, Written};
@@ -99,6 +101,17 @@ impl Tally {
                     serde_json::to_string(&Execution { status: SUPERSEDED.into(), ..execution }).unwrap_or_default();
             }
         }
+    }
+}
+
+/// The word of what was checked of a shard, from a closed set.
+const fn standing_word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Structural => "structural",
+        Standing::Matched => "matched",
+        Standing::Unchecked => "unchecked",
+        Standing::Sampled => "sampled",
+        Standing::Checked => "checked",
     }
 }
 
@@ -213,8 +226,14 @@ impl Performer {
         for action in drain(actions) {
             match action {
                 Action::Dispatch { lease, agent, session, task, deadline_ms } => {
-                    tracing::debug!(job = %task.job, stage = task.stage_index, shard = task.shard, %lease, %agent, "dispatch");
-                    self.around.fleet.dispatch(session, lease, task, deadline_ms);
+                    // A trial of a kernel is no job's.
+                    let live = self.around.board.job(task.job);
+                    let trace =
+                        live.as_ref().map_or_else(TraceContext::default, |live| spans::of_shard(&live.info, lease));
+                    let trace_id = live.as_ref().map(|live| live.info.trace_id.as_str());
+                    tracing::debug!(job = %task.job, trace_id, stage = task.stage_index, shard = task.shard, %lease, %agent, "dispatch");
+                    self.around.metrics.dispatches.inc();
+                    self.around.fleet.dispatch(session, lease, task, deadline_ms, trace);
                 }
                 Action::Revoke { lease, session } => self.around.fleet.revoke(session, lease),
                 Action::Publish { job, digest, bytes } => self.around.board.publish(job, digest, &bytes),
@@ -265,6 +284,11 @@ impl Performer {
         metrics.shards.inc();
         metrics.units.inc_by(accepted.units.len() as u64);
         metrics.fuel.inc_by(accepted.fuel());
+        metrics.verifications.get_or_create(&Label { kind: standing_word(accepted.verdict.standing) }).inc();
+        for (kind, us) in [("wall", accepted.usage.wall_us), ("cpu", accepted.usage.cpu_us)] {
+            let spent = Duration::from_micros(us).as_secs_f64();
+            metrics.worker_seconds.get_or_create(&Label { kind }).inc_by(spent);
+        }
         self.note_clean(&accepted);
         for agent in &accepted.verdict.refuted {
             let detail = format!("outvoted: lease {} has the accepted answer", accepted.lease);
@@ -314,7 +338,19 @@ impl Performer {
     fn attempt(&mut self, attempt: &Attempt) {
         let metrics = &self.around.metrics;
         metrics.attempts.get_or_create(&Label { kind: ending_word(attempt.ending) }).inc();
+        metrics.placements.get_or_create(&Label { kind: reason_word(attempt.reason) }).inc();
+        metrics.log_bytes.inc_by(attempt.log.len() as u64);
         let live = self.around.board.job(attempt.job);
+        if let Some(live) = live.as_ref().filter(|_| self.around.telemetry.is_on()) {
+            self.around.telemetry.record(spans::shard(&live.info, attempt));
+        }
+        if attempt.code.is_none() {
+            let trace_id = live.as_ref().map(|live| live.info.trace_id.as_str());
+            tracing::debug!(
+                job = %attempt.job, trace_id, stage = attempt.stage, shard = attempt.shard, agent = %attempt.agent,
+                lease = %attempt.lease, ending = ending_word(attempt.ending), "attempt ended"
+            );
+        }
         if let Some(code) = attempt.code {
             metrics.failures.get_or_create(&Label { kind: code.as_str() }).inc();
             if code.family() == forge_contract::Family::Verification {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forge_contract::envelope::Envelope;
+use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, Failure, FailureCode, JobId};
 use forge_lifecycle::action::Accepted;
 use forge_lifecycle::event::Event;
@@ -126,6 +127,7 @@ pub(super) fn info(stored: &RestoredJob) -> Option<JobInfo> {
         job: stored.job,
         project: stored.project.as_str().into(),
         trace_id: stored.trace_id.clone(),
+        trace: TraceContext::of_text(&stored.trace_id),
         envelope,
         plan: Arc::new(plan),
         accepted_ms: stored.accepted_ms,

@@ -150,6 +150,12 @@ impl Blobs {
         &self.root
     }
 
+    /// A directory that another process has open: nothing in it is made or swept.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), written: AtomicU64::new(0), holds: Holds::default() }
+    }
+
     /// Where the object of this digest lies.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {

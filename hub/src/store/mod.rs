@@ -13,6 +13,7 @@ pub mod sqlite;
 #[cfg(test)]
 pub mod suite;
 pub mod tenancy;
+pub mod trail;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use settlement::{AgentEvent, AgentEventKind, ErratumEnd, NewErratum, NewStak
 use settlement::{AgentRecord, DoubtfulJob, ErratumRow, StakeRow};
 pub use source::Source;
 pub use tenancy::{Exceeded, TenancyStore, TenancyWrite};
+pub use trail::{TrailStore, TrailWrite};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,17 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// A newer program has written the database.
+    #[error(
+        "the database has schema {found}, this program knows up to {known}: it was written by a newer one. Start that one, \
+         or restore the backup that was taken before it was installed"
+    )]
+    Newer {
+        /// The migration that is not known here.
+        found: i64,
+        /// The last one that is.
+        known: i64,
+    },
     /// A blob could not be read or written.
     #[error("blob: {0}")]
     Blob(#[from] blobs::BlobError),
@@ -195,6 +208,8 @@ pub enum Write {
         /// The job.
         job: JobId,
     },
+    /// The audit log.
+    Trail(Box<TrailWrite>),
     /// What projects keep: values, arrays, content.
     Data(Box<DataWrite>),
     /// A change of the books from outside.
@@ -261,7 +276,7 @@ impl Future for Ack {
 
 /// The hub's memory. Every backend passes the same suite.
 #[async_trait]
-pub trait Store: BooksStore + DataStore + TenancyStore {
+pub trait Store: BooksStore + DataStore + TenancyStore + TrailStore {
     /// Queues a change. Order: changes become durable in the order of submission. Never blocks.
     fn submit(&self, write: Write) -> Ack;
 

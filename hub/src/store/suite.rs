@@ -5,6 +5,7 @@ mod books;
 mod data;
 mod settlement;
 mod tenancy;
+mod trail;
 
 use std::sync::Arc;
 
@@ -34,11 +35,14 @@ pub async fn run(open: impl AsyncFn(bool) -> Arc<dyn Store>) {
     settlement::run(&*store).await;
     tenancy::run(&*store).await;
     books::run(&*store).await;
+    trail::run(&*store).await;
     let first = store.submit(Write::ReserveLeases).await.unwrap();
     store.close().await;
     assert!(matches!(store.submit(Write::ReserveLeases).await, Err(StoreError::Closed)));
     drop(store);
-    reopened(&*open(false).await, &first).await;
+    let store = open(false).await;
+    trail::reopened(&*store).await;
+    reopened(&*store, &first).await;
 }
 
 fn job(number: u128) -> JobId {
@@ -344,7 +348,7 @@ async fn reopened(store: &dyn Store, first: &Written) {
     let Written::FirstLease(after) = store.submit(Write::ReserveLeases).await.unwrap() else { panic!() };
     assert!(after > *before + 1_000_000, "a lease number could come twice");
     let waiting = store.unfinished().await.unwrap();
-    assert_eq!(waiting.len(), 51);
+    assert_eq!(waiting.len(), 52);
     assert_eq!((waiting[0].job, waiting[0].envelope.as_str(), waiting[0].plan.as_str()), (job(10), "x", "{}"));
     assert_eq!(store.accepted(job(1)).await.unwrap().len(), 2);
     store.ready().await.unwrap();

@@ -22,6 +22,13 @@ pub const FUEL: u64 = 1234;
 /// What a tile burns: a credit.
 pub const TILE_FUEL: u64 = 3_000_000_000;
 
+/// A client; the provider is that of the hub's own TLS.
+fn client() -> Client {
+    // Another test of this process was first, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}
+
 /// A hub of its own process, killed when dropped.
 pub struct Hub {
     child: Child,
@@ -59,7 +66,7 @@ impl Hub {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).expect("the hub says that it is ready");
         let stdin = child.stdin.take();
-        Self { child, _stdin: stdin, ready, http: Client::new(), key: key.into() }
+        Self { child, _stdin: stdin, ready, http: client(), key: key.into() }
     }
 
     /// `kill -9`.
@@ -72,6 +79,22 @@ impl Hub {
     pub fn leave(mut self) -> std::process::ExitStatus {
         drop(self._stdin.take());
         self.child.wait().unwrap()
+    }
+
+    /// Waits for its end, which something else has begun.
+    pub fn end(mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Asks for the certificate to be read again.
+    pub fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
     }
 
     pub fn quic(&self) -> String {

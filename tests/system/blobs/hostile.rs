@@ -124,7 +124,7 @@ async fn signed(api: &Api, digest: &Digest, asked: serde_json::Value) -> String 
 
 /// A request without any key.
 async fn bare(api: &Api, method: Method, url: &str, host: Option<&str>, body: Vec<u8>) -> Answer {
-    let mut request = reqwest::Client::new().request(method, url).body(body);
+    let mut request = forge_tests::api::http().request(method, url).body(body);
     if let Some(host) = host {
         request = request.header("host", host);
     }
@@ -145,7 +145,7 @@ async fn a_signed_url_is_good_for_what_was_signed_and_nothing_else() {
     let answer = reqwest::get(&get).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.bytes().await.unwrap() == content);
-    let part = reqwest::Client::new().get(&get).header("range", "bytes=1-2").send().await.unwrap();
+    let part = forge_tests::api::http().get(&get).header("range", "bytes=1-2").send().await.unwrap();
     assert!(part.status() == 206 && part.bytes().await.unwrap() == content[1..3]);
     let before = listed(api).await;
 

@@ -32,7 +32,7 @@ async fn a_key_is_shown_once_and_replaced_without_a_gap() {
     let by_header = other.request(Method::GET, "/api/v0/keys/current").header("x-forge-api-key", &text);
     // A Bearer without a key is no key, whatever else is sent.
     refused(&other.send(by_header).await, 401, "request.unauthenticated");
-    let by_header = reqwest::Client::new().get(format!("{}/api/v0/keys/current", pool.api.url));
+    let by_header = forge_tests::api::http().get(format!("{}/api/v0/keys/current", pool.api.url));
     let who = other.send(by_header.header("x-forge-api-key", &text)).await;
     assert_eq!(
         (who.at("/key"), who.at("/project"), who.at("/operator")),

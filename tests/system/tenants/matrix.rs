@@ -29,7 +29,7 @@ async fn send(api: &Api, route: &Route, key: Option<&str>) -> Answer {
     let keyed = key.map(|key| api.with_key(key));
     let request = match &keyed {
         Some(api) => api.request(method, &route.path),
-        None => reqwest::Client::new().request(method, format!("{}{}", api.url, route.path)),
+        None => forge_tests::api::http().request(method, format!("{}{}", api.url, route.path)),
     };
     let request = match &route.body {
         Body::None => request,

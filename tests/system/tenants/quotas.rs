@@ -155,7 +155,7 @@ async fn requests_and_bytes_are_bounded_and_the_operator_sets_the_ceiling() {
     let wish = json!({ "method": "PUT", "seconds": 60, "bytes": 5 });
     let url = admin.json(Method::POST, &format!("/api/v0/blobs/{digest}/urls"), &wish).await;
     let url = url.at("/url").as_str().unwrap().to_owned();
-    let signed = admin.send(reqwest::Client::new().put(url).body(bytes)).await;
+    let signed = admin.send(forge_tests::api::http().put(url).body(bytes)).await;
     beyond(&signed, 422, "storage_bytes", &json!(100), Some(&json!(105)));
 
     // Two at once and then one a second: of many that follow each other, some come too soon.

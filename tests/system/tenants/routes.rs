@@ -181,6 +181,9 @@ pub fn routes(t: &Things) -> Vec<Route> {
     let members = [t.organisation.as_str()];
     let namespace = [t.project.as_str(), "counter", "1"];
     vec![
+        listing("GET", "/api/v0/audit", "read"),
+        listing("GET", "/api/v0/audit/export", "read"),
+        listing("GET", "/api/v0/audit/head", "any"),
         listing("POST", "/api/v0/ops/execute", "compute").json(execute.clone()),
         listing("POST", "/api/v0/ops/plan", "compute").json(execute),
         listing("GET", "/api/v0/jobs", "read"),

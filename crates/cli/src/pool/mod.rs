@@ -164,7 +164,7 @@ impl Pool {
     /// The hub and the key, for clients.
     #[must_use]
     pub fn target(&self) -> Target {
-        Target { url: format!("http://{}", self.ready.http), key: Some(self.layout.key.clone()) }
+        Target { url: format!("http://{}", self.ready.http), key: Some(self.layout.key.clone()), ca: None }
     }
 
     /// The next thing that happened to an agent; [`PoolError::HubEnded`] when the hub is gone.

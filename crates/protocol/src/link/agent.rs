@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use forge_contract::report::{Outcome, Report};
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{Capability, LeaseId};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
@@ -51,6 +52,8 @@ pub enum AgentEvent {
         task: Task,
         /// How long the hub waits, from now.
         deadline: Duration,
+        /// The span the shard is run in.
+        trace: TraceContext,
         /// Where the answer goes.
         responder: ShardResponder,
     },
@@ -284,10 +287,10 @@ async fn take(
     events: mpsc::Sender<AgentEvent>,
 ) {
     match stream::read::<message::Lease>(&mut recv).await {
-        Ok(message::Lease { lease, deadline_ms, task }) => {
+        Ok(message::Lease { lease, deadline_ms, trace, task }) => {
             let responder = ShardResponder { send, lease, identity, unsent: Vec::new(), ended: false };
             let deadline = Duration::from_millis(deadline_ms);
-            let _ = events.send(AgentEvent::Lease { lease, task, deadline, responder }).await;
+            let _ = events.send(AgentEvent::Lease { lease, task, deadline, trace, responder }).await;
         }
         Err(StreamError::Frame(error)) => connection.close(code::PROTOCOL, error.to_string().as_bytes()),
         // Revoked before it was read.

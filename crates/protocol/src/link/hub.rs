@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use forge_contract::report::Report;
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Capability, FailureCode, LeaseId};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -227,8 +228,9 @@ impl HubEndpoint {
     }
 
     /// Gives a lease to a session. Never waits; what becomes of it comes as an event.
-    pub fn dispatch(&self, session: u64, lease: LeaseId, task: Arc<Task>, deadline_ms: u64) {
-        let granted = self.hub.session(session).is_some_and(|found| found.grant(&self.hub, lease, task, deadline_ms));
+    pub fn dispatch(&self, session: u64, lease: LeaseId, task: Arc<Task>, deadline_ms: u64, trace: TraceContext) {
+        let granted =
+            self.hub.session(session).is_some_and(|found| found.grant(&self.hub, lease, task, deadline_ms, trace));
         if !granted {
             let hub = self.hub.clone();
             tokio::spawn(async move {

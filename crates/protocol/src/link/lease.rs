@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use forge_contract::report::Report;
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{FailureCode, LeaseId};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -66,8 +67,14 @@ impl Drop for ShardStream {
 }
 
 /// Carries a lease to its end and says what became of it, unless the session itself ended.
-pub(super) async fn carry(hub: Arc<Hub>, session: Arc<HubSession>, lease: LeaseId, task: Arc<Task>, deadline_ms: u64) {
-    let outcome = converse(&hub, &session, lease, &task, deadline_ms).await;
+pub(super) async fn carry(
+    hub: Arc<Hub>,
+    session: Arc<HubSession>,
+    lease: LeaseId,
+    task: Arc<Task>,
+    terms: (u64, TraceContext),
+) {
+    let outcome = converse(&hub, &session, lease, &task, terms).await;
     session.forget(lease);
     let number = session.number;
     let delivery = match outcome {
@@ -90,9 +97,9 @@ async fn converse(
     session: &HubSession,
     lease: LeaseId,
     task: &Task,
-    deadline_ms: u64,
+    (deadline_ms, trace): (u64, TraceContext),
 ) -> Result<(Report, Signature, Option<OwnedSemaphorePermit>), Broken> {
-    let frame = frame::encode_as(Kind::Lease, &LeaseRef { lease, deadline_ms, task })?;
+    let frame = frame::encode_as(Kind::Lease, &LeaseRef { lease, deadline_ms, trace, task })?;
     let (send, recv) = session.connection.open_bi().await.map_err(StreamError::Lost)?;
     let mut stream = ShardStream { send, recv, sent: false, answered: false };
     stream.send.write_all(&frame).await.map_err(StreamError::from)?;

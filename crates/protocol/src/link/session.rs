@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forge_contract::task::Task;
+use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, LeaseId};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::rustls::pki_types::CertificateDer;
@@ -52,10 +53,17 @@ impl HubSession {
     }
 
     /// Starts a lease's conversation; false where the session is over.
-    pub fn grant(self: &Arc<Self>, hub: &Arc<Hub>, lease: LeaseId, task: Arc<Task>, deadline_ms: u64) -> bool {
+    pub fn grant(
+        self: &Arc<Self>,
+        hub: &Arc<Hub>,
+        lease: LeaseId,
+        task: Arc<Task>,
+        deadline_ms: u64,
+        trace: TraceContext,
+    ) -> bool {
         let mut leases = self.leases();
         let Some(running) = leases.running.clone() else { return false };
-        let conversation = lease::carry(hub.clone(), self.clone(), lease, task, deadline_ms);
+        let conversation = lease::carry(hub.clone(), self.clone(), lease, task, (deadline_ms, trace));
         let handle = tokio::spawn(async move {
             conversation.await;
             drop(running);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forge_contract::LeaseId;
+use forge_contract::trace::TraceContext;
 use forge_protocol::message::{Drain, Heartbeat, Kind, Load, Message, Progress, RefusalCode, Refused};
 use forge_protocol::{ALPN, LinkEvent, LinkSettings, REVISION, frame};
 use quinn::ConnectionError;
@@ -153,7 +154,7 @@ async fn a_flood_of_datagrams_leaves_sessions_alone() {
         }
     });
     for number in 1..=20 {
-        hub.endpoint.dispatch(session, LeaseId(number), task(1), 60_000);
+        hub.endpoint.dispatch(session, LeaseId(number), task(1), 60_000, TraceContext::default());
         let (lease, found, responder) = lease_of(&mut link).await;
         tokio::spawn(responder.report(report(lease, &found, vec![1])));
         assert!(matches!(hub.event().await, LinkEvent::Report { .. }));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use forge_contract::report::Outcome;
+use forge_contract::trace::TraceContext;
 use forge_contract::{Failure, FailureCode, LeaseId};
 use forge_protocol::message::{FRAGMENT_BYTES_MAX, Progress, ReportHead, Signature};
 use forge_protocol::{AgentEvent, Identity, LinkError, LinkEvent};
@@ -13,8 +14,11 @@ use crate::raw;
 #[tokio::test]
 async fn a_report_comes_back_as_it_was_signed() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
-    hub.endpoint.dispatch(session, LeaseId(7), task(3), 1234);
-    let AgentEvent::Lease { lease, task: found, deadline, mut responder } = soon(link.next()).await else { panic!() };
+    hub.endpoint.dispatch(session, LeaseId(7), task(3), 1234, TraceContext::default());
+    let AgentEvent::Lease { lease, task: found, deadline, trace, mut responder } = soon(link.next()).await else {
+        panic!()
+    };
+    assert_eq!(trace, TraceContext::default());
     assert_eq!((lease, &found, deadline.as_millis()), (LeaseId(7), &*task(3), 1234));
 
     responder.progress(1).await.unwrap();
@@ -40,7 +44,7 @@ async fn a_report_comes_back_as_it_was_signed() {
 #[tokio::test]
 async fn a_failure_comes_back_too() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
-    hub.endpoint.dispatch(session, LeaseId(1), task(0), 1000);
+    hub.endpoint.dispatch(session, LeaseId(1), task(0), 1000, TraceContext::default());
     let (lease, found, responder) = lease_of(&mut link).await;
     let mut sent = report(lease, &found, vec![]);
     sent.outcome = Outcome::Failed(Failure::new(FailureCode::AgentTrap, "unreachable").in_unit(2));
@@ -57,7 +61,7 @@ async fn large_fragments_stream_through_small_windows() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
     let bytes = 40 << 20;
     for lease in 0..8 {
-        hub.endpoint.dispatch(session, LeaseId(lease), task(0), 60_000);
+        hub.endpoint.dispatch(session, LeaseId(lease), task(0), 60_000, TraceContext::default());
     }
     let mut answers = Vec::new();
     for _ in 0..8 {
@@ -86,7 +90,13 @@ async fn more_leases_than_streams_all_get_their_turn() {
     const LEASES: u64 = 2000;
     let (mut hub, mut link, session) = Hub::with_agent().await;
     for lease in 0..LEASES {
-        hub.endpoint.dispatch(session, LeaseId(lease), task(u32::try_from(lease).unwrap()), 60_000);
+        hub.endpoint.dispatch(
+            session,
+            LeaseId(lease),
+            task(u32::try_from(lease).unwrap()),
+            60_000,
+            TraceContext::default(),
+        );
     }
     let agent = tokio::spawn(async move {
         for _ in 0..LEASES {
@@ -108,8 +118,8 @@ async fn more_leases_than_streams_all_get_their_turn() {
 #[tokio::test]
 async fn a_lease_taken_back_tells_the_agent_and_nobody_else() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
-    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000);
-    hub.endpoint.dispatch(session, LeaseId(2), task(2), 1000);
+    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000, TraceContext::default());
+    hub.endpoint.dispatch(session, LeaseId(2), task(2), 1000, TraceContext::default());
     let (mut kept, mut taken) = (None, None);
     for _ in 0..2 {
         let (lease, found, responder) = lease_of(&mut link).await;
@@ -141,12 +151,12 @@ fn broken(event: LinkEvent) -> (LeaseId, FailureCode, String) {
 #[tokio::test]
 async fn a_lease_given_back_is_a_declined_one() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
-    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000);
+    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000, TraceContext::default());
     let (.., responder) = lease_of(&mut link).await;
     responder.decline();
     let (lease, code, _) = broken(hub.event().await);
     assert_eq!((lease, code), (LeaseId(1), FailureCode::AgentDeclined));
-    hub.endpoint.dispatch(session + 1, LeaseId(2), task(1), 1000);
+    hub.endpoint.dispatch(session + 1, LeaseId(2), task(1), 1000, TraceContext::default());
     let (lease, code, _) = broken(hub.event().await);
     assert_eq!((lease, code), (LeaseId(2), FailureCode::AgentLost));
 }
@@ -157,7 +167,7 @@ async fn answered_with(answer: impl FnOnce(ReportHead, &Identity) -> (ReportHead
     let identity = hub.enrolled(9);
     let agent = raw::Agent::join(hub.address, [9; 32]).await;
     let session = hub.joined().await;
-    hub.endpoint.dispatch(session, LeaseId(5), task(1), 1000);
+    hub.endpoint.dispatch(session, LeaseId(5), task(1), 1000, TraceContext::default());
     let (mut send, lease) = agent.lease().await;
     let honest = report(LeaseId(5), &lease.task, vec![1, 2, 3]);
     let signature = identity.sign_statement(&honest.statement());
@@ -232,7 +242,7 @@ async fn what_is_no_report_breaks_its_lease() {
         (&[1, 0], "ended before"),
     ];
     for (number, (bytes, complaint)) in (1..).zip(cases) {
-        hub.endpoint.dispatch(session, LeaseId(number), task(1), 1000);
+        hub.endpoint.dispatch(session, LeaseId(number), task(1), 1000, TraceContext::default());
         let (mut send, _) = agent.lease().await;
         send.write_all(bytes).await.unwrap();
         let _ = send.finish();
@@ -240,11 +250,11 @@ async fn what_is_no_report_breaks_its_lease() {
         assert_eq!((lease, code), (LeaseId(number), FailureCode::AgentProtocol));
         assert!(detail.contains(complaint), "{detail}");
     }
-    hub.endpoint.dispatch(session, LeaseId(9), task(1), 1000);
+    hub.endpoint.dispatch(session, LeaseId(9), task(1), 1000, TraceContext::default());
     let (mut send, _) = agent.lease().await;
     raw::say(&mut send, &Progress { units_done: 5 }).await;
     assert_eq!(broken(hub.event().await).2, "progress of 5 units after 0 of 4");
-    hub.endpoint.dispatch(session, LeaseId(10), task(1), 1000);
+    hub.endpoint.dispatch(session, LeaseId(10), task(1), 1000, TraceContext::default());
     let (mut send, _) = agent.lease().await;
     send.reset(99u32.into()).unwrap();
     assert_eq!(broken(hub.event().await).1, FailureCode::AgentProtocol);

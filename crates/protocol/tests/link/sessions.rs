@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use forge_contract::LeaseId;
+use forge_contract::trace::TraceContext;
 use forge_protocol::message::{Load, RefusalCode};
 use forge_protocol::{AgentEvent, AgentLink, Identity, LinkError, LinkEvent, LinkSettings, Standing};
 
@@ -52,7 +53,7 @@ async fn an_agent_is_told_how_it_stands_and_the_latest_word_counts() {
 #[tokio::test]
 async fn a_newer_session_of_a_key_takes_the_place_of_the_older() {
     let (mut hub, mut older, first) = Hub::with_agent().await;
-    hub.endpoint.dispatch(first, LeaseId(1), task(1), 1000);
+    hub.endpoint.dispatch(first, LeaseId(1), task(1), 1000, TraceContext::default());
     let (.., responder) = lease_of(&mut older).await;
     let identity = hub.enrolled(9);
     let _newer = hub.dial(&identity, None).await.unwrap();
@@ -84,7 +85,7 @@ async fn an_agent_that_vanishes_is_missed() {
         core::mem::forget(link);
     });
     let session = hub.joined().await;
-    hub.endpoint.dispatch(session, LeaseId(1), task(1), 60_000);
+    hub.endpoint.dispatch(session, LeaseId(1), task(1), 60_000, TraceContext::default());
     drop(stop);
     match hub.event().await {
         LinkEvent::Left { session: gone, reason } => assert_eq!((gone, &*reason), (session, "no heartbeat")),
@@ -97,7 +98,7 @@ async fn an_agent_that_vanishes_is_missed() {
 #[tokio::test]
 async fn draining_is_passed_on_both_ways_and_running_shards_end() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
-    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000);
+    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000, TraceContext::default());
     let (lease, found, responder) = lease_of(&mut link).await;
     hub.endpoint.drain();
     assert!(matches!(soon(link.next()).await, AgentEvent::Drain));
@@ -115,7 +116,7 @@ async fn draining_is_passed_on_both_ways_and_running_shards_end() {
 #[tokio::test]
 async fn a_report_that_was_sent_before_parting_arrives_before_the_parting() {
     let (mut hub, mut link, session) = Hub::with_agent().await;
-    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000);
+    hub.endpoint.dispatch(session, LeaseId(1), task(1), 1000, TraceContext::default());
     let (lease, found, responder) = lease_of(&mut link).await;
     soon(responder.report(report(lease, &found, vec![7; 1 << 20]))).await.unwrap();
     link.close().await;

@@ -11,7 +11,11 @@ mod history;
 mod kv;
 mod reader;
 mod settlement;
+mod snapshot;
 mod tenancy;
+mod trail;
+#[cfg(test)]
+mod upgrades;
 mod writer;
 
 use std::path::Path;
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forge_contract::{Digest, JobId};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqlitePool};
 use tokio::sync::{Mutex, mpsc};
@@ -27,6 +32,7 @@ use tokio::task::JoinHandle;
 
 use super::blobs::Blobs;
 use super::{Ack, StoreError, Write};
+pub use snapshot::Snapshot;
 
 /// Fragments up to this size lie in the database, larger ones in a file.
 const FRAGMENT_INLINE_BYTES_MAX: usize = 256 << 10;
@@ -56,7 +62,14 @@ impl Sqlite {
             .busy_timeout(Duration::from_secs(10))
             .disable_statement_logging();
         let mut connection = options.clone().connect().await?;
-        sqlx::migrate!("./migrations").run(&mut connection).await?;
+        let migrations = sqlx::migrate!("./migrations");
+        migrations.run(&mut connection).await.map_err(|error| match error {
+            MigrateError::VersionMissing(found) => {
+                let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
+                StoreError::Newer { found, known }
+            }
+            error => error.into(),
+        })?;
         books::open(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -175,41 +188,5 @@ mod tests {
         assert_eq!(projects.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["default", "second"]);
         assert!(projects.iter().all(|row| row.binding.is_empty() && row.effective() == Default::default()));
         store.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_database_of_before_settlement_goes_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hub.db");
-        let mut connection = of_version(&path, 5).await;
-        let agent = forge_contract::AgentId::of_public_key(&[1; 32]);
-        sqlx::raw_sql(
-            "INSERT INTO projects VALUES ('a', 'a', 1); INSERT INTO jobs (id, project, trace_id, op, envelope_digest, plan, \
-             phase, accepted_ms, finished_ms, document) VALUES (x'000003e9000000000000000000000001', 'a', 't', 'op', \
-             zeroblob(32), x'7b7d', 'COMPLETED', 7, 9, 'answer');",
-        )
-        .execute(&mut connection)
-        .await
-        .unwrap();
-        let query = sqlx::query(
-            "INSERT INTO agents (id, public_key, project, enrolled_ms, last_seen_ms, state, clean) VALUES (?, ?, 'a', 1, 1, 'gone', 70)",
-        );
-        query.bind(agent.0.as_bytes().as_slice()).bind([1u8; 32].as_slice()).execute(&mut connection).await.unwrap();
-        sqlx::Connection::close(connection).await.unwrap();
-
-        let blobs = Arc::new(Blobs::open(&folder.path().join("blobs")).unwrap());
-        let store = Sqlite::open(&path, blobs).await.unwrap();
-        let store: &dyn crate::store::Store = &store;
-        let record = store.agent_record(agent, 9).await.unwrap().unwrap();
-        assert_eq!((record.agent.clean, record.agent.accepted, record.strikes, record.events.len()), (70, 70, 0, 0));
-        let job = JobId::from_bits(0x0000_03e9_0000_0000_0000_0000_0000_0001);
-        assert_eq!(store.job("a", job).await.unwrap().unwrap().document.as_deref(), Some("answer"));
-        assert_eq!((store.stakes(job).await.unwrap(), store.errata(job).await.unwrap()), (vec![], vec![]));
-        assert_eq!(store.unfinished().await.unwrap(), []);
-        // What could be refuted now casts no doubt on what was never staked.
-        let code = forge_contract::FailureCode::VerificationMismatch;
-        store.submit(Write::Quarantine { agent, code, job }).await.unwrap();
-        assert_eq!(store.doubtful(u64::MAX).await.unwrap(), []);
-        store.close().await;
     }
 }

@@ -9,7 +9,7 @@ use forge_lifecycle::action::Forgotten;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, tenancy, uint};
+use super::{FRAGMENT_INLINE_BYTES_MAX, digest_of, int, job_bytes, job_of, now_ms, settlement, tenancy, trail, uint};
 use super::{arrays, books, data, kv};
 use crate::store::blobs::Blobs;
 use crate::store::books::BooksWritten;
@@ -61,6 +61,10 @@ pub(super) async fn run(
         }
         batch.clear();
     }
+    // What is left beside the database moves into it: after an orderly end one file holds everything.
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await {
+        tracing::warn!(%error, "the database's log was left beside it");
+    }
     if let Err(error) = connection.close().await {
         tracing::error!(%error, "closing the database failed");
     }
@@ -90,7 +94,7 @@ async fn together(
     Ok(given)
 }
 
-async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
+pub(super) async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> Result<Written, StoreError> {
     match write {
         Write::Tenancy(write) => return tenancy::apply(db, write).await.map(Written::Applied),
         Write::Accept(job) => return accept(db, job).await,
@@ -147,6 +151,7 @@ async fn apply(db: &mut SqliteConnection, blobs: &Arc<Blobs>, write: &Write) -> 
         Write::AgentEvent(event) => settlement::note(db, event).await?,
         Write::BeginErratum(new) => return settlement::begin(db, new).await.map(Written::Applied),
         Write::VoidErrata { job } => settlement::void(db, *job).await?,
+        Write::Trail(write) => return trail::apply(db, blobs, write).await,
         Write::Data(write) => return data::apply(db, blobs, write).await.map(Written::Data),
         Write::Books(write) => return books::change(db, write).await.map(|given| Written::Books(Box::new(given))),
         Write::Barrier => {}
