@@ -203,7 +203,9 @@ impl Metrics {
 
     /// Counts the connected agents by what they do.
     pub fn count_agents(&self, agents: &[AgentView]) {
-        let states: [(&'static str, fn(&AgentView) -> bool); 4] = [
+        /// A state's name, and whether an agent is in it.
+        type State = (&'static str, fn(&AgentView) -> bool);
+        let states: [State; 4] = [
             ("quarantined", |agent| agent.quarantined),
             ("draining", |agent| agent.draining && !agent.quarantined),
             ("working", |agent| agent.leases > 0 && !agent.draining && !agent.quarantined),

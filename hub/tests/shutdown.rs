@@ -32,7 +32,7 @@ async fn everybody_who_waits_is_told() {
     assert_eq!((told.status, told.body["code"].as_str()), (503, Some("scheduling.shutdown")), "{}", told.body);
     let second = told.body["job_id"].as_str().unwrap().to_owned();
     while let Some(chunk) = stream.chunk().await.unwrap() {
-        said += &String::from_utf8(chunk.to_vec()).unwrap();
+        said += std::str::from_utf8(&chunk).unwrap();
     }
     let last = said.trim_end().rsplit("\n\n").next().unwrap();
     assert!(last.contains("event: stopping") && last.contains("scheduling.shutdown"), "{said}");

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_stake_settles_by_shards_or_by_time() {
-        let policy = SettlePolicy { shards: 10, ms: 1_000, ..SettlePolicy::default() };
+        let policy = SettlePolicy { shards: 10, ms: 1_000 };
         let taken = Mark { accepted: 5, at: 100 };
         for (accepted, at, expected) in [
             (5, 100, false),

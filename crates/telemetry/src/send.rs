@@ -143,7 +143,7 @@ fn data(span: Span, scope: &InstrumentationScope) -> SpanData {
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),
-        status: span.failed.map_or(Status::Unset, |reason| Status::error(reason)),
+        status: span.failed.map_or(Status::Unset, Status::error),
         instrumentation_scope: scope.clone(),
     }
 }

@@ -345,7 +345,10 @@ mod tests {
         )
     }
 
-    fn case() -> impl Strategy<Value = (Vec<u64>, Vec<(String, Vec<u64>, bool)>)> {
+    /// A shape; for each slice its text, the indices it takes, and whether it keeps its dimension.
+    type Case = (Vec<u64>, Vec<(String, Vec<u64>, bool)>);
+
+    fn case() -> impl Strategy<Value = Case> {
         proptest::collection::vec(0_u64..6, 1..=4).prop_flat_map(|shape| {
             let indices: Vec<_> = shape.iter().map(|length| one(*length)).collect();
             (Just(shape), indices)

@@ -182,7 +182,7 @@ impl<'a> Checker<'a> {
         } else {
             match read::<Shown>(text) {
                 Ok(shown) => self.verifier().row(&shown.into()),
-                Err(reason) => return self.bad(reason),
+                Err(reason) => self.bad(reason),
             }
         }
     }
