@@ -189,7 +189,7 @@ async fn a_budget_refuses_with_every_number_and_ends_what_outgrows_it() {
     let ended = pool.api.execute(&hungry).await;
     assert_eq!(
         (ended.status, ended.at("/error/code")),
-        (StatusCode::TOO_MANY_REQUESTS, &json!("request.quota")),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("request.quota")),
         "{}",
         ended.text
     );

@@ -29,13 +29,8 @@ pub enum ClientError {
         cause: reqwest::Error,
     },
     /// The certificates to trust cannot be used.
-    #[error("{path}: {reason}")]
-    Trust {
-        /// Their file.
-        path: std::path::PathBuf,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Trust(#[from] trust::TrustError),
     /// The hub said no, and why.
     #[error("{0}")]
     Refused(Box<Problem>),

@@ -54,7 +54,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(match error.downcast_ref::<ClientError>() {
         Some(ClientError::Refused(_)) => 3,
         Some(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => 5,
-        Some(ClientError::Trust { .. }) | None => 1,
+        Some(ClientError::Trust(_)) | None => 1,
     })
 }
 

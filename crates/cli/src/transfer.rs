@@ -164,7 +164,7 @@ fn is_passing(error: &ClientError) -> bool {
         ClientError::Refused(problem) => {
             ["request.offset", "request.in_progress", "request.timeout"].contains(&problem.code.as_str())
         }
-        ClientError::Unexpected { .. } | ClientError::Trust { .. } => false,
+        ClientError::Unexpected { .. } | ClientError::Trust(_) => false,
     }
 }
 

@@ -192,7 +192,7 @@ pub(super) async fn reservation(app: &App, caller: &Caller, project: &str) -> Re
     request_body(content = Option<TokenWish>, content_type = "application/json"),
     responses(
         (status = 201, body = Token), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
-        (status = 403, body = ProblemBody)
+        (status = 403, body = ProblemBody), (status = 404, description = "No such project", body = ProblemBody)
     )
 )]
 pub async fn token(

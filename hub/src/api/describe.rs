@@ -12,6 +12,17 @@ const DIGEST: &str = "^[0-9a-f]{64}$";
 const JOB: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
 /// A day that every month has.
 const DAY: &str = "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$";
+/// A namespace of values, or an array's name.
+const WORD: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+/// A key of a value: steps between slashes, none of them empty, `.` or `..`.
+const KEY: &str = concat!(
+    r"^(\.{0,2}[A-Za-z0-9_~:@=+,-][A-Za-z0-9._~:@=+,-]*|\.{3}[A-Za-z0-9._~:@=+,-]*)",
+    r"(/(\.{0,2}[A-Za-z0-9_~:@=+,-][A-Za-z0-9._~:@=+,-]*|\.{3}[A-Za-z0-9._~:@=+,-]*))*$"
+);
+/// What keys can begin with.
+const PREFIX: &str = "^[A-Za-z0-9._~:@=+,/-]*$";
+/// Longest key, bytes.
+const KEY_BYTES_MAX: usize = forge_contract::key::KEY_BYTES_MAX;
 /// Where problems are described.
 const PROBLEM: &str = "#/components/schemas/ProblemBody";
 /// Their media type (RFC 9457).
@@ -51,9 +62,13 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
     let is_secured = operation.get("security").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
     let has_body = operation.contains_key("requestBody");
     let takes = has_body || operation.contains_key("parameters");
+    if let Some(body) = operation.get_mut("requestBody").and_then(Value::as_object_mut) {
+        describe_body(body);
+    }
     let Some(answers) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for answer in answers.values_mut() {
         rename_problems(answer);
+        describe_bytes(answer.get_mut("content"));
     }
     let mut may = |status: &str, description: &str| {
         let problem = json!({
@@ -96,26 +111,39 @@ fn rename_problems(answer: &mut Value) {
     }
 }
 
+/// A body that may be left out is not therefore `null`.
+fn describe_body(body: &mut Map<String, Value>) {
+    describe_bytes(body.get_mut("content"));
+    let mut optional = false;
+    for (_, media) in members(body.get_mut("content")) {
+        let choices = media.pointer("/schema/oneOf").and_then(Value::as_array);
+        let is_null = |choice: &&Value| choice.get("type").and_then(Value::as_str) == Some("null");
+        let Some(choices) = choices.filter(|choices| choices.iter().any(|choice| is_null(&choice))) else { continue };
+        if let Some(only) = choices.iter().find(|choice| !is_null(choice)).cloned() {
+            optional = true;
+            if let Some(media) = media.as_object_mut() {
+                media.insert("schema".to_owned(), only);
+            }
+        }
+    }
+    if optional {
+        body.insert("required".to_owned(), Value::Bool(false));
+    }
+}
+
+/// What is neither JSON nor text is bytes.
+fn describe_bytes(content: Option<&mut Value>) {
+    for (kind, media) in members(content) {
+        let is_text = kind.starts_with("text/") || kind.contains("json") || kind.contains("openmetrics");
+        if let (false, Some(media)) = (is_text, media.as_object_mut()) {
+            media.insert("schema".to_owned(), json!({ "type": "string", "format": "binary" }));
+        }
+    }
+}
+
 /// What a parameter of this name may be, wherever it stands.
 fn describe(path: &str, parameter: &mut Value) {
     let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let of_job = path.starts_with("/api/v0/jobs");
-    let of_agent = path.starts_with("/api/v0/agents");
-    let rule = match name.as_str() {
-        "digest" => json!({ "pattern": DIGEST }),
-        "id" if of_job => json!({ "pattern": JOB }),
-        "id" if of_agent => json!({ "pattern": DIGEST }),
-        "before" if path == "/api/v0/jobs" => json!({ "pattern": JOB }),
-        "before" if path == "/api/v0/blobs" => json!({ "pattern": DIGEST }),
-        "status" if path == "/api/v0/jobs" => json!({ "enum": ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] }),
-        "job" => json!({ "pattern": JOB }),
-        "after" if path == "/api/v0/payouts" => json!({ "pattern": DIGEST }),
-        "kind" if path == "/api/v0/ledger" => json!({ "enum": Kind::ALL.map(Kind::as_str) }),
-        "format" => json!({ "enum": ["json", "csv", "parquet"] }),
-        "from" | "to" => json!({ "pattern": DAY }),
-        "limit" => json!({ "minimum": 1, "maximum": 1000 }),
-        _ => return,
-    };
     let Some(schema) = parameter.get_mut("schema").and_then(Value::as_object_mut) else { return };
     // What may be left out may not therefore be `null`: a query has no such value.
     if let Some(kind) = schema.get_mut("type")
@@ -123,9 +151,45 @@ fn describe(path: &str, parameter: &mut Value) {
     {
         *kind = one;
     }
-    for (key, value) in rule.as_object().into_iter().flatten() {
+    // The format says 63 bits; what is read has 64.
+    if schema.get("format").and_then(Value::as_str) == Some("int64") && schema.contains_key("minimum") {
+        schema.remove("format");
+        schema.insert("maximum".to_owned(), json!(u64::MAX));
+    }
+    for (key, value) in rule(path, &name).as_ref().and_then(Value::as_object).into_iter().flatten() {
         schema.insert(key.clone(), value.clone());
     }
+}
+
+/// What is known of a parameter beyond its type.
+fn rule(path: &str, name: &str) -> Option<Value> {
+    let under = |prefix: &str| path.starts_with(prefix);
+    let rule = match name {
+        "digest" => json!({ "pattern": DIGEST }),
+        "id" if under("/api/v0/jobs") => json!({ "pattern": JOB }),
+        "id" if under("/api/v0/agents") => json!({ "pattern": DIGEST }),
+        "job" if under("/api/v0/ledger") => json!({ "pattern": JOB }),
+        "before" if path == "/api/v0/jobs" => json!({ "pattern": JOB }),
+        "before" if path == "/api/v0/blobs" => json!({ "pattern": DIGEST }),
+        "after" if path == "/api/v0/payouts" => json!({ "pattern": DIGEST }),
+        "after" if path == "/api/v0/kv" || path == "/api/v0/vmem" => json!({ "pattern": WORD }),
+        "prefix" | "after" if under("/api/v0/kv/") => json!({ "pattern": PREFIX, "maxLength": KEY_BYTES_MAX }),
+        "namespace" if under("/api/v0/kv") => json!({ "pattern": WORD }),
+        "key" if under("/api/v0/kv") => json!({ "pattern": KEY, "maxLength": KEY_BYTES_MAX }),
+        "name" if under("/api/v0/vmem") => json!({ "pattern": WORD }),
+        "version" if under("/api/v0/vmem") => json!({ "pattern": "^([1-9][0-9]{0,15}|latest)$" }),
+        "status" if path == "/api/v0/jobs" => json!({ "enum": ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] }),
+        "state" if path == "/api/v0/kernels" => {
+            json!({ "enum": ["pending", "admitted", "refused", "deprecated", "yanked"] })
+        }
+        "limit" => json!({ "minimum": 1, "maximum": 1000 }),
+        "ttl_s" => json!({ "minimum": 1, "maximum": 315_360_000 }),
+        "If-Match" | "If-None-Match" => json!({ "pattern": "^(\\*|\"[0-9a-f]{1,64}\")$" }),
+        "Range" => json!({ "pattern": "^bytes=[0-9]{1,15}-$" }),
+        "Idempotency-Key" => json!({ "pattern": "^[!-~]{1,255}$" }),
+        _ => return None,
+    };
+    Some(rule)
 }
 
 #[cfg(test)]

@@ -122,8 +122,8 @@ pub async fn execute(
         return Err(recorded(&app, &caller, &trace, &bytes, problem).await);
     }
     match answer(Arc::clone(&app), &caller, info, wishes).await {
-        // What could not be afforded is on record like whatever else was refused.
-        Err(problem) if problem.code() == FailureCode::RequestQuota => {
+        // What could not be afforded is on record like whatever else was refused; what only came too soon is not.
+        Err(problem) if problem.code() == FailureCode::RequestQuota && !problem.is_limited() => {
             Err(recorded(&app, &caller, &trace, &bytes, problem).await)
         }
         answered => answered,
@@ -351,7 +351,7 @@ fn unaffordable(over: &OverBudget) -> Problem {
     let problem = Problem::new(over_budget(over));
     let Some(resets) = over.resets_ms else { return problem };
     let seconds = resets.saturating_sub(crate::clock::unix_ms()).div_ceil(1000);
-    problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    problem.retry_after(Duration::from_secs(seconds))
 }
 
 async fn earlier_job(app: &App, project: &str, job: JobId) -> Result<Submitted, Problem> {

@@ -123,6 +123,7 @@ pub struct KeyWish {
     #[serde(default)]
     name: Option<String>,
     /// What it may do, at least one of them.
+    #[schema(min_items = 1)]
     scopes: Vec<Scope>,
     /// Its project; the caller's own where absent.
     #[serde(default)]
@@ -132,6 +133,7 @@ pub struct KeyWish {
     member: Option<String>,
     /// How long it works, seconds; for ever where absent.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 316_224_000)]
     seconds: Option<u64>,
 }
 
@@ -141,6 +143,7 @@ pub struct KeyWish {
 pub struct RotateWish {
     /// How long the old one goes on working, seconds; 0 where absent.
     #[serde(default)]
+    #[schema(maximum = 86_400)]
     grace_seconds: u64,
 }
 

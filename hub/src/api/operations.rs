@@ -107,7 +107,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem
 #[utoipa::path(
     get, path = "/metrics", tag = "operations",
     responses(
-        (status = 200, description = "OpenMetrics text", body = String), (status = 401, body = super::problem::ProblemBody),
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody)
     )
 )]

@@ -81,6 +81,7 @@ pub struct OrganisationQuery {
 #[serde(deny_unknown_fields)]
 pub struct OrganisationWish {
     /// Its id, which never changes; its first project has the same.
+    #[schema(pattern = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
     id: String,
     /// Its name; the id where absent.
     #[serde(default)]

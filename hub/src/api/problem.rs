@@ -141,6 +141,12 @@ impl Problem {
         self
     }
 
+    /// Whether it names a limit of the project that was reached.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.0.limit.is_some()
+    }
+
     /// The same for something that time mends: 429, and when to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

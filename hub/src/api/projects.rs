@@ -99,6 +99,7 @@ pub struct ProjectQuery {
 #[serde(deny_unknown_fields)]
 pub struct ProjectWish {
     /// Its id, which never changes: its kernels are named `ID/NAME`.
+    #[schema(pattern = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
     id: String,
     /// Its name; the id where absent.
     #[serde(default)]

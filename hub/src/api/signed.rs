@@ -27,6 +27,7 @@ pub struct UrlRequest {
     /// What it gives leave to.
     method: UrlMethod,
     /// How long, 1 to 900 seconds.
+    #[schema(minimum = 1, maximum = 900)]
     seconds: u64,
     /// `PUT`: the size of the content, bytes. `GET`: absent.
     bytes: Option<u64>,

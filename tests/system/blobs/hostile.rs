@@ -142,7 +142,7 @@ async fn a_signed_url_is_good_for_what_was_signed_and_nothing_else() {
     let get = signed(api, &there, json!({"method": "GET", "seconds": 900})).await;
     let put_url = signed(api, &coming, json!({"method": "PUT", "seconds": 900, "bytes": 7_000})).await;
 
-    let answer = reqwest::get(&get).await.unwrap();
+    let answer = forge_tests::api::http().get(&get).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.bytes().await.unwrap() == content);
     let part = forge_tests::api::http().get(&get).header("range", "bytes=1-2").send().await.unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use forge_tests::api::Api;
 use forge_tests::contract::{changed, insurance};
 use forge_tests::pool::Pool;
+use forge_tests::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -92,7 +93,12 @@ async fn a_provider_enrols_sees_and_reserves_its_own() {
     }
     let token = provider.token(&json!({ "reserved_for": "acme" })).await;
     pool.join_with(&token).await;
-    let listed = provider.get("/api/v0/agents").await;
+    // Whether it is connected is counted a moment after it has joined.
+    let listed = until("the agent to be counted", || async {
+        let listed = provider.get("/api/v0/agents").await;
+        (listed.at("/connected") == &json!(1)).then_some(listed)
+    })
+    .await;
     assert_eq!(listed.at("/items").as_array().unwrap().len(), 1, "{}", listed.text);
     let mine = &listed.body["items"][0];
     assert_eq!(

@@ -178,7 +178,7 @@ async fn requests_and_bytes_are_bounded_and_the_operator_sets_the_ceiling() {
     for _ in 0..20 {
         assert_eq!(pool.api.get("/api/v0/jobs").await.status, 200);
     }
-    limit(&pool.api, "acme", &json!({ "requests_per_second": null })).await;
+    limit(&pool.api, "acme", &json!({ "requests_per_second": null, "requests_burst": null })).await;
     for _ in 0..20 {
         assert_eq!(admin.get("/api/v0/jobs").await.status, 200);
     }

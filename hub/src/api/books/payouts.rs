@@ -98,7 +98,9 @@ pub async fn list(
     headers: HeaderMap,
     Query(query): Query<PayQuery>,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::Provider)?;
+    if !caller.is_operator() {
+        caller.require(Scope::Provider)?;
+    }
     let whose = Whose::of(&caller, None, query.all.unwrap_or(false))?;
     let format = Format::of(&headers, query.format.as_deref())?;
     let limit = limit(query.limit, 100)?;

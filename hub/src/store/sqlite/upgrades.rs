@@ -124,9 +124,10 @@ const STEPS: &[Step] = &[
     },
     Step {
         version: 9,
-        rows: "INSERT INTO charges (job, project, kernel, mode, tariff, hold_micro, accepted_ms) VALUES
-                   (x'000003e9000000000000000000000002', 'a', 'mc@1', 'test', '{}', 0, 8);
-               INSERT INTO budgets VALUES ('a', 7, 'month');",
+        rows: r#"INSERT INTO charges (job, project, kernel, mode, tariff, hold_micro, accepted_ms) VALUES
+                   (x'000003e9000000000000000000000002', 'a', 'mc@1', 'test', '{"rates":{"price_micro":1000000,"per_fuel":3000000000,"eur_micro_per_credit":120000},
+                    "provider_ppm":800000,"verification_ppm":0,"hold_ppm":1250000}', 0, 8);
+               INSERT INTO budgets VALUES ('a', 7, 'month');"#,
         holds: &[
             ("SELECT kernel FROM charges", "mc@1"),
             ("SELECT period FROM budgets WHERE project = 'a'", "month"),
