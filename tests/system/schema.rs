@@ -62,6 +62,8 @@ async fn every_documented_answer_is_true_whatever_is_sent() {
     command.arg(format!("{}/api/v0/openapi.json", pool.api.url));
     command.args(["--header", &format!("Authorization: Bearer {}", pool.api.key)]);
     command.args(["--checks", "all", "--seed", "20261130", "--max-examples", "25", "--generation-deterministic"]);
+    // Which names, digests and kernels there are, and which fields go together, no document says: what it allows may be refused.
+    command.args(["--exclude-checks", "positive_data_acceptance"]);
     command.args(["--request-timeout", "20", "--continue-on-failure", "--no-color"]);
     command.env("SCHEMATHESIS_HOOKS", settings.join("hooks.py")).current_dir(folder.path());
     let (good, said) = run("schemathesis", &mut command).await;

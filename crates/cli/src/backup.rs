@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long)]
     link: bool,
     /// Take no backup: check every byte of the one in DIR
-    #[arg(long, conflicts_with_all = ["data", "link"])]
+    #[arg(long, conflicts_with = "link")]
     check: bool,
     /// Print what was done as JSON
     #[arg(long)]

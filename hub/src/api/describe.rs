@@ -10,8 +10,8 @@ use utoipa::openapi::OpenApi;
 const DIGEST: &str = "^[0-9a-f]{64}$";
 /// A ULID.
 const JOB: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
-/// A day that every month has.
-const DAY: &str = "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$";
+/// A day, UTC.
+const DAY: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
 /// A namespace of values, or an array's name.
 const WORD: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 /// A key of a value: steps between slashes, none of them empty, `.` or `..`.
@@ -55,7 +55,15 @@ fn members(value: Option<&mut Value>) -> impl Iterator<Item = (&String, &mut Val
     value.and_then(Value::as_object_mut).into_iter().flatten()
 }
 
+/// A route's name, which no other has: its method and the steps of its path.
+fn name(path: &str, method: &str) -> String {
+    let steps = path.split('/').filter(|step| !matches!(*step, "" | "api" | "v0"));
+    let words: Vec<String> = steps.map(|step| step.trim_matches(['{', '}']).replace('.', "_")).collect();
+    if words.is_empty() { format!("{method}_index") } else { format!("{method}_{}", words.join("_")) }
+}
+
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
+    operation.insert("operationId".to_owned(), Value::String(name(path, method)));
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         describe(path, parameter);
     }
@@ -182,10 +190,11 @@ fn rule(path: &str, name: &str) -> Option<Value> {
         "state" if path == "/api/v0/kernels" => {
             json!({ "enum": ["pending", "admitted", "refused", "deprecated", "yanked"] })
         }
+        "kind" if path == "/api/v0/ledger" => json!({ "enum": Kind::ALL.map(Kind::as_str) }),
+        "format" => json!({ "enum": ["json", "csv", "parquet"] }),
+        "from" | "to" if path == "/api/v0/usage" => json!({ "pattern": DAY }),
         "limit" => json!({ "minimum": 1, "maximum": 1000 }),
         "ttl_s" => json!({ "minimum": 1, "maximum": 315_360_000 }),
-        "If-Match" | "If-None-Match" => json!({ "pattern": "^(\\*|\"[0-9a-f]{1,64}\")$" }),
-        "Range" => json!({ "pattern": "^bytes=[0-9]{1,15}-$" }),
         "Idempotency-Key" => json!({ "pattern": "^[!-~]{1,255}$" }),
         _ => return None,
     };
@@ -200,10 +209,12 @@ mod tests {
     #[test]
     fn every_secured_route_says_who_is_refused_and_problems_have_their_type() {
         let document = serde_json::to_value(super::super::description()).unwrap();
-        let mut routes = 0;
+        let (mut routes, mut names) = (0, std::collections::BTreeSet::new());
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let answers = operation["responses"].as_object().unwrap();
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{name} is the name of two routes");
                 if operation.get("security").is_some() {
                     assert!(answers.contains_key("401") && answers.contains_key("429"), "{method} {path}");
                     routes += 1;

@@ -38,6 +38,16 @@ pub struct KernelList {
     pub next: Option<String>,
 }
 
+/// What an upload that is not decided yet is.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Sent {
+    /// All of it is there.
+    Whole(Box<KernelItem>),
+    /// Some of it is.
+    Partial(UploadState),
+}
+
 /// A kernel.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct KernelItem {
@@ -219,7 +229,7 @@ fn label(text: &str) -> Option<Key> {
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component from `offset` on"),
     responses(
         (status = 200, body = KernelItem, description = "It was there before and is decided"),
-        (status = 202, body = KernelItem, description = "Recorded; verifiers will decide. Or, with an `offset`, incomplete"),
+        (status = 202, body = Sent, description = "Recorded; verifiers will decide. Or the body ended early; go on at `offset`"),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 408, body = ProblemBody),
         (status = 409, body = ProblemBody, description = "The name and version are taken, or the offset is another"),
         (status = 413, body = ProblemBody), (status = 415, body = ProblemBody),
@@ -258,7 +268,7 @@ pub async fn upload(
         Received::Partial { offset } => {
             let state = UploadState { digest: digest.to_string(), bytes: declared.bytes, offset };
             let place = [(header::LOCATION, format!("/api/v0/uploads/{digest}"))];
-            return Ok((StatusCode::ACCEPTED, place, Json(state)).into_response());
+            return Ok((StatusCode::ACCEPTED, place, Json(Sent::Partial(state))).into_response());
         }
     };
     // A task of its own: once complete it is judged, whether or not the client still listens.
@@ -268,7 +278,7 @@ pub async fn upload(
         judged.map_err(|_| Problem::of(FailureCode::AggregationStorage, "the upload could not be judged"))??;
     let item = item(&entry, &app.desk.waits_for().await?);
     let status = if item.state == KernelState::Pending { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, [(header::LOCATION, item.url.clone())], Json(item)).into_response())
+    Ok((status, [(header::LOCATION, item.url.clone())], Json(Sent::Whole(Box::new(item)))).into_response())
 }
 
 /// Bytes are hashed as they come: an encoding would hide them.
