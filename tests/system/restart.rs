@@ -14,7 +14,7 @@ const SHARDS: u64 = 32;
 
 fn contract(seed: &str) -> Value {
     let changes = [("/policy/shards", json!(SHARDS)), ("/policy/max_agents", json!(0)), ("/seed/value", json!(seed))];
-    changed(insurance(4_000_000), &changes)
+    changed(insurance(16_000_000), &changes)
 }
 
 /// Waits for the shard count at which the hub is to die, or the job's end if that comes first.
