@@ -272,7 +272,8 @@ async fn what_is_not_as_declared_is_refused_and_changes_nothing() {
     raw.send(&content[..1_000]).await;
     // Another writer that came first would keep the slow one out.
     let begun = format!("/api/v0/uploads/{right}");
-    forge_tests::until("the slow writer to begin", || async { (api.get(&begun).await.status == 200).then_some(()) }).await;
+    forge_tests::until("the slow writer to begin", || async { (api.get(&begun).await.status == 200).then_some(()) })
+        .await;
     let busy = forge_tests::until("the slow writer's turn", || async {
         let answer = put(api, &right, 100_000, 1_000, content[1_000..2_000].to_vec()).await;
         (answer.at("/code") != "request.offset").then_some(answer)
