@@ -74,8 +74,11 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
         describe_body(body);
     }
     let Some(answers) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
-    for answer in answers.values_mut() {
+    for (status, answer) in answers.iter_mut() {
         rename_problems(answer);
+        if status.starts_with('4') {
+            admit_problem(answer);
+        }
         describe_bytes(answer.get_mut("content"));
     }
     let mut may = |status: &str, description: &str| {
@@ -96,6 +99,7 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
         may("408", "The body came too slowly or ended early");
         may("413", "The body is larger than allowed");
         may("415", "The body's media type or encoding is not one this route reads");
+        may("422", "A limit of the project does not allow it, or the content is not what was declared");
     }
     if is_secured || takes {
         may("500", "The hub failed, or could not read or write its records");
@@ -117,6 +121,12 @@ fn rename_problems(answer: &mut Value) {
         content.remove("application/json");
         content.insert(PROBLEM_TYPE.to_owned(), media);
     }
+}
+
+/// A refused request is a problem also where a job that failed is a document.
+fn admit_problem(answer: &mut Value) {
+    let Some(content) = answer.get_mut("content").and_then(Value::as_object_mut) else { return };
+    content.entry(PROBLEM_TYPE).or_insert_with(|| json!({ "schema": { "$ref": PROBLEM } }));
 }
 
 /// A body that may be left out is not therefore `null`.
