@@ -44,6 +44,13 @@ pub struct Worth {
     shards: u64,
 }
 
+impl Worth {
+    /// How many shards the job was cut into.
+    pub fn shards(&self) -> u64 {
+        self.shards
+    }
+}
+
 /// What a job that completed is worth.
 pub fn worth(state: &Value) -> Worth {
     assert_eq!(state["status"], "COMPLETED", "{state:#}");

@@ -51,7 +51,8 @@ pub fn run(args: &Args) -> Result<()> {
     steps.run("programs", CARGO, &["build", "--locked", "--workspace", "--bins"])?;
     let program = program()?;
     let program = [("FORGEPOOL_BIN", program.as_str())];
-    steps.run_with("tests", CARGO, &["test", "--locked", "--workspace"], &program)?;
+    // All of them, whatever fails: a run takes long, and one failure may explain another.
+    steps.run_with("tests", CARGO, &["test", "--locked", "--workspace", "--no-fail-fast"], &program)?;
     steps.run("tests of guests", CARGO, &["test", "--locked", "--manifest-path", GUESTS])?;
     if args.long {
         let longer = [program[0], ("FORGEPOOL_FAULTS", "5")];
