@@ -16,14 +16,25 @@ pub fn times() -> u64 {
     std::env::var("FORGEPOOL_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
-/// Units of a shard.
+/// Units of a shard where nothing else is said: a few milliseconds.
 const UNITS: u64 = 4;
+/// Units of a shard of a job that must still be under way when something happens, however slowly it is asked.
+const UNITS_LONG: u64 = 32;
 /// Iterations of a unit of mc@1.
 const UNIT_ITEMS: u64 = 65_536;
 
 /// A job of `shards` shards in which a shard takes a noticeable time, checked by nothing but its structure: every
 /// answer that counts is then one attempt.
 pub fn contract(shards: u64) -> Value {
+    contract_of(shards, UNITS)
+}
+
+/// The same with shards that take eight times as long.
+pub fn long_contract(shards: u64) -> Value {
+    contract_of(shards, UNITS_LONG)
+}
+
+fn contract_of(shards: u64, units: u64) -> Value {
     let policy = |name: &str| format!("/policy/{name}");
     let changes = [
         (policy("shards"), json!(shards)),
@@ -33,7 +44,7 @@ pub fn contract(shards: u64) -> Value {
     ];
     let changes: Vec<(&str, Value)> =
         changes.iter().map(|(pointer, value)| (pointer.as_str(), value.clone())).collect();
-    changed(insurance(shards * UNITS * UNIT_ITEMS), &changes)
+    changed(insurance(shards * units * UNIT_ITEMS), &changes)
 }
 
 /// What counts of a job: the digest of its result and what it cost.

@@ -6,7 +6,9 @@ use forge_tests::pool::Pool;
 use forge_tests::relay::{Cut, Relay, Weather};
 use forge_tests::{until, within};
 
-use crate::jobs::{attempts, contract, count, ended, nothing_counts_twice, reached, times, undisturbed, worth};
+use crate::jobs::{
+    attempts, contract, count, ended, long_contract, nothing_counts_twice, reached, times, undisturbed, worth,
+};
 
 /// One datagram in twenty is lost, one in ten arrives late, one in fifty twice.
 const STORM: Weather = Weather { lost: 50, doubled: 20, held: 100, hold_ms: 30 };
@@ -43,8 +45,8 @@ async fn loss_reordering_and_repetition_change_nothing() {
 /// The agent hears nothing, or is not heard; each side believes for a while that the connection stands.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_open_connections_cost_time_and_no_shard() {
-    let shards = 96 * times();
-    let contract = contract(shards);
+    let shards = 48 * times();
+    let contract = long_contract(shards);
     let expected = undisturbed(&contract).await;
     let (pool, relays) = behind_relays(3, &["--lease-ms", "3000"], Weather::default()).await;
     let job = pool.api.submit(&contract).await;

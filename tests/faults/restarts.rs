@@ -5,7 +5,9 @@ use forge_tests::pool::Pool;
 use forge_tests::relay::{Cut, Relay, Weather};
 use forge_tests::saboteur::Saboteurs;
 
-use crate::jobs::{SABOTEUR, attempts, contract, ended, nothing_counts_twice, reached, times, undisturbed, worth};
+use crate::jobs::{
+    SABOTEUR, attempts, contract, ended, long_contract, nothing_counts_twice, reached, times, undisturbed, worth,
+};
 use crate::network::connected;
 
 /// Agents at the restarted hub.
@@ -68,8 +70,8 @@ async fn fifty_agents_come_back_at_once() {
 /// Two addresses of one hub: the first goes dead in the middle of a job, the second takes the agent in.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_goes_to_its_next_hub() {
-    let shards = 64 * times();
-    let contract = contract(shards);
+    let shards = 32 * times();
+    let contract = long_contract(shards);
     let expected = undisturbed(&contract).await;
     let mut pool = Pool::start(0).await;
     let first = Relay::start(&pool.quic(), Weather::default(), 1).await;
