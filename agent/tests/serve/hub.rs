@@ -16,9 +16,10 @@ use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, Task};
 use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, Failure, JobId, LeaseId};
+use forge_protocol::proof::Tree;
 use forge_protocol::{
-    AgentKey, Content, ContentBody, EnrolToken, Gate, HubEndpoint, Identity, LinkEvent, LinkEvents, LinkSettings,
-    Unavailable,
+    AgentKey, Content, ContentBody, ContentData, EnrolToken, Gate, HubEndpoint, Identity, LinkEvent, LinkEvents,
+    LinkSettings, Unavailable,
 };
 
 /// Longer than anything here takes; only a failure waits that long.
@@ -62,7 +63,9 @@ impl Gate for Record {
 impl Content for Record {
     async fn open(&self, _session: u64, digest: &Digest) -> Option<ContentBody> {
         self.opened.fetch_add(1, Ordering::SeqCst);
-        self.objects.lock().unwrap().get(digest).cloned().map(ContentBody::Bytes)
+        let bytes = self.objects.lock().unwrap().get(digest).cloned()?;
+        let tree = Arc::new(Tree::of(&bytes));
+        Some(ContentBody { data: ContentData::Bytes(bytes), tree })
     }
 }
 
