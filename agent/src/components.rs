@@ -83,8 +83,8 @@ impl Components {
         let mut inputs = Inputs::none();
         for input in &task.inputs {
             match input.bytes {
-                ..=WHOLE_BYTES_MAX => inputs.add(input, self.input(input.digest, input.bytes).await?),
-                ..=INPUT_BYTES_MAX => inputs.supply(input, self.stock.lot(input.digest, input.bytes)),
+                bytes if bytes <= WHOLE_BYTES_MAX => inputs.add(input, self.input(input.digest, bytes).await?),
+                bytes if bytes <= INPUT_BYTES_MAX => inputs.supply(input, self.stock.lot(input.digest, bytes)),
                 bytes => {
                     let detail = format!("the input '{}' has {bytes} bytes, more than {INPUT_BYTES_MAX}", input.name);
                     return Err(Failure::new(FailureCode::AgentFetch, detail));

@@ -187,11 +187,13 @@ impl Supply for Lot {
                 Look::Here(pieces) => return Ok(pieces),
                 Look::Coming(group, coming) => (group, coming),
             };
-            let reached = coming.wait_for(|reached| reached.next > group || reached.ended.is_some()).await;
-            let ended = reached.map_or_else(|_| Some(Err(given_up())), |reached| reached.ended.clone());
+            let ended = match coming.wait_for(|reached| reached.next > group || reached.ended.is_some()).await {
+                Ok(reached) => reached.ended.clone(),
+                Err(_) => return Err(Failure::new(FailureCode::AgentFetch, "the transfer was given up")),
+            };
             match ended {
-                // What others began and could not end is begun once more.
-                Some(Err(failure)) if own.as_ref().is_none_or(|own| own.same_channel(&coming)) => return Err(failure),
+                Some(Err(failure)) if own.as_ref().is_some_and(|own| own.same_channel(&coming)) => return Err(failure),
+                // It is here, or what others began and could not end is begun once more.
                 _ => {}
             }
         }
@@ -234,10 +236,6 @@ impl Lot {
             None => Look::Here(shelf.pieces(digest, needed.iter().chain(near).copied())),
         }
     }
-}
-
-fn given_up() -> Failure {
-    Failure::new(FailureCode::AgentFetch, "the transfer was given up")
 }
 
 #[cfg(test)]
@@ -293,6 +291,25 @@ mod tests {
             pieces.iter().map(|piece| (piece.offset / G, piece.bytes.len() as u64 / G)).collect();
         // Of six reads that are expected, the first three are handed over as far as they are here.
         assert_eq!(places, [(1, 2), (4, 2)]);
+    }
+
+    #[tokio::test]
+    async fn what_others_could_not_end_is_begun_once_more() {
+        let stock = stock(1 << 30);
+        let digest = Digest::of(b"x");
+        let lot = stock.lot(digest, 10 * G);
+        let (tell, reached) = watch::channel(Reached::default());
+        stock.shelf().coming.insert((digest, 0), reached);
+        let reading = tokio::spawn(async move { lot.pieces(want(0, 1, 0, 0)).await });
+        while tell.receiver_count() < 2 {
+            tokio::task::yield_now().await;
+        }
+        stock.shelf().coming.clear();
+        tell.send_modify(|reached| reached.ended = Some(Err(Failure::new(FailureCode::AgentFetch, "theirs"))));
+        // Its own attempt has no session to go by, and says so.
+        let failure = reading.await.unwrap().unwrap_err();
+        assert!(failure.detail.contains("there is no session"), "{failure}");
+        assert!(stock.shelf().coming.is_empty());
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Input {
         match &self.content {
             Content::Held(held) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX);
-                let end = from.checked_add(bytes).unwrap_or(usize::MAX);
+                let end = from.saturating_add(bytes);
                 held.get(from..end).map(<[u8]>::to_vec).ok_or_else(|| missing(&self.name))
             }
             Content::Asked(parent) => parent.read(offset, bytes),
