@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["forge-sandbox"]),
     // The tests speak bare QUIC too, to say what no agent would.
     ("quinn", &["forge-protocol", "forge-tests"]),
+    ("bao-tree", &["forge-protocol"]),
     ("axum", &["forge-hub"]),
     ("opentelemetry", &["forge-telemetry"]),
     ("opentelemetry-otlp", &["forge-telemetry"]),

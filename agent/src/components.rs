@@ -1,35 +1,32 @@
-//! Kernels and inputs by content: fetched once, verified, compiled in a child, kept.
+//! Kernels and inputs by content: fetched once, verified, compiled in a child, kept. Large inputs come piece by piece:
+//! [`crate::stock`].
 //!
 //! Several shards may want the same thing at once; one task gets it for all of them, and goes on when the shard that
 //! asked first is taken back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use forge_contract::duty::{Duty, Examination};
 use forge_contract::limits::{COMPONENT_BYTES_MAX, INPUT_BYTES_MAX};
 use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
-use forge_protocol::{FetchError, Fetcher, Partial};
 use forge_sandbox::cache::Cache;
 use forge_sandbox::{Compiler, Inputs, engine_profile};
 use tokio::sync::{Semaphore, watch};
+
+use crate::stock::Stock;
+use crate::transfer::Source;
 
 /// Bytes of code and inputs kept in memory.
 const KEPT_BYTES_MAX: usize = 512 << 20;
 /// Things kept, refusals of the compiler included.
 const ENTRIES_MAX: usize = 256;
-/// Sessions over which one transfer may spread.
-const TRANSFERS_MAX: u32 = 4;
-/// Wait before a transfer that broke off goes on in the same session; grows with each attempt.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Largest input that a worker is given whole, bytes; of a larger one it is given what it reads.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
 /// Components compiled at once: each may take gigabytes.
 const COMPILATIONS_MAX: usize = 1;
-
-/// Where objects come from: the session of the moment, if there is one.
-pub(crate) type Source = watch::Receiver<Option<Fetcher>>;
 
 type Found = Result<Bytes, Failure>;
 
@@ -55,6 +52,7 @@ struct Entry {
 /// What this agent has at hand.
 pub(crate) struct Components {
     shelf: Mutex<Shelf>,
+    stock: Arc<Stock>,
     workshop: Arc<Workshop>,
 }
 
@@ -68,8 +66,9 @@ struct Workshop {
 
 impl Components {
     pub fn new(source: Source, compiler: Compiler, cache: Cache) -> Self {
+        let stock = Stock::new(source.clone());
         let workshop = Workshop { source, compiler, compilations: Semaphore::new(COMPILATIONS_MAX), cache };
-        Self { shelf: Mutex::default(), workshop: Arc::new(workshop) }
+        Self { shelf: Mutex::default(), stock, workshop: Arc::new(workshop) }
     }
 
     /// The native code of a task's component.
@@ -78,11 +77,19 @@ impl Components {
         self.get(Want::Code(component), move |workshop| async move { workshop.code(component, bytes).await }).await
     }
 
-    /// The inputs a task declares, in its order, and the fragment to check where that is its duty.
+    /// The inputs a task declares, in its order, and the fragment to check where that is its duty. Of large inputs
+    /// nothing is fetched yet.
     pub async fn inputs(&self, task: &Task) -> Result<Inputs, Failure> {
         let mut inputs = Inputs::none();
         for input in &task.inputs {
-            inputs.add(input, self.input(input.digest, input.bytes).await?);
+            match input.bytes {
+                bytes if bytes <= WHOLE_BYTES_MAX => inputs.add(input, self.input(input.digest, bytes).await?),
+                bytes if bytes <= INPUT_BYTES_MAX => inputs.supply(input, self.stock.lot(input.digest, bytes)),
+                bytes => {
+                    let detail = format!("the input '{}' has {bytes} bytes, more than {INPUT_BYTES_MAX}", input.name);
+                    return Err(Failure::new(FailureCode::AgentFetch, detail));
+                }
+            }
         }
         if let Duty::Check(Examination { found, .. }) = &task.duty {
             inputs.set_found(found, self.input(found.digest, found.bytes).await?);
@@ -171,7 +178,7 @@ impl Workshop {
             Ok(None) => {}
             Err(error) => tracing::warn!(%component, %error, "the code cache cannot be read"),
         }
-        let component_bytes = self.fetch(component, bytes.min(COMPONENT_BYTES_MAX)).await?;
+        let component_bytes = self.source.whole(component, bytes.min(COMPONENT_BYTES_MAX)).await?;
         let code = {
             let _turn = self.compilations.acquire().await;
             self.compiler.compile(&component_bytes).await?
@@ -184,29 +191,7 @@ impl Workshop {
     }
 
     async fn input(&self, digest: Digest, bytes: u64) -> Found {
-        self.fetch(digest, bytes.min(INPUT_BYTES_MAX)).await.map(Bytes::from)
-    }
-
-    /// Gets an object, over as many sessions as it takes up to a bound.
-    async fn fetch(&self, digest: Digest, bytes_max: u64) -> Result<Vec<u8>, Failure> {
-        let mut partial = Partial::new(digest, bytes_max);
-        let mut source = self.source.clone();
-        let mut last = FetchError::Interrupted { digest, reason: "there is no session".into() };
-        for attempt in 1..=TRANSFERS_MAX {
-            let fetcher = match source.wait_for(Option::is_some).await {
-                Ok(fetcher) => fetcher.clone(),
-                Err(_) => break,
-            };
-            let Some(fetcher) = fetcher else { break };
-            match fetcher.resume(&mut partial).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) if error.is_passing() => last = error,
-                Err(error) => return Err(Failure::new(FailureCode::AgentFetch, error.to_string())),
-            }
-            // With the next session at once, with this one after a while.
-            let _ = tokio::time::timeout(AGAIN * attempt, source.changed()).await;
-        }
-        Err(Failure::new(FailureCode::AgentFetch, last.to_string()))
+        self.source.whole(digest, bytes.min(INPUT_BYTES_MAX)).await.map(Bytes::from)
     }
 }
 

@@ -74,6 +74,9 @@ pub struct Status {
     pub failed: u64,
     /// Leases given back since the start.
     pub declined: u64,
+    /// Bytes of components and inputs fetched since the start.
+    #[serde(default)]
+    pub fetched_bytes: u64,
     /// Shards at once.
     pub cores: u32,
     /// Memory for workers, bytes, where it is bounded.
@@ -209,6 +212,7 @@ impl Desk {
             completed,
             failed,
             declined,
+            fetched_bytes: counts.fetched_bytes(),
             cores: self.config.cores,
             memory_bytes: limits.memory_bytes,
             disk_bytes: limits.disk_bytes,

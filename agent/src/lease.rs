@@ -43,6 +43,8 @@ pub(crate) struct Counts {
     completed: AtomicU64,
     failed: AtomicU64,
     declined: AtomicU64,
+    /// Bytes of components and inputs that were fetched.
+    pub fetched: Arc<AtomicU64>,
 }
 
 impl Counts {
@@ -58,6 +60,11 @@ impl Counts {
     pub fn ended(&self) -> (u64, u64, u64) {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (count(&self.completed), count(&self.failed), count(&self.declined))
+    }
+
+    /// Bytes of components and inputs fetched since the start.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
     }
 
     /// Counts a lease that is given back.

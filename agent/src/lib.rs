@@ -3,7 +3,8 @@
 //! ```text
 //! session     connects, reconnects, takes leases          (keys and network stay here)
 //!   lease     one shard: prepare, run, report
-//!     components   fetch by digest -> compile in a child -> cached code; inputs
+//!     components   fetch by digest -> compile in a child -> cached code; small inputs
+//!     stock        large inputs, what is read of them; transfer: over sessions that break
 //!     bench        N seats for caged worker processes, one worker per job, spares kept warm
 //! limits, hours    what the owner gives and when; control: the owner's word while it runs
 //! ```
@@ -20,6 +21,8 @@ mod hours;
 mod lease;
 mod limits;
 mod session;
+mod stock;
+mod transfer;
 
 pub use config::{Args, Config, ConfigError, LogFormat, data_directory};
 pub use control::{ControlError, Request, State, Status, ask};

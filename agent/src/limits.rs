@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use forge_contract::Digest;
 use forge_contract::duty::Duty;
 use forge_contract::task::Task;
+use forge_sandbox::worker::INPUT_KEPT_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::hours::Hours;
@@ -66,7 +67,9 @@ impl Limits {
 
 /// Memory that a worker needs for a task, bytes.
 fn need_bytes(task: &Task) -> u64 {
-    let inputs = task.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(input.bytes));
+    // Of a large input a worker keeps a part.
+    let kept = |bytes: u64| bytes.min(INPUT_KEPT_BYTES_MAX as u64);
+    let inputs = task.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(kept(input.bytes)));
     let found = match &task.duty {
         Duty::Compute => 0,
         // As it came, and decoded.

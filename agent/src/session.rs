@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::{self, Desk, Seen};
 use crate::lease::{self, Counts, Received, Shop};
 use crate::limits::Memory;
+use crate::transfer::Source;
 use crate::{COMPILE, WORKER, capability};
 
 /// A session of this length was a good one.
@@ -200,13 +201,14 @@ impl Agent {
             tracing::warn!(%cage, "this machine does not offer every guard of the cage");
         }
         let (source, sessions) = watch::channel(None);
+        let counts = Counts::default();
         let compiler = Compiler::new(program, vec![COMPILE.into()], config.cage);
         let shop = Shop {
             bench,
-            components: Components::new(sessions, compiler, cache),
+            components: Components::new(Source::new(sessions, counts.fetched.clone()), compiler, cache),
             memory: Memory::new(config.limits.memory_bytes),
             engine: engine_profile(),
-            counts: Counts::default(),
+            counts,
             agent: identity.agent_id().to_string(),
             telemetry: Telemetry::to(config.otlp.as_deref(), "forgepool-agent", identity.agent_id().to_string())?,
         };

@@ -27,6 +27,7 @@ pub mod store;
 pub mod tenancy;
 mod tls;
 pub mod trail;
+mod trees;
 pub mod upload;
 mod validity;
 pub mod vmem;

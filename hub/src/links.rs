@@ -4,19 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use forge_contract::task::Task;
 use forge_contract::trace::TraceContext;
 use forge_contract::{AgentId, Digest, LeaseId};
 use forge_lifecycle::bundle::key::{Key, Signature};
 use forge_lifecycle::event::{Event, Membership, OwnerId, SessionId};
-use forge_protocol::{AgentKey, Content, ContentBody, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable};
+use forge_protocol::proof::{GROUP_BYTES, Tree};
+use forge_protocol::{
+    AgentKey, Content, ContentBody, ContentData, Gate, HubEndpoint, LinkEvent, LinkEvents, Unavailable,
+};
 
 use crate::coordinator::{Board, Coordinator, Fleet, News, Signed};
 use crate::grants::Grants;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::store::blobs::Blobs;
-use crate::store::{Store, Write, Written};
+use crate::store::blobs::{BlobError, Blobs};
+use crate::store::{Store, StoreError, Write, Written};
+use crate::trees::{TreeError, Trees};
 
 /// Who may join: the store's record of agents and tokens.
 pub struct StoreGate {
@@ -54,6 +59,8 @@ pub struct StoreContent {
     pub blobs: Arc<Blobs>,
     /// Small objects.
     pub store: Arc<dyn Store>,
+    /// What proves pieces of them.
+    pub trees: Trees,
 }
 
 #[async_trait]
@@ -64,41 +71,59 @@ impl Content for StoreContent {
             tracing::warn!(session, %digest, "an agent asked for what none of its leases needs");
             return None;
         }
-        match self.registry.component(&digest).await {
-            Ok(None) => {}
-            Ok(Some(bytes)) => return Some(ContentBody::Bytes(bytes)),
-            Err(error) => {
-                tracing::error!(%digest, %error, "a component could not be read");
-                return None;
-            }
-        }
-        if let Some(bytes) = self.board.object(&digest) {
-            return Some(ContentBody::Bytes(bytes));
-        }
-        if !self.board.reads(&digest) {
-            return None;
-        }
-        self.stored(digest).await.unwrap_or_else(|error| {
+        self.find(digest).await.unwrap_or_else(|error| {
             tracing::error!(%digest, %error, "an object could not be read");
             None
         })
     }
 }
 
+/// Why an object that should be there is not.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
 impl StoreContent {
-    /// A file as a stream, so that a large input is never in memory whole; the agent verifies it.
-    async fn stored(&self, digest: Digest) -> Result<Option<ContentBody>, crate::store::StoreError> {
-        let files = Arc::clone(&self.blobs);
-        let opened = tokio::task::spawn_blocking(move || files.open_file(&digest))
-            .await
-            .map_err(|_| crate::store::StoreError::Closed)??;
-        match opened {
-            Some((file, bytes)) => {
-                let reader = Box::new(tokio::fs::File::from_std(file));
-                Ok(Some(ContentBody::Reader { bytes, reader }))
-            }
-            None => Ok(self.store.object(&digest).await?.map(|bytes| ContentBody::Bytes(bytes.into()))),
+    async fn find(&self, digest: Digest) -> Result<Option<ContentBody>, Unreadable> {
+        if let Some(bytes) = self.registry.component(&digest).await? {
+            return Ok(Some(self.held(digest, bytes).await?));
         }
+        if let Some(bytes) = self.board.object(&digest) {
+            return Ok(Some(self.held(digest, bytes).await?));
+        }
+        if !self.board.reads(&digest) {
+            return Ok(None);
+        }
+        self.stored(digest).await
+    }
+
+    async fn held(&self, digest: Digest, bytes: Bytes) -> Result<ContentBody, TreeError> {
+        let data = ContentData::Bytes(bytes.clone());
+        if bytes.len() as u64 <= GROUP_BYTES {
+            // Its digest is all of its tree.
+            return Ok(ContentBody { data, tree: Arc::new(Tree::of(&bytes)) });
+        }
+        Ok(ContentBody { data, tree: self.trees.tree(digest, move || Ok(Tree::of(&bytes))).await? })
+    }
+
+    /// A file is read as it is sent, so that a large input is never in memory whole; the agent verifies it.
+    async fn stored(&self, digest: Digest) -> Result<Option<ContentBody>, Unreadable> {
+        let files = Arc::clone(&self.blobs);
+        let opened = tokio::task::spawn_blocking(move || files.open_file(&digest)).await;
+        let Some((file, bytes)) = opened.map_err(|_| StoreError::Closed)?? else {
+            let Some(bytes) = self.store.object(&digest).await? else { return Ok(None) };
+            return Ok(Some(self.held(digest, bytes.into()).await?));
+        };
+        let file = Arc::new(file);
+        let read = Arc::clone(&file);
+        let tree = self.trees.tree(digest, move || Tree::read(bytes, &*read)).await?;
+        Ok(Some(ContentBody { data: ContentData::Stored(file), tree }))
     }
 }
 

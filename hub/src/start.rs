@@ -34,6 +34,7 @@ use crate::store::{Store, StoreError, TenancyWrite, Write, Written};
 use crate::tenancy::{Keyring, Rates, key};
 use crate::tls::{Tls, TlsError};
 use crate::trail::by_operator;
+use crate::trees::Trees;
 use crate::upload::{UploadError, Uploads};
 
 const PROJECT: &str = "default";
@@ -244,6 +245,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         board: Arc::clone(&board),
         blobs: Arc::clone(&blobs),
         store: Arc::clone(&store),
+        trees: Trees::default(),
     });
     let settings = pool_settings(&config, &identity, &*store).await?;
     let examiner = examiner(&config)?;

@@ -26,6 +26,7 @@ use forge_protocol::message::{
     Drain, Fetch, Have, Heartbeat, Hello, Lease, Load, Missing, Progress, RefusalCode, Refused, ReportHead, Signature,
     Standing, Welcome,
 };
+use forge_protocol::proof::Span;
 use forge_protocol::{EnrolToken, HubKey, REVISION};
 
 fn root() -> PathBuf {
@@ -219,7 +220,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         report(completed),
         report(failed),
         report(checked),
-        frame::encode(&Fetch { digest: Digest::of(b"d"), offset: 300 }).unwrap(),
+        frame::encode(&Fetch { digest: Digest::of(b"d"), spans: vec![Span { first: 300, count: 2 }] }).unwrap(),
         frame::encode(&Have { bytes: 300 }).unwrap(),
         frame::encode(&Missing).unwrap(),
         frame::encode(&Standing { clean: 300, events: vec!["e".into()], ..Standing::default() }).unwrap(),

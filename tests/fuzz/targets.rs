@@ -14,9 +14,10 @@ use forge_lifecycle::plan::{self, Plan};
 use forge_lifecycle::{admit, bundle};
 use forge_protocol::frame::{self, HEADER_BYTES, Header};
 use forge_protocol::message::{
-    Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, Message, Missing, Progress, Refused, ReportHead, Standing,
-    Welcome,
+    Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, Message, Missing, Progress, Refused, ReportHead, SPANS_MAX,
+    Standing, Welcome,
 };
+use forge_protocol::proof::{self, Selection};
 use forge_protocol::session::{AgentControl, HubControl, ShardAnswer};
 use forge_protocol::{EnrolToken, HubKey};
 
@@ -175,7 +176,14 @@ pub fn wire(bytes: &[u8]) {
             }
             Kind::Refused => drop(message::<Refused>(body)),
             Kind::Heartbeat => drop(message::<Heartbeat>(body)),
-            Kind::Fetch => drop(message::<Fetch>(body)),
+            Kind::Fetch => {
+                if let Some(Fetch { digest, spans }) = message::<Fetch>(body)
+                    && let Some(selection) = Selection::new(300_000, &spans[..spans.len().min(SPANS_MAX)])
+                {
+                    // No bytes that come by are the proof of a digest that came by.
+                    assert!(proof::verify(&digest, &selection, body.to_vec().into()).is_err());
+                }
+            }
             Kind::Have => drop(message::<Have>(body)),
             Kind::Missing => drop(message::<Missing>(body)),
             Kind::Standing => drop(message::<Standing>(body)),

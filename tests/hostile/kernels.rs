@@ -68,7 +68,15 @@ kernels![
 
 /// A kernel's component.
 pub fn component(name: &str) -> Vec<u8> {
-    let text = text(name);
+    assembled(name, text(name))
+}
+
+/// The component that adds up so many bytes of its input.
+pub fn reading(bytes: usize) -> Vec<u8> {
+    assembled("read", &text("read").replace("1000000", &bytes.to_string()))
+}
+
+fn assembled(name: &str, text: &str) -> Vec<u8> {
     let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest);
     let (imports, arguments, core) = match after(";;; imports\n") {
         None => ("", "", text),

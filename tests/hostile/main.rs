@@ -7,4 +7,5 @@ mod in_process;
 mod kernels;
 mod processes;
 mod shipped;
+mod supplied;
 mod verdicts;

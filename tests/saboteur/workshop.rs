@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use forge_contract::Digest;
 use forge_contract::duty::{Duty, Examination};
@@ -11,6 +11,7 @@ use forge_contract::report::Outcome;
 use forge_contract::task::Task;
 use forge_protocol::frame;
 use forge_protocol::message::{Fetch, Have};
+use forge_protocol::proof::{self, Selection, Span};
 use forge_sandbox::engine::Backend;
 use forge_sandbox::local::{self, LocalKernel};
 use forge_sandbox::{Inputs, ShardResult};
@@ -63,10 +64,12 @@ impl Workshop {
 /// An object by content, as agents fetch it.
 async fn fetch(hub: &Connection, digest: Digest) -> Result<Bytes> {
     let (mut send, mut recv) = hub.open_bi().await?;
-    send.write_all(&frame::encode(&Fetch { digest, offset: 0 })?).await?;
+    send.write_all(&frame::encode(&Fetch { digest, spans: vec![Span::ALL] })?).await?;
     send.finish()?;
     let Have { bytes } = hear(&mut recv).await?;
-    let object = recv.read_to_end(usize::try_from(bytes)?).await.context("the object broke off")?;
-    ensure!(Digest::of(&object) == digest, "the bytes sent for {digest} are another object's");
-    Ok(object.into())
+    let selection = Selection::new(bytes, &[Span::ALL]).context("an object has a group")?;
+    let encoded_max = usize::try_from(bytes)? / 128 * 129 + 64;
+    let encoded = recv.read_to_end(encoded_max).await.context("the object broke off")?;
+    let groups = proof::verify(&digest, &selection, encoded.into())?;
+    Ok(groups.iter().flat_map(|group| &group.bytes[..]).copied().collect::<Vec<u8>>().into())
 }

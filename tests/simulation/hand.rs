@@ -59,6 +59,7 @@ impl Hand {
             cpu: true,
             gpu: false,
             labels: vec![],
+            projects: vec![],
             engine: engine(),
             cage: "none".into(),
         };

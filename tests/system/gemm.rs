@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::answers::{digest, output};
 use crate::command::{forge, text};
+use crate::provider::say;
 use crate::replay::{bundle_of, expect, forged, offline, write};
 
 /// C = alpha A B + beta C.
@@ -114,14 +115,38 @@ async fn any_number_of_shards_and_agents_gives_the_same_bits() {
     assert!(results.iter().all(|result| *result == results[0]));
 }
 
-/// 64 MiB of A and 32 MiB of result, over two agents.
-#[tokio::test]
-async fn large_inputs_reach_every_agent_once() {
-    let pool = Pool::start(2).await;
+/// A product of large matrices, digest and file of its result.
+async fn large(agents: usize) -> (Pool, Product<f32>, Value, Vec<u8>) {
+    let pool = Pool::start(agents).await;
     let product = Product::<f32>::new((16_384, 512, 1024));
-    assert_eq!(product.a.file().len() >> 20, 64);
-    let found = multiply(&pool, &product).await;
-    assert_eq!(found.values.len() * 4, 32 << 20);
+    let policy = [("/policy/shards", json!(16)), ("/policy/verify", json!("none"))];
+    let contract = changed(product.contract(&pool).await, &policy);
+    let state = pool.api.execute(&contract).await.body;
+    let (bytes, _) = file::<f32>(&pool, &state).await;
+    (pool, product, state, bytes)
+}
+
+/// 64 MiB of A, of which a tile reads 2 MiB, and 2 MiB of B, which every tile reads: agents fetch what their tiles read
+/// and not the rest. The digest is the one of the same product where every agent had all of it.
+#[tokio::test]
+async fn large_inputs_reach_agents_as_far_as_they_are_read() {
+    const MIB: u64 = 1 << 20;
+    const AGENTS: u64 = 4;
+    let (pool, product, state, bytes) = large(4).await;
+    assert_eq!(digest(&state), "24f15efd3e10c1c91ea049f1590903338d54270f66d6ec2cd8f8469913811463");
+    truth::check(&product, &Matrix::parse(&bytes));
+    let mut sum = 0;
+    for agent in 0..4 {
+        let status = say("status", &pool.agent_dir(agent)).await;
+        let (fetched, shards) = (status["fetched_bytes"].as_u64().unwrap(), status["completed"].as_u64().unwrap());
+        // B and the component, two tiles' rows of A for each shard with the rows expected behind them, and as much again
+        // for copies that were taken back.
+        let most = 3 * MIB + (shards + 2) * 5 * MIB;
+        assert!(fetched >= shards * 4 * MIB && fetched <= most, "{shards} shards, {fetched} bytes, at most {most}");
+        sum += fetched;
+    }
+    let inputs = 66 * MIB;
+    assert!(sum < inputs * 2, "{sum} bytes for {AGENTS} agents, where all of it for each is {}", inputs * AGENTS);
     pool.stop().await;
 }
 

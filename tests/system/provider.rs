@@ -13,7 +13,7 @@ use tokio::process::Command;
 use crate::answers::digest;
 
 /// `forgepool agent WORD --data DIR --json`.
-async fn say(word: &str, data: &Path) -> Value {
+pub(crate) async fn say(word: &str, data: &Path) -> Value {
     let mut command = Command::new(forgepool());
     command.args(["agent", word, "--json", "--data"]).arg(data);
     let output = within("answer of the agent", command.output()).await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,9 +16,10 @@ use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, Task};
 use forge_contract::trace::TraceContext;
 use forge_contract::{Digest, Failure, JobId, LeaseId};
+use forge_protocol::proof::Tree;
 use forge_protocol::{
-    AgentKey, Content, ContentBody, EnrolToken, Gate, HubEndpoint, Identity, LinkEvent, LinkEvents, LinkSettings,
-    Unavailable,
+    AgentKey, Content, ContentBody, ContentData, EnrolToken, Gate, HubEndpoint, Identity, LinkEvent, LinkEvents,
+    LinkSettings, Unavailable,
 };
 
 /// Longer than anything here takes; only a failure waits that long.
@@ -28,18 +29,38 @@ pub async fn soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(PATIENCE, what).await.expect("nothing happened")
 }
 
+#[derive(Clone)]
+enum Answer {
+    Say(Arc<dyn Fn() -> Option<ContentBody> + Send + Sync>),
+    Never,
+}
+
 #[derive(Default)]
 pub struct Record {
     tokens: Mutex<HashSet<Digest>>,
     keys: Mutex<HashSet<AgentKey>>,
-    objects: Mutex<HashMap<Digest, Bytes>>,
+    objects: Mutex<HashMap<Digest, Answer>>,
     /// How often an object was opened.
     pub opened: AtomicU64,
 }
 
 impl Record {
     pub fn put(&self, digest: Digest, bytes: Vec<u8>) {
-        self.objects.lock().unwrap().insert(digest, bytes.into());
+        let (bytes, tree) = (Bytes::from(bytes), OnceLock::<Arc<Tree>>::new());
+        self.answer(digest, move || {
+            let tree = tree.get_or_init(|| Arc::new(Tree::of(&bytes))).clone();
+            Some(ContentBody { data: ContentData::Bytes(bytes.clone()), tree })
+        });
+    }
+
+    /// What is said to whoever asks for this object.
+    pub fn answer(&self, digest: Digest, say: impl Fn() -> Option<ContentBody> + Send + Sync + 'static) {
+        self.objects.lock().unwrap().insert(digest, Answer::Say(Arc::new(say)));
+    }
+
+    /// Nothing is ever said to whoever asks for this object.
+    pub fn keep_waiting(&self, digest: Digest) {
+        self.objects.lock().unwrap().insert(digest, Answer::Never);
     }
 }
 
@@ -62,7 +83,11 @@ impl Gate for Record {
 impl Content for Record {
     async fn open(&self, _session: u64, digest: &Digest) -> Option<ContentBody> {
         self.opened.fetch_add(1, Ordering::SeqCst);
-        self.objects.lock().unwrap().get(digest).cloned().map(ContentBody::Bytes)
+        let answer = self.objects.lock().unwrap().get(digest).cloned()?;
+        match answer {
+            Answer::Say(say) => say(),
+            Answer::Never => std::future::pending().await,
+        }
     }
 }
 

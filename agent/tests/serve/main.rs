@@ -4,5 +4,6 @@
 mod checks;
 mod endings;
 mod hub;
+mod inputs;
 mod process;
 mod shards;

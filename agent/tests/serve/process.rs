@@ -30,7 +30,10 @@ impl Agent {
 
     fn spawn(hub: &Hub, data: &Path, more: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_forge-agent"));
-        command.args(["--hub", &hub.address.to_string(), "--cores", "1", "--cage", "available", "--parent-pipe"]);
+        command.args(["--hub", &hub.address.to_string(), "--cage", "available", "--parent-pipe"]);
+        if !more.contains(&"--cores") {
+            command.args(["--cores", "1"]);
+        }
         command.arg("--data").arg(data).args(more);
         command.stdin(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
         command.spawn().unwrap()

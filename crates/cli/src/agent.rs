@@ -163,6 +163,7 @@ fn rendered(status: &Status) -> String {
             "since the start",
             format!("{} computed, {} failed, {} given back", status.completed, status.failed, status.declined),
         ),
+        ("fetched", number::bytes(status.fetched_bytes)),
         ("cores", status.cores.to_string()),
         ("memory", status.memory_bytes.map_or("not bounded".to_owned(), number::bytes)),
         ("disk", number::bytes(status.disk_bytes)),

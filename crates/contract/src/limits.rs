@@ -20,7 +20,7 @@ pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Largest component, bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 16 << 20;
-/// Largest input of a job, bytes: an agent keeps it in memory.
+/// Largest input of a job, bytes.
 pub const INPUT_BYTES_MAX: u64 = 1 << 30;
 /// Largest linear memory of a unit, bytes.
 pub const MEMORY_BYTES_MAX: u64 = 512 << 20;

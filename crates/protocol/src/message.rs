@@ -1,7 +1,7 @@
 //! The messages, each with its number on the wire and its greatest size.
 //!
 //! A message is a frame ([`crate::frame`]): a fixed header, then the postcard encoding of the struct here. A report's
-//! fragment and a fetched object follow their frame as raw bytes, so that large data is neither copied nor held twice.
+//! fragment and what is fetched of an object follow their frame as raw bytes, so that large data is neither copied nor held twice.
 
 use forge_contract::capability::Capability;
 use forge_contract::failure::Failure;
@@ -15,6 +15,8 @@ use forge_contract::{AgentId, Digest, LeaseId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::proof::Span;
+
 /// Greatest size of a shard's folded fragment on the wire, bytes.
 pub const FRAGMENT_BYTES_MAX: u64 = OUTPUT_BYTES_MAX;
 /// Most bytes of a unit record: a digest and a 64-bit number of at most ten bytes.
@@ -24,6 +26,9 @@ const UNIT_RECORD_BYTES_MAX: usize = 32 + 10;
 const UNIT_RECORDS_BYTES_MAX: usize = SHARD_UNITS_MAX as usize * UNIT_RECORD_BYTES_MAX;
 /// Longest text of a refusal or a software name, bytes.
 pub const TEXT_BYTES_MAX: usize = DETAIL_BYTES_MAX;
+
+/// Most spans one fetch asks for.
+pub const SPANS_MAX: usize = 256;
 
 /// Most events in a standing.
 pub const STANDING_EVENTS_MAX: usize = 8;
@@ -52,7 +57,7 @@ pub enum Kind {
     Report = 8,
     /// Agent to hub, first and only on a fetch stream.
     Fetch = 9,
-    /// Hub to agent: the object's size; its bytes follow.
+    /// Hub to agent: the object's size; what was asked for follows, with its proof.
     Have = 10,
     /// Hub to agent: no such object.
     Missing = 11,
@@ -88,7 +93,9 @@ impl Kind {
     pub const fn bytes_max(self) -> usize {
         match self {
             Self::Hello => 32 << 10,
-            Self::Welcome | Self::Heartbeat | Self::Fetch | Self::Have => 256,
+            Self::Welcome | Self::Heartbeat | Self::Have => 256,
+            // A digest, a count, two numbers of at most ten bytes each.
+            Self::Fetch => 32 + 10 + SPANS_MAX * 20,
             Self::Refused => 64 + TEXT_BYTES_MAX,
             Self::Drain | Self::Missing => 0,
             // A task's arguments came in one request and grew by its schema's defaults at most.
@@ -360,16 +367,16 @@ impl ReportHead {
     }
 }
 
-/// An agent asks for an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An agent asks for pieces of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     /// Its content address.
     pub digest: Digest,
-    /// Bytes the agent has already.
-    pub offset: u64,
+    /// Which pieces, in any order; one to [`SPANS_MAX`], of which at least one holds something of the object.
+    pub spans: Vec<Span>,
 }
 
-/// The hub has the object; its bytes from the offset asked for follow.
+/// The hub has the object; the pieces asked for follow as [`crate::proof`] encodes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Have {
     /// Size of the whole object, bytes.

@@ -12,8 +12,9 @@ use forge_contract::{AgentId, Capability, Digest, Failure, FailureCode, JobId, L
 use forge_protocol::frame::{self, FrameError, HEADER_BYTES, Header};
 use forge_protocol::message::{
     Drain, Fetch, Have, Heartbeat, Hello, Kind, Lease, LeaseRef, Load, Message, Missing, Progress, RefusalCode,
-    Refused, ReportHead, STANDING_EVENTS_MAX, STANDING_TEXT_BYTES_MAX, Signature, Standing, Welcome,
+    Refused, ReportHead, SPANS_MAX, STANDING_EVENTS_MAX, STANDING_TEXT_BYTES_MAX, Signature, Standing, Welcome,
 };
+use forge_protocol::proof::{Selection, Span, Tree, verify};
 use forge_protocol::{ALPN, REVISION};
 use proptest::prelude::*;
 
@@ -37,7 +38,7 @@ fn pinned<M: Message + PartialEq + core::fmt::Debug>(message: &M, expected: &[&s
 #[test]
 fn the_first_bytes() {
     assert_eq!(ALPN, b"forgepool/1");
-    assert_eq!(REVISION, 3);
+    assert_eq!(REVISION, 4);
     assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert!(Kind::ALL.iter().all(|kind| Kind::of(*kind as u8) == Some(*kind)));
 }
@@ -292,9 +293,32 @@ fn verdicts() {
 
 #[test]
 fn transfers() {
-    pinned(&Fetch { digest: digest(0xdd), offset: 300 }, &["2200000009", &repeated("dd"), "ac02"]);
+    let spans = vec![Span { first: 300, count: 1 }, Span { first: 2, count: u64::MAX }];
+    pinned(
+        &Fetch { digest: digest(0xdd), spans },
+        &["2f00000009", &repeated("dd"), "02", "ac02", "01", "02", "ffffffffffffffffff01"],
+    );
+    let spans = vec![Span { first: u64::MAX, count: u64::MAX }; SPANS_MAX];
+    assert!(frame::encode(&Fetch { digest: digest(0xdd), spans }).is_ok());
     pinned(&Have { bytes: 300 }, &["020000000a", "ac02"]);
     pinned(&Missing, &["000000000b"]);
+}
+
+/// What follows a `Have`: the hashes from the root down to what is asked for, then its bytes.
+#[test]
+fn an_encoding() {
+    let object = [vec![1; 16 << 10], vec![2; 16 << 10], vec![3; 5]].concat();
+    let digest = Digest::of(&object);
+    let selection = Selection::new(object.len() as u64, &[Span { first: 2, count: 1 }]).unwrap();
+    // The last group is the root's right child, so one pair of hashes leads to it.
+    let pair = [
+        "81276721b60f2c5ace86c2cbabe456a753149e0d3fd0c42097c77c3191490da3",
+        "d007b8f89cb1d0bd007b636e9ac39c83cb1a9f1c4489fec0d90eeaf56dae8b6e",
+    ];
+    let encoded = [hex::decode(pair.concat()).unwrap(), vec![3; 5]].concat();
+    let [group] = &verify(&digest, &selection, encoded.into()).unwrap()[..] else { panic!() };
+    assert_eq!((group.offset, &group.bytes[..]), (32 << 10, &[3; 5][..]));
+    assert_eq!(Tree::of(&object).memory_bytes() - Tree::of(b"").memory_bytes(), 128);
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! The bytes that units may read.
 
+use core::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use forge_contract::duty::{Duty, FoundRef};
 use forge_contract::task::{InputRef, Task};
 use forge_contract::{Digest, Failure, FailureCode};
+use serde::{Deserialize, Serialize};
 
 /// Inputs of a stage, by the names the task declares. Cheap to clone.
 ///
@@ -22,8 +27,86 @@ pub struct Input {
     pub name: String,
     /// Content address.
     pub digest: Digest,
-    /// The bytes.
+    /// Size, bytes.
+    pub bytes: u64,
+    pub(crate) content: Content,
+}
+
+/// Where an input's bytes are.
+#[derive(Clone)]
+pub(crate) enum Content {
+    /// Here, all of them.
+    Held(Bytes),
+    /// With the parent of a worker, which is asked for what is read.
+    Asked(Arc<dyn Reads>),
+    /// With somebody who gives workers what they ask for.
+    Supplied(Arc<dyn Supply>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held(_) => "Held",
+            Self::Asked(_) => "Asked",
+            Self::Supplied(_) => "Supplied",
+        })
+    }
+}
+
+/// Reads an input whose bytes are elsewhere; blocks until they are here.
+pub(crate) trait Reads: Send + Sync {
+    /// These bytes, which the input has.
+    fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure>;
+}
+
+/// What a worker wants of an input, and what it will want next as far as its reads so far say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The first byte.
+    pub offset: u64,
+    /// How many; at least one.
+    pub bytes: u64,
+    /// From one read to the next, bytes.
+    pub stride: u64,
+    /// Reads expected after this one, each of so many bytes and so far behind the one before.
+    pub steps: u32,
+}
+
+/// A piece of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins.
+    pub offset: u64,
+    /// Its bytes.
     pub bytes: Bytes,
+}
+
+/// Gives workers pieces of a large input, verified.
+#[async_trait]
+pub trait Supply: Send + Sync {
+    /// Pieces, of which one holds at least the first byte wanted. The others are what is at hand of what comes next.
+    ///
+    /// # Errors
+    /// `agent.fetch` where it cannot be had: the shard fails with it.
+    async fn pieces(&self, want: Want) -> Result<Vec<Piece>, Failure>;
+}
+
+impl Input {
+    /// These bytes, which the input has; blocks where they are elsewhere.
+    pub(crate) fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
+        match &self.content {
+            Content::Held(held) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = from.saturating_add(bytes);
+                held.get(from..end).map(<[u8]>::to_vec).ok_or_else(|| missing(&self.name))
+            }
+            Content::Asked(parent) => parent.read(offset, bytes),
+            Content::Supplied(_) => Err(Failure::new(
+                FailureCode::AgentFetch,
+                "an input that is supplied to workers is read by workers alone",
+            )),
+        }
+    }
 }
 
 impl Inputs {
@@ -35,7 +118,23 @@ impl Inputs {
 
     /// Adds an input whose bytes are known to have the digest of `reference`.
     pub fn add(&mut self, reference: &InputRef, bytes: Bytes) {
-        self.held.push(Input { name: reference.name.clone(), digest: reference.digest, bytes });
+        let size = bytes.len() as u64;
+        self.push(reference, size, Content::Held(bytes));
+    }
+
+    /// Adds an input whose bytes workers ask for as they read it.
+    pub fn supply(&mut self, reference: &InputRef, supply: Arc<dyn Supply>) {
+        self.push(reference, reference.bytes, Content::Supplied(supply));
+    }
+
+    /// Adds an input whose bytes the parent is asked for.
+    pub(crate) fn ask(&mut self, reference: &InputRef, parent: Arc<dyn Reads>) {
+        self.push(reference, reference.bytes, Content::Asked(parent));
+    }
+
+    fn push(&mut self, reference: &InputRef, bytes: u64, content: Content) {
+        let (name, digest) = (reference.name.clone(), reference.digest);
+        self.held.push(Input { name, digest, bytes, content });
     }
 
     /// Keeps the fragment that a check looks at, whose bytes are known to have the digest of `reference`. No unit can
@@ -44,12 +143,23 @@ impl Inputs {
         self.found = Some((reference.digest, bytes));
     }
 
-    /// What every worker that runs the task must be sent, by content.
-    pub fn contents(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
+    /// What every worker that runs the task must be sent whole, by content.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
         let found = self.found.as_ref().map(|(digest, bytes)| (digest, bytes));
-        self.held.iter().map(|input| (&input.digest, &input.bytes)).chain(found)
+        let held = self.held.iter().filter_map(|input| match &input.content {
+            Content::Held(bytes) => Some((&input.digest, bytes)),
+            Content::Asked(_) | Content::Supplied(_) => None,
+        });
+        held.chain(found)
     }
 
+    /// What a worker that runs the task asks for, by content, with the size.
+    pub(crate) fn supplied(&self) -> impl Iterator<Item = (&Digest, u64, &Arc<dyn Supply>)> {
+        self.held.iter().filter_map(|input| match &input.content {
+            Content::Supplied(supply) => Some((&input.digest, input.bytes, supply)),
+            Content::Held(_) | Content::Asked(_) => None,
+        })
+    }
     /// The fragment that a check looks at.
     ///
     /// # Errors
@@ -76,7 +186,7 @@ impl Inputs {
     /// `agent.fetch` with the first that is missing or another.
     pub fn fit(&self, task: &Task) -> Result<(), Failure> {
         let same = |(declared, held): (&InputRef, &Input)| {
-            declared.name == held.name && declared.digest == held.digest && declared.bytes == held.bytes.len() as u64
+            declared.name == held.name && declared.digest == held.digest && declared.bytes == held.bytes
         };
         let wrong = match self.held.len() == task.inputs.len() {
             true => task.inputs.iter().zip(&self.held).find(|pair| !same(*pair)).map(|(declared, _)| declared),

@@ -8,10 +8,10 @@ use wasmtime_wasi::p2::bindings::cli::{environment, exit, stderr, stdout};
 use wasmtime_wasi::p2::bindings::sync::io::{error, poll, streams};
 
 use crate::bounds::{FUEL_PER_BYTE, FUEL_PER_HOSTCALL, FUEL_PER_OPEN, HANDLES_MAX};
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::limiter::Limiter;
 use crate::log::SharedLog;
-use crate::trap::TooManyHandles;
+use crate::trap::{NotRead, TooManyHandles};
 use crate::wasi::{HasPrinting, HasTable, Wasi};
 
 pub(crate) mod bindings {
@@ -117,23 +117,25 @@ fn link_inputs(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result
     })?;
     instance.func_wrap("[method]input.size", |mut store, (this,): (Resource<InputHandle>,)| {
         charge(&mut store, FUEL_PER_HOSTCALL)?;
-        Ok((input(store.data(), &this).len() as u64,))
+        Ok((input(store.data(), &this).map_or(0, |input| input.bytes),))
     })?;
     instance.func_wrap("[method]input.read", |mut store, (this, offset, len): (Resource<InputHandle>, u64, u32)| {
-        let bytes = input(store.data(), &this);
-        let size = bytes.len() as u64;
+        let size = input(store.data(), &this).map_or(0, |input| input.bytes);
         if offset > size {
             charge(&mut store, FUEL_PER_HOSTCALL)?;
             return Ok((Err(InputError::OutOfRange(size)),));
         }
         let end = offset.saturating_add(u64::from(len)).min(size);
         charge(&mut store, fuel_of(end - offset))?;
-        let range = usize::try_from(offset)?..usize::try_from(end)?;
-        Ok((Ok(bytes.slice(range).to_vec()),))
+        let bytes = match input(store.data(), &this) {
+            Some(input) if end > offset => input.read(offset, usize::try_from(end - offset)?),
+            _ => Ok(Vec::new()),
+        };
+        Ok((Ok(bytes.map_err(|failure| wasmtime::Error::new(NotRead(failure)))?),))
     })
 }
 
-fn input(state: &HostState, handle: &Resource<InputHandle>) -> bytes::Bytes {
-    let index = usize::try_from(handle.rep()).unwrap_or(usize::MAX);
-    state.inputs.as_slice().get(index).map(|input| input.bytes.clone()).unwrap_or_default()
+fn input<'a>(state: &'a HostState, handle: &Resource<InputHandle>) -> Option<&'a Input> {
+    let index = usize::try_from(handle.rep()).ok()?;
+    state.inputs.as_slice().get(index)
 }

@@ -6,6 +6,7 @@
 //!        ^                <-- native code --
 //!        | cache::Cache
 //!   worker::Worker    -- code, inputs, task -> worker::worker_main
+//!   inputs::Supply    <-- a large input's ranges, as units read them -->
 //!                         <-- shard result --     execute::run_shard, one fresh instance per unit,
 //!                                                 to compute it or to check what was found for it
 //! ```
@@ -35,5 +36,5 @@ pub mod worker;
 pub use cage::{CageLevel, CageReport};
 pub use engine::engine_profile;
 pub use execute::{ShardResult, UnitRun, UnitRunner};
-pub use inputs::Inputs;
+pub use inputs::{Inputs, Piece, Supply, Want};
 pub use worker::{CompileLimits, Compiler, Worker, WorkerError, compile_main, worker_main};

@@ -26,6 +26,11 @@ pub(crate) struct TooManyHandles {
     pub(crate) limit: u32,
 }
 
+/// An input could not be read, which says nothing about the kernel.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotRead(pub(crate) Failure);
+
 /// The failure behind an error of wasmtime, given what the limiter refused.
 ///
 /// Where the kernel was stopped by a signal, the limiter or the meter, that is the code; an error without one comes from
@@ -46,6 +51,9 @@ pub(crate) fn failure(error: &wasmtime::Error, refused: Option<Refused>) -> Fail
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Failure::new(FailureCode::AgentTrap, TooManyHandles { limit: HANDLES_MAX }.to_string());
     }
+    if let Some(NotRead(failure)) = error.downcast_ref::<NotRead>() {
+        return failure.clone();
+    }
     if let Some(handles) = error.downcast_ref::<TooManyHandles>() {
         return Failure::new(FailureCode::AgentTrap, handles.to_string());
     }
@@ -59,7 +67,8 @@ pub(crate) fn failure(error: &wasmtime::Error, refused: Option<Refused>) -> Fail
 /// The failure behind an instantiation that went wrong before the kernel ran: a trap of its start function, a limit,
 /// or the machine.
 pub(crate) fn of_instantiation(error: &wasmtime::Error, refused: Option<Refused>) -> Failure {
-    if refused.is_some() || error.is::<Trap>() || error.is::<I32Exit>() || error.is::<TooManyHandles>() {
+    let of_unit = error.is::<Trap>() || error.is::<I32Exit>() || error.is::<TooManyHandles>() || error.is::<NotRead>();
+    if refused.is_some() || of_unit {
         return failure(error, refused);
     }
     let text = error.root_cause().to_string();

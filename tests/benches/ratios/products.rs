@@ -143,7 +143,7 @@ fn task<T: Real>(component: &[u8], profile: &str) -> (Task, Inputs) {
     let references = |input: &forge_sandbox::inputs::Input| InputRef {
         name: input.name.clone(),
         digest: input.digest,
-        bytes: input.bytes.len() as u64,
+        bytes: input.bytes,
     };
     let references = inputs.as_slice().iter().map(references).collect();
     (plan.task(JobId::from_bits(1), 0, 0, references).expect("the first shard"), inputs)

@@ -248,6 +248,7 @@ impl World {
             cpu: true,
             gpu: false,
             labels: vec![],
+            projects: vec![],
             engine: Digest::of(b"engine"),
             cage: "none".into(),
         };

@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{blob, bytes, listed, memory_kib, put, refused, store, upload_at};
+use crate::provider::say;
 
 /// A kernel of one unit that counts up the bytes of its input, 1,000 of them from `offset` on; with `required` false the
 /// input is optional.
@@ -108,7 +109,7 @@ async fn own_object(api: &Api) -> Digest {
 const GROWTH_KIB_MAX: u64 = 40 << 10;
 
 #[tokio::test]
-async fn a_large_input_is_streamed_to_the_agent() {
+async fn of_a_large_input_the_agent_fetches_what_is_read_and_the_hub_holds_little() {
     const BYTES: usize = 150_000_000;
     let kernels = tempfile::tempdir().unwrap();
     write_kernel(kernels.path(), 1, BYTES - 1_000, true);
@@ -122,6 +123,8 @@ async fn a_large_input_is_streamed_to_the_agent() {
     assert_eq!(counted(&done.body), sum(&content[BYTES - 1_000..]));
     let grown = memory_kib(hub, "VmHWM:").saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "the hub grew by {grown} KiB");
+    let fetched = say("status", &pool.agent_dir(0)).await["fetched_bytes"].as_u64().unwrap();
+    assert!((1_000..100_000).contains(&fetched), "the agent fetched {fetched} bytes");
     pool.stop().await;
 }
 

@@ -3,6 +3,7 @@
 use forge_contract::Digest;
 use forge_protocol::frame;
 use forge_protocol::message::{Fetch, Have, Message, Missing};
+use forge_protocol::proof::Span;
 use forge_tests::contract::{changed, insurance};
 use forge_tests::npy::Matrix;
 use forge_tests::peer;
@@ -14,7 +15,7 @@ use crate::stranger::Stranger;
 /// The hub's answer to an agent that asks for content.
 async fn asked<M: Message>(stranger: &Stranger, digest: &Digest) -> Option<M> {
     let (mut send, mut recv) = stranger.connection.open_bi().await.unwrap();
-    send.write_all(&frame::encode(&Fetch { digest: *digest, offset: 0 }).unwrap()).await.unwrap();
+    send.write_all(&frame::encode(&Fetch { digest: *digest, spans: vec![Span::ALL] }).unwrap()).await.unwrap();
     send.finish().unwrap();
     forge_tests::within("answer", peer::hear(&mut recv)).await.ok()
 }

@@ -20,12 +20,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forge_contract::Digest;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
-use tokio::io::AsyncRead;
 
 pub use fetch::{FetchError, Fetcher, Partial};
 
 use crate::identity::AgentKey;
 use crate::message::Refused;
+use crate::proof::{ReadAt, Tree};
 
 /// What the link is allowed, and how patient it is. The defaults are the values of the security design.
 #[derive(Clone, Debug)]
@@ -205,24 +205,29 @@ pub trait Content: Send + Sync + 'static {
     async fn open(&self, session: u64, digest: &Digest) -> Option<ContentBody>;
 }
 
-/// An object's bytes.
-pub enum ContentBody {
-    /// In memory, shared.
-    Bytes(Bytes),
-    /// Read as it is sent.
-    Reader {
-        /// Size of the whole, bytes.
-        bytes: u64,
-        /// From the first byte on.
-        reader: Box<dyn AsyncRead + Send + Unpin>,
-    },
+/// An object's bytes and what proves them.
+#[derive(Clone, Debug)]
+pub struct ContentBody {
+    /// The bytes.
+    pub data: ContentData,
+    /// The hash tree over them.
+    pub tree: Arc<Tree>,
 }
 
-impl core::fmt::Debug for ContentBody {
+/// An object's bytes, to be read anywhere.
+#[derive(Clone)]
+pub enum ContentData {
+    /// In memory, shared.
+    Bytes(Bytes),
+    /// Read as they are sent, on threads that may block.
+    Stored(Arc<dyn ReadAt + Send + Sync>),
+}
+
+impl core::fmt::Debug for ContentData {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Bytes(bytes) => write!(f, "ContentBody::Bytes({})", bytes.len()),
-            Self::Reader { bytes, .. } => write!(f, "ContentBody::Reader({bytes})"),
+            Self::Bytes(bytes) => write!(f, "ContentData::Bytes({})", bytes.len()),
+            Self::Stored(_) => f.write_str("ContentData::Stored"),
         }
     }
 }

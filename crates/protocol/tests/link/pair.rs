@@ -14,11 +14,11 @@ use forge_contract::report::{Completed, Outcome, Report, UnitRecord, Usage};
 use forge_contract::seed::StageKey;
 use forge_contract::task::{Cut, Task};
 use forge_contract::{Capability, Digest, JobId, LeaseId};
+use forge_protocol::proof::{ReadAt, Tree};
 use forge_protocol::{
-    AgentEvent, AgentKey, AgentLink, Content, ContentBody, EnrolToken, Gate, HubEndpoint, Identity, Introduction,
-    LinkError, LinkEvent, LinkEvents, LinkSettings, ShardResponder, Unavailable,
+    AgentEvent, AgentKey, AgentLink, Content, ContentBody, ContentData, EnrolToken, Gate, HubEndpoint, Identity,
+    Introduction, LinkError, LinkEvent, LinkEvents, LinkSettings, ShardResponder, Unavailable,
 };
-use tokio::io::AsyncRead;
 
 /// Longer than anything here takes; only a failure waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,16 +60,22 @@ pub struct Shelf(Mutex<HashMap<Digest, Open>>);
 impl Shelf {
     pub fn put(&self, digest: Digest, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
-        self.0.lock().unwrap().insert(digest, Box::new(move || ContentBody::Bytes(bytes.clone())));
+        let tree = Arc::new(Tree::of(&bytes));
+        self.put_body(digest, move || ContentBody { data: ContentData::Bytes(bytes.clone()), tree: tree.clone() });
     }
 
-    pub fn put_reader<R: AsyncRead + Send + Unpin + 'static>(
+    /// The object whose tree this is, read from what `open` gives.
+    pub fn put_stored<R: ReadAt + Send + Sync + 'static>(
         &self,
-        digest: Digest,
-        bytes: u64,
+        tree: Tree,
         open: impl Fn() -> R + Send + Sync + 'static,
-    ) {
-        let open = move || ContentBody::Reader { bytes, reader: Box::new(open()) };
+    ) -> Digest {
+        let (digest, tree) = (tree.digest(), Arc::new(tree));
+        self.put_body(digest, move || ContentBody { data: ContentData::Stored(Arc::new(open())), tree: tree.clone() });
+        digest
+    }
+
+    pub fn put_body(&self, digest: Digest, open: impl Fn() -> ContentBody + Send + Sync + 'static) {
         self.0.lock().unwrap().insert(digest, Box::new(open));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
 use wasmtime::Engine;
 
+use super::asked::{Asked, Line};
 use super::frame::{self, Code, FrameError, FromChild, ToChild};
 use crate::cage::{self, CageLevel, CageReport, Guard, NativeCode, ProcessLimits};
 use crate::engine::{self, Backend, THREAD_STACK_BYTES};
@@ -66,7 +68,7 @@ fn serve(kind: Kind) -> Result<(), ChildError> {
     std::thread::Builder::new().name("stdin".into()).spawn(move || read_frames(&frames))?;
     let server = std::thread::Builder::new().name("kernel".into()).stack_size(THREAD_STACK_BYTES).spawn(move || {
         crate::wasi::with_runtime(|| {
-            started.recv().map_or(Ok(()), |report| serve_frames(kind, level, report, &received))
+            started.recv().map_or(Ok(()), |report| serve_frames(kind, level, report, Line::new(received)))
         })
     })?;
     // A compiler writes native code and never runs it.
@@ -106,57 +108,56 @@ fn read_frames(frames: &SyncSender<Vec<u8>>) {
     std::process::exit(0);
 }
 
-fn say(message: &FromChild) -> Result<(), FrameError> {
+pub(super) fn say(message: &FromChild) -> Result<(), FrameError> {
     let mut out = io::stdout().lock();
     frame::write(&mut out, message)?;
     Ok(out.flush()?)
 }
 
-fn serve_frames(
-    kind: Kind,
-    level: CageLevel,
-    report: CageReport,
-    frames: &Receiver<Vec<u8>>,
-) -> Result<(), ChildError> {
+fn serve_frames(kind: Kind, level: CageLevel, report: CageReport, frames: Line) -> Result<(), ChildError> {
     if level == CageLevel::Required && !report.is_sound() {
         return Ok(say(&FromChild::Uncaged { report })?);
     }
     match kind {
         Kind::Run => serve_runs(report, frames),
-        Kind::Compile => serve_compile(report, frames),
+        Kind::Compile => serve_compile(report, &frames),
     }
 }
 
-fn serve_compile(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), ChildError> {
+fn serve_compile(report: CageReport, frames: &Line) -> Result<(), ChildError> {
     let engine = engine::engine(Backend::CraneliftSpeed)?;
     say(&FromChild::Ready { report })?;
-    let Ok(body) = frames.recv() else { return Ok(()) };
+    let Some(body) = frames.next() else { return Ok(()) };
     let ToChild::Compile { component } = postcard::from_bytes(&body).map_err(FrameError::from)? else {
         return Err(ChildError::Unexpected);
     };
     Ok(say(&FromChild::Compiled(crate::code::compile(&engine, component).map(Code)))?)
 }
 
-fn serve_runs(report: CageReport, frames: &Receiver<Vec<u8>>) -> Result<(), ChildError> {
+fn serve_runs(report: CageReport, frames: Line) -> Result<(), ChildError> {
+    let frames = Arc::new(frames);
     let mut server = Server {
         engine: engine::runtime_engine(Backend::CraneliftSpeed)?,
         runner: None,
         inputs: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        frames: Arc::clone(&frames),
         filtered: report.holds(Guard::SystemCalls),
     };
     say(&FromChild::Ready { report })?;
-    while let Ok(body) = frames.recv() {
-        let body = Bytes::from(body);
+    while let Some(body) = frames.next() {
         match postcard::from_bytes(&body).map_err(FrameError::from)? {
             ToChild::Load { code } => say(&FromChild::Loaded(server.load(code)))?,
             ToChild::Input { digest, bytes } => {
                 server.inputs.insert(digest, body.slice_ref(bytes));
             }
-            ToChild::Run { task } => {
-                let result = server.run(&task);
+            ToChild::Run { task, asked } => {
+                let result = server.run(&task, &asked);
                 say(&FromChild::Done(Box::new(result)))?;
             }
-            ToChild::Enter { .. } | ToChild::Compile { .. } => return Err(ChildError::Unexpected),
+            ToChild::Enter { .. } | ToChild::Compile { .. } | ToChild::Pieces { .. } => {
+                return Err(ChildError::Unexpected);
+            }
         }
     }
     Ok(())
@@ -167,6 +168,9 @@ struct Server {
     engine: Engine,
     runner: Option<UnitRunner>,
     inputs: BTreeMap<Digest, Bytes>,
+    /// Those that the parent is asked for, with what came of them so far.
+    asked: BTreeMap<Digest, Arc<Asked>>,
+    frames: Arc<Line>,
     /// Whether there is a filter of system calls to make stricter.
     filtered: bool,
 }
@@ -187,14 +191,20 @@ impl Server {
         Ok(())
     }
 
-    fn run(&self, task: &Task) -> ShardResult {
+    fn run(&mut self, task: &Task, asked: &[Digest]) -> ShardResult {
         let Some(runner) = &self.runner else {
             return ShardResult::failed(Failure::new(FailureCode::AgentProtocol, "a worker needs code before a task"));
         };
         let mut inputs = Inputs::none();
+        self.asked.retain(|digest, _| asked.contains(digest));
         for reference in &task.inputs {
-            if let Some(bytes) = self.inputs.get(&reference.digest) {
+            let digest = reference.digest;
+            if let Some(bytes) = self.inputs.get(&digest) {
                 inputs.add(reference, bytes.clone());
+            } else if asked.contains(&digest) {
+                let new = || Arc::new(Asked::new(Arc::clone(&self.frames), digest));
+                let parent = Arc::clone(self.asked.entry(digest).or_insert_with(new));
+                inputs.ask(reference, parent);
             }
         }
         if let Duty::Check(Examination { found, .. }) = &task.duty

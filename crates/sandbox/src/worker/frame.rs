@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::cage::{CageLevel, CageReport, ProcessLimits};
 use crate::execute::ShardResult;
+use crate::inputs::Want;
 
 /// Largest frame to a child, bytes: a large input.
 const TO_CHILD_BYTES_MAX: usize = 1 << 30;
@@ -40,8 +41,13 @@ pub(super) enum ToChild<'a> {
         #[serde(borrow, with = "serde_bytes")]
         bytes: &'a [u8],
     },
-    /// Run this shard.
-    Run { task: Box<Task> },
+    /// Run this shard. These of its inputs were not sent: ask for what is read.
+    Run { task: Box<Task>, asked: Vec<Digest> },
+    /// What was asked for, and what is at hand of what comes next, each with where it begins.
+    Pieces {
+        #[serde(borrow)]
+        pieces: Vec<(u64, &'a serde_bytes::Bytes)>,
+    },
 }
 
 /// What a child says.
@@ -55,6 +61,8 @@ pub(super) enum FromChild {
     Loaded(Result<(), Failure>),
     /// Units of the shard done so far.
     Progress { units: u64 },
+    /// A unit reads this, and waits.
+    Want { digest: Digest, want: Want },
     /// The shard's result.
     Done(Box<ShardResult>),
     /// The code, or why there is none.
@@ -72,6 +80,7 @@ impl FromChild {
             Self::Uncaged { .. } => "uncaged",
             Self::Loaded(_) => "loaded",
             Self::Progress { .. } => "progress",
+            Self::Want { .. } => "want",
             Self::Done(_) => "done",
             Self::Compiled(_) => "compiled",
         }

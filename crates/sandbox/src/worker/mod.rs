@@ -3,6 +3,7 @@
 //! The parent spawns its own program again with a hidden subcommand. The child cages itself before it hears of any
 //! code, says what is in force, and serves frames on its standard input until that ends.
 
+mod asked;
 mod child;
 mod compiler;
 mod frame;
@@ -21,6 +22,13 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::cage::{CageLevel, CageReport, Guard, ProcessLimits};
 use frame::{FrameError, FromChild, ToChild};
+
+/// What a worker keeps of each large input, bytes. It asks again for what had to make room.
+pub const INPUT_KEPT_BYTES_MAX: usize = 64 << 20;
+/// What it asks for at once, bytes.
+const WANT_BYTES_MAX: u64 = 1 << 20;
+/// Reads that it may say it expects.
+const WANT_STEPS_MAX: u32 = 256;
 
 /// Why a worker process gave no answer. None of these is a verdict on a kernel.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,9 @@ pub enum WorkerError {
     /// The code could not be loaded: made by another version, or for another processor.
     #[error("the worker could not load the code: {0}")]
     Load(Failure),
+    /// An input could not be had where the worker read it.
+    #[error("{0}")]
+    Input(Failure),
     /// Time ran out, and the process was killed.
     #[error("the worker did not answer in {0:?}")]
     Deadline(std::time::Duration),
@@ -60,7 +71,7 @@ pub enum WorkerError {
 impl From<WorkerError> for Failure {
     fn from(error: WorkerError) -> Self {
         let code = match &error {
-            WorkerError::Load(failure) => return failure.clone(),
+            WorkerError::Load(failure) | WorkerError::Input(failure) => return failure.clone(),
             WorkerError::Deadline(_) => FailureCode::AgentDeadline,
             WorkerError::Uncaged { .. } => FailureCode::AgentDeclined,
             _ => FailureCode::AgentWorkerLost,

@@ -13,10 +13,10 @@ use forge_contract::task::Task;
 use tokio::sync::watch;
 
 use super::frame::{FromChild, ToChild};
-use super::{Caged, WorkerError, unexpected};
+use super::{Caged, WANT_BYTES_MAX, WANT_STEPS_MAX, WorkerError, unexpected};
 use crate::cage::{CageLevel, CageReport, ProcessLimits};
 use crate::execute::ShardResult;
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Piece, Want};
 
 /// What a worker may write, bytes: a unit's memory at its largest, its inputs, its fragments several times over.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
@@ -72,13 +72,14 @@ impl Worker {
         loaded
     }
 
-    /// Runs a shard. Inputs that the worker already has are not sent again.
+    /// Runs a shard. Inputs that the worker already has are not sent again; of those that are supplied it is given what
+    /// its units read.
     ///
     /// `progress` receives the number of units done, at most some fifty times a second.
     /// Order: dropping the future breaks the run off; the worker is then good for nothing but dropping.
     ///
     /// # Errors
-    /// `Deadline` after `deadline`: no verdict. Those of a lost process.
+    /// `Deadline` after `deadline`, `Input` where one could not be had: no verdict. Those of a lost process.
     pub async fn run(
         &mut self,
         task: &Task,
@@ -121,12 +122,18 @@ impl Worker {
                 self.caged.send(&ToChild::Input { digest: *digest, bytes }).await?;
             }
         }
-        self.caged.send(&ToChild::Run { task: Box::new(task.clone()) }).await?;
+        let asked = inputs.supplied().map(|(digest, ..)| *digest).collect();
+        self.caged.send(&ToChild::Run { task: Box::new(task.clone()), asked }).await?;
         loop {
             match self.caged.receive().await? {
                 FromChild::Progress { units } => {
                     // Bounded by what was asked: the number goes to the hub.
                     progress.send_replace(units.min(task.unit_count));
+                }
+                FromChild::Want { digest, want } => {
+                    let found = pieces(inputs, &digest, want).await?;
+                    let pieces = found.iter().map(|piece| (piece.offset, serde_bytes::Bytes::new(&piece.bytes)));
+                    self.caged.send(&ToChild::Pieces { pieces: pieces.collect() }).await?;
                 }
                 FromChild::Done(result) if answers(task, &result.outcome) => return Ok(*result),
                 other => return Err(unexpected(&other)),
@@ -140,6 +147,17 @@ impl Worker {
             false => Ok(()),
         }
     }
+}
+
+/// What a child asks for: of an input of its task, within it, and not too much. It may be hostile.
+async fn pieces(inputs: &Inputs, digest: &Digest, want: Want) -> Result<Vec<Piece>, WorkerError> {
+    let found = inputs.supplied().find(|(supplied, size, _)| *supplied == digest && want.offset < *size);
+    let Some((_, size, supply)) = found else {
+        return Err(WorkerError::Protocol { what: "it reads what its task does not".into() });
+    };
+    let bytes = want.bytes.clamp(1, WANT_BYTES_MAX).min(size - want.offset);
+    let want = Want { bytes, steps: want.steps.min(WANT_STEPS_MAX), ..want };
+    supply.pieces(want).await.map_err(WorkerError::Input)
 }
 
 /// Whether an outcome is of the kind that the task asks for: a child that met hostile code may say anything.
