@@ -17,6 +17,7 @@ pub(crate) fn detect(config: &Config, cage: &CageReport) -> Capability {
         cpu: true,
         gpu: false,
         labels: config.labels.clone(),
+        projects: config.projects.clone(),
         engine: engine_profile(),
         cage: cage_word(cage),
     }

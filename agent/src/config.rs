@@ -47,6 +47,9 @@ pub struct Args {
     /// The only kernels to run, by name (mc@1, where it comes with this program) or digest [default: all]
     #[arg(long, value_delimiter = ',', value_name = "KERNEL,..")]
     pub kernels: Vec<String>,
+    /// The only projects of the hub to work for, by id [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "PROJECT,..")]
+    pub projects: Vec<String>,
     /// Labels for placement
     #[arg(long, value_delimiter = ',', value_name = "LABEL,..")]
     pub labels: Vec<String>,
@@ -62,7 +65,7 @@ pub struct Args {
     /// A collector for traces (OTLP over HTTP), such as http://127.0.0.1:4318
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp: Option<String>,
-    /// A TOML file with any of these by their names: hub, hub_key, data, cores, memory, disk, hours, kernels, labels,
+    /// A TOML file with any of these by their names: hub, hub_key, data, cores, memory, disk, hours, kernels, projects, labels,
     /// region, cage. Flags come before it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -150,6 +153,8 @@ pub struct Config {
     pub leases: u32,
     /// Labels, sorted, each once.
     pub labels: Vec<String>,
+    /// The only projects to work for, sorted, each once; none where it works for all.
+    pub projects: Vec<String>,
     /// How much of the cage must hold.
     pub cage: CageLevel,
     /// What its owner allows.
@@ -171,6 +176,8 @@ struct File {
     #[serde(default)]
     hours: Vec<String>,
     kernels: Option<Vec<String>>,
+    #[serde(default)]
+    projects: Vec<String>,
     #[serde(default)]
     labels: Vec<String>,
     region: Option<String>,
@@ -211,6 +218,7 @@ impl Config {
                 if args.labels.is_empty() { file.labels } else { args.labels },
                 args.region.or(file.region).as_deref(),
             )?,
+            projects: words("--projects", if args.projects.is_empty() { file.projects } else { args.projects })?,
             limits,
             otlp: args.otlp,
             cage: match args.cage.or(file.cage).unwrap_or(Cage::Required) {
@@ -324,15 +332,20 @@ fn hub_key(
 
 fn labels(mut labels: Vec<String>, region: Option<&str>) -> Result<Vec<String>, ConfigError> {
     labels.extend(region.map(|region| format!("region={}", region.trim())));
-    labels.iter_mut().for_each(|label| *label = label.trim().to_owned());
-    labels.retain(|label| !label.is_empty());
-    labels.sort();
-    labels.dedup();
-    let printable = |label: &String| label.len() <= WORD_BYTES_MAX && label.bytes().all(|b| (b' '..=b'~').contains(&b));
-    if labels.len() > LABELS_MAX || !labels.iter().all(printable) {
-        return Err(value("--labels", &"at most 64, each at most 128 printable ASCII bytes"));
+    words("--labels", labels)
+}
+
+/// Words as the hub takes them: trimmed, sorted, each once.
+fn words(flag: &'static str, mut words: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    words.iter_mut().for_each(|word| *word = word.trim().to_owned());
+    words.retain(|word| !word.is_empty());
+    words.sort();
+    words.dedup();
+    let printable = |word: &String| word.len() <= WORD_BYTES_MAX && word.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if words.len() > LABELS_MAX || !words.iter().all(printable) {
+        return Err(value(flag, &"at most 64, each at most 128 printable ASCII bytes"));
     }
-    Ok(labels)
+    Ok(words)
 }
 
 /// Cores this process may use.
@@ -384,7 +397,7 @@ mod tests {
             &path,
             format!(
                 "hub = ['a:1']\nhub_key = '{key}'\ncores = 7\nlabels = ['b', 'a', 'b']\ncage = 'available'\n\
-                 memory = '4GiB'\ndisk = '1MiB'\nhours = ['22:00-06:00']\nkernels = ['mc@1']\nregion = 'eu'"
+                 memory = '4GiB'\ndisk = '1MiB'\nhours = ['22:00-06:00']\nkernels = ['mc@1']\nregion = 'eu'\nprojects = ['two', 'one', 'one']"
             ),
         )
         .unwrap();
@@ -393,6 +406,7 @@ mod tests {
         let config = Config::of(Args { disk: Some("3MiB".into()), ..args_of_file }).unwrap();
         assert_eq!((config.cores, config.hubs), (3, vec!["127.0.0.1:1".to_owned()]));
         assert_eq!((config.labels.join(" "), config.cage), ("a b region=eu".to_owned(), CageLevel::Available));
+        assert_eq!(config.projects, ["one", "two"]);
         let limits = config.limits;
         assert_eq!((limits.memory_bytes, limits.disk_bytes), (Some(4 << 30), 3 << 20));
         assert_eq!(
@@ -414,6 +428,7 @@ mod tests {
             (Args { hours: vec!["at night".into()], ..base.clone() }, "--hours"),
             (Args { kernels: vec!["mc@1".into()], ..base.clone() }, "--kernels"),
             (Args { labels: vec!["ä".into()], ..base.clone() }, "--labels"),
+            (Args { projects: vec!["x".repeat(129)], ..base.clone() }, "--projects"),
             (Args { enroll: Some("fpe_x".into()), ..base.clone() }, "--enroll"),
             (Args { hub_key: Some("x".into()), ..base }, "--hub-key"),
         ];

@@ -84,6 +84,9 @@ pub struct Status {
     pub hours: Vec<String>,
     /// Components it runs; `None` for all.
     pub kernels: Option<Vec<String>>,
+    /// The only projects it works for; none where it works for all.
+    #[serde(default)]
+    pub projects: Vec<String>,
     /// Its labels.
     pub labels: Vec<String>,
     /// What holds its workers.
@@ -211,6 +214,7 @@ impl Desk {
             disk_bytes: limits.disk_bytes,
             hours: limits.hours.texts(),
             kernels: limits.kernels.as_ref().map(|kernels| kernels.iter().map(ToString::to_string).collect()),
+            projects: self.config.projects.clone(),
             labels: self.config.labels.clone(),
             cage: self.cage.clone(),
             data: self.config.data.clone(),

@@ -190,6 +190,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         cpu: true,
         gpu: false,
         labels: vec!["eu".into()],
+        projects: vec!["p1".into()],
         engine: Digest::of(b"e"),
         cage: "full".into(),
     };

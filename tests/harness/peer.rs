@@ -124,6 +124,7 @@ pub fn hello(software: &str) -> Hello {
         cpu: true,
         gpu: false,
         labels: vec![],
+        projects: vec![],
         engine: engine_profile(),
         cage: "full".into(),
     };

@@ -3,6 +3,7 @@
 
 use forge_lifecycle::action::{JobOutcome, Reason};
 use forge_lifecycle::pool::Settings;
+use forge_lifecycle::settle::Backed;
 use forge_lifecycle::verify::{AuditPolicy, Standing};
 use serde_json::json;
 
@@ -63,6 +64,15 @@ fn looks_cost_their_units_and_no_more() {
     // Copies of slow shards apart, a look is one unit of 64.
     assert_eq!(world.units_by_reason(Reason::First), 30 * 64);
     assert_eq!(world.units_by_reason(Reason::Unit), 60);
+    // They are paid by what the answer's own units burned, and nothing else is.
+    for accepted in world.accepted.values() {
+        let backed = Backed::of(accepted.agent, &accepted.verdict, accepted.fuel());
+        let units = accepted.verdict.looks.iter().filter_map(|look| look.unit);
+        let first = u64::from(accepted.shard) * 64;
+        let burned = units.map(|unit| accepted.units[usize::try_from(unit - first).unwrap()].fuel);
+        assert_eq!(backed.looks_paid().map(|(_, fuel)| fuel).sum::<u64>(), burned.sum::<u64>());
+        assert!(backed.check_fuel() > 0);
+    }
 }
 
 #[test]

@@ -22,6 +22,31 @@ fn at_home(world: &World, job: u128) -> BTreeSet<usize> {
     world.placed.iter().filter(|(of, _)| of.bits() == job).map(|(_, machine)| *machine).collect()
 }
 
+/// The owner's own choice holds like the operator's: no answer, copy, look or check for anybody else.
+#[test]
+fn agents_work_for_the_projects_they_name() {
+    for seed in 0..20 {
+        for mode in ["none", "spotcheck", "quorum", "full"] {
+            let mut world = World::new(seed, Settings::default());
+            // Quicker than the others, and one of them settles disputes: there is every reason to ask them.
+            let choosy: BTreeSet<usize> = (0..3).map(|_| world.machine(Manner::Honest, 4, 5, 1_000)).collect();
+            for machine in &choosy {
+                world.machines[*machine].projects = vec!["another".into()];
+            }
+            world.machines[0].verifier = true;
+            for manner in [Manner::Honest, Manner::Honest, Manner::Honest, Manner::Lies] {
+                let machine = world.machine(manner, 1, 400, 1_000);
+                world.machines[machine].projects = vec!["p".into()];
+            }
+            let job = world.submit(1, planned("two.v1", 60, json!({ "verify": mode, "shards": 10 })));
+            world.run();
+            let places = at_home(&world, 1);
+            assert!(places.is_disjoint(&choosy), "seed {seed} {mode}: it ran on {places:?}");
+            assert!(!places.is_empty(), "{:?}", world.finished[&job]);
+        }
+    }
+}
+
 #[test]
 fn copies_checks_hedges_and_verifiers_stay_within_the_binding() {
     let own = ProjectTag::of("p");

@@ -56,6 +56,8 @@ pub struct Machine {
     pub owner: u64,
     pub verifier: bool,
     pub labels: Vec<String>,
+    /// The only projects it works for; all where it names none.
+    pub projects: Vec<String>,
     /// The project whose work alone it does.
     pub reserved: Option<ProjectTag>,
     /// Clean shards it joins with the first time.
@@ -178,6 +180,7 @@ impl World {
             owner,
             verifier,
             labels,
+            projects: Vec::new(),
             reserved: None,
             clean,
             answered,
@@ -303,6 +306,7 @@ impl World {
             cpu: true,
             gpu: false,
             labels: machine.labels.clone(),
+            projects: machine.projects.clone(),
             engine: engine(),
             cage: "none".into(),
         };

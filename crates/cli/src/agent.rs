@@ -168,6 +168,7 @@ fn rendered(status: &Status) -> String {
         ("disk", number::bytes(status.disk_bytes)),
         ("hours", all(&status.hours, "always")),
         ("kernels", status.kernels.as_ref().map_or("all".to_owned(), |kernels| all(kernels, "none"))),
+        ("projects", all(&status.projects, "all")),
         ("labels", all(&status.labels, "none")),
         ("cage", status.cage.clone()),
         ("data", status.data.display().to_string()),

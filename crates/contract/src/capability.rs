@@ -35,6 +35,8 @@ pub struct Capability {
     pub gpu: bool,
     /// The provider's labels (`region=eu`), sorted, each once.
     pub labels: Vec<String>,
+    /// The only projects it works for, by id, sorted, each once; for every project where it names none.
+    pub projects: Vec<String>,
     /// Engine profile: only equal profiles promise equal bits and equal fuel.
     pub engine: Digest,
     /// What holds a kernel in, for people and for the operator's rules (`full`, or what is missing).
@@ -66,7 +68,10 @@ impl Capability {
         rule("cage", word_is_valid(&self.cage), "1 to 128 printable ASCII bytes")?;
         rule("labels", self.labels.len() <= LABELS_MAX, "at most 64")?;
         rule("labels", self.labels.iter().all(|label| word_is_valid(label)), "each 1 to 128 printable ASCII bytes")?;
-        rule("labels", self.labels.is_sorted_by(|a, b| a < b), "sorted, each once")
+        rule("labels", self.labels.is_sorted_by(|a, b| a < b), "sorted, each once")?;
+        rule("projects", self.projects.len() <= LABELS_MAX, "at most 64")?;
+        rule("projects", self.projects.iter().all(|id| word_is_valid(id)), "each 1 to 128 printable ASCII bytes")?;
+        rule("projects", self.projects.is_sorted_by(|a, b| a < b), "sorted, each once")
     }
 }
 
@@ -90,6 +95,7 @@ mod tests {
             cpu: true,
             gpu: false,
             labels: vec!["region=eu".into(), "tier=a".into()],
+            projects: vec!["one".into()],
             engine: Digest::of(b"engine"),
             cage: "full".into(),
         }
@@ -107,12 +113,13 @@ mod tests {
     fn each_rule_names_its_field() {
         assert_eq!(sample().check(), Ok(()));
         type Spoil = fn(&mut Capability);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 7] = [
             ("cores", |c| c.cores = 0),
             ("leases", |c| c.leases = 3),
             ("cpu", |c| c.cpu = false),
             ("arch", |c| c.arch = "a\nb".into()),
             ("labels", |c| c.labels = vec!["b".into(), "a".into()]),
+            ("projects", |c| c.projects = vec!["one".into(), "one".into()]),
             ("cage", |c| c.cage = "x".repeat(129)),
         ];
         for (field, spoil) in cases {

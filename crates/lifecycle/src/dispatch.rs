@@ -49,8 +49,10 @@ pub(crate) struct Agent {
     pub id: AgentId,
     pub capability: Capability,
     pub verifier: bool,
-    /// The project whose work alone it does.
+    /// The project whose work alone the operator gives it.
     reserved: Option<ProjectTag>,
+    /// The only projects whose work its owner lets it do; any where there is none.
+    only: BTreeSet<ProjectTag>,
     /// What the checks know of it, kept here so that a look at every session costs no search.
     trust: Trust,
     held: u32,
@@ -189,8 +191,10 @@ impl Agents {
         (known.membership.owner, known.membership.verifier) = (membership.owner, membership.verifier);
         known.membership.reserved = membership.reserved;
         self.by_agent.insert(agent, session);
+        let only = capability.projects.iter().map(|project| ProjectTag::of(project)).collect();
         let joined = Agent {
             id: agent,
+            only,
             capability,
             verifier: membership.verifier,
             reserved: membership.reserved,
@@ -438,7 +442,8 @@ impl Agents {
         let engine = need.engine.is_none_or(|engine| engine == capability.engine);
         let requires = need.requires.as_ref().is_none_or(|requires| requires.met_by(capability));
         let exclusive = need.requires.as_ref().is_some_and(|requires| requires.reserved);
-        let requires = requires && is_open_to(agent.reserved, need.project, exclusive);
+        let wanted = agent.only.is_empty() || need.project.is_some_and(|project| agent.only.contains(&project));
+        let requires = requires && wanted && is_open_to(agent.reserved, need.project, exclusive);
         target && engine && requires && capability.memory_bytes >= need.memory_bytes && self.takes_work(agent)
     }
 

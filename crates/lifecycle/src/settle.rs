@@ -16,6 +16,7 @@ use forge_contract::AgentId;
 use serde::{Deserialize, Serialize};
 
 use crate::Millis;
+use crate::verify::{Looked, Verdict};
 
 /// One million: shares are counted in parts of it.
 const MILLION: u64 = 1_000_000;
@@ -95,7 +96,7 @@ pub struct Share {
     pub fuel_alone: u64,
     /// Shards of which it and others gave the same bits, whoever's answer was taken.
     pub shards_confirmed: u64,
-    /// Fuel of these.
+    /// Fuel of these, and of its looks at the answers of others.
     pub fuel_confirmed: u64,
 }
 
@@ -116,13 +117,47 @@ pub struct Backed<'a> {
     pub agreed: &'a [AgentId],
     /// Fuel of its units.
     pub fuel: u64,
+    /// Cheap looks at it.
+    pub looks: &'a [Looked],
+    /// Agents that were found wrong about it.
+    pub refuted: &'a [AgentId],
+}
+
+/// The greatest part of a shard's fuel that its kernel's own check is paid for, as one over this: what a check takes is
+/// the agent's word alone, and nobody gains by saying more.
+pub const CHECK_PART: u64 = 20;
+
+impl<'a> Backed<'a> {
+    /// An accepted shard.
+    #[must_use]
+    pub fn of(agent: AgentId, verdict: &'a Verdict, fuel: u64) -> Self {
+        Self { agent, agreed: &verdict.agreed, fuel, looks: &verdict.looks, refuted: &verdict.refuted }
+    }
+
+    /// Who is paid for looking at it, and for how much fuel: everybody who was not found wrong. A unit that ran again
+    /// burned what the accepted answer did, or who ran it was wrong; of a check at most one part in [`CHECK_PART`] counts.
+    pub fn looks_paid(self) -> impl Iterator<Item = (AgentId, u64)> + 'a {
+        let looks = self.looks.iter().filter(move |look| !self.refuted.contains(&look.agent));
+        looks.map(move |look| {
+            let most = if look.unit.is_some() { self.fuel } else { self.fuel / CHECK_PART };
+            (look.agent, look.fuel.min(most))
+        })
+    }
+
+    /// Fuel of the answers that only confirmed it and of the looks at it; saturates.
+    #[must_use]
+    pub fn check_fuel(self) -> u64 {
+        let copies = self.fuel.saturating_mul(self.agreed.len() as u64);
+        self.looks_paid().fold(copies, |sum, (_, fuel)| sum.saturating_add(fuel))
+    }
 }
 
 /// What of a job rests on whom. Order: by agent; the order of the shards changes nothing.
 #[must_use]
 pub fn shares<'a>(shards: impl IntoIterator<Item = Backed<'a>>) -> BTreeMap<AgentId, Share> {
     let mut shares: BTreeMap<AgentId, Share> = BTreeMap::new();
-    for Backed { agent, agreed, fuel } in shards {
+    for backed in shards {
+        let Backed { agent, agreed, fuel, .. } = backed;
         if agreed.is_empty() {
             let share = shares.entry(agent).or_default();
             share.shards_alone += 1;
@@ -132,6 +167,10 @@ pub fn shares<'a>(shards: impl IntoIterator<Item = Backed<'a>>) -> BTreeMap<Agen
         for agent in confirmed {
             let share = shares.entry(*agent).or_default();
             share.shards_confirmed += 1;
+            share.fuel_confirmed = share.fuel_confirmed.saturating_add(fuel);
+        }
+        for (agent, fuel) in backed.looks_paid() {
+            let share = shares.entry(agent).or_default();
             share.fuel_confirmed = share.fuel_confirmed.saturating_add(fuel);
         }
     }
@@ -161,14 +200,14 @@ pub fn tainted<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forge_contract::Digest;
+    use forge_contract::{Digest, LeaseId};
 
     fn agent(number: u8) -> AgentId {
         AgentId(Digest::of(&[number]))
     }
 
     fn backed<'a>(agent: AgentId, agreed: &'a [AgentId], fuel: u64) -> Backed<'a> {
-        Backed { agent, agreed, fuel }
+        Backed { agent, agreed, fuel, looks: &[], refuted: &[] }
     }
 
     #[test]
@@ -218,6 +257,27 @@ mod tests {
         let expected = [(a, share(1, 5, 1, 7)), (b, share(2, u64::MAX, 1, 7)), (c, share(0, 0, 1, 7))];
         assert_eq!(found, expected.into_iter().collect());
         assert_eq!(found.get(&a).map(Share::fuel), Some(12));
+    }
+
+    #[test]
+    fn looks_are_paid_and_a_check_not_by_its_word_alone() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(agent);
+        let look = |agent, unit, fuel| Looked { agent, lease: LeaseId(1), unit, right: true, error_e18: 0, fuel };
+        // One ran a unit again, one checked within what a check may take, one says that it took more than the shard.
+        let looks = [look(b, Some(3), 400), look(c, None, 49), look(d, None, 2_000)];
+        let shard = |refuted| Backed { agent: a, agreed: &[], fuel: 1_000, looks: &looks, refuted };
+        assert_eq!(shard(&[]).looks_paid().collect::<Vec<_>>(), [(b, 400), (c, 49), (d, 1_000 / CHECK_PART)]);
+        let wrong = [b];
+        assert_eq!(shard(&wrong).looks_paid().map(|(agent, _)| agent).collect::<Vec<_>>(), [c, d]);
+        let found = shares([shard(&[])]);
+        let looked = |fuel_confirmed| Share { fuel_confirmed, ..Share::default() };
+        let expected = [
+            (a, Share { shards_alone: 1, fuel_alone: 1_000, ..Share::default() }),
+            (b, looked(400)),
+            (c, looked(49)),
+            (d, looked(50)),
+        ];
+        assert_eq!(found, expected.into_iter().collect());
     }
 
     #[test]

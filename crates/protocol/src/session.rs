@@ -252,6 +252,7 @@ mod tests {
             cpu: true,
             gpu: false,
             labels: vec![],
+            projects: vec![],
             engine: Digest::of(b"e"),
             cage: "full".into(),
         };

@@ -53,6 +53,7 @@ fn hello() {
         cpu: true,
         gpu: false,
         labels: vec!["eu".into()],
+        projects: vec!["p1".into()],
         engine: digest(0xee),
         cage: "full".into(),
     };
@@ -61,7 +62,7 @@ fn hello() {
     pinned(
         &hello,
         &[
-            "6400000001",
+            "6800000001",
             "01",
             "026661",
             "04",
@@ -72,6 +73,7 @@ fn hello() {
             "01",
             "00",
             "01026575",
+            "01027031",
             &engine,
             "0466756c6c",
             "01",

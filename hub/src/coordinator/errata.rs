@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::board::JobInfo;
-use super::{Command, Surroundings, repeat, restore};
+use super::{Command, Surroundings, acceptance, repeat, restore};
 use crate::store::settlement::DoubtfulJob;
 use crate::store::{
     ErratumEnd, ErratumOf, NewErratum, NewJob, NewStake, Page, RestoredJob, StoreError, Write, Written,
@@ -154,7 +154,11 @@ impl Settler {
         loop {
             let bodies = self.around.store.accepted_bodies(doubtful.job, Page { offset, limit: PAGE }).await?;
             offset += bodies.len() as u64;
-            all.extend(bodies.iter().filter_map(|body| restore::decode_body(body)).map(|(_, accepted)| accepted));
+            for body in &bodies {
+                // What cannot be read is no reason to let a doubt go.
+                let accepted = acceptance::accepted_of(body).ok_or(StoreError::Corrupt { what: "accepted shard" })?;
+                all.push(accepted);
+            }
             if bodies.len() < PAGE as usize {
                 return Ok(all);
             }
@@ -169,8 +173,7 @@ impl core::fmt::Debug for Settler {
 }
 
 fn placed(shard: &Accepted) -> ((u32, u32), Backed<'_>) {
-    let backed = Backed { agent: shard.agent, agreed: &shard.verdict.agreed, fuel: shard.fuel() };
-    ((shard.stage, shard.shard), backed)
+    ((shard.stage, shard.shard), Backed::of(shard.agent, &shard.verdict, shard.fuel()))
 }
 
 fn new_job(stored: &RestoredJob) -> Result<NewJob, StoreError> {

@@ -18,7 +18,7 @@ use forge_lifecycle::reduce::files;
 use super::array::{Array, Content, Made};
 use super::board::JobInfo;
 use super::perform::Tally;
-use super::{Surroundings, restore};
+use super::{Surroundings, acceptance};
 use crate::document::MetricsBlock;
 use crate::store::blobs::{Blobs, Hold};
 use crate::store::{ArtifactRow, Page, StoreError, Write};
@@ -217,7 +217,7 @@ async fn accepted_shards(
         let read = bodies.len();
         for body in bodies {
             let (fragment, accepted) =
-                restore::decode_body(&body).ok_or(StoreError::Corrupt { what: "accepted shard" })?;
+                acceptance::decode(&body).ok_or(StoreError::Corrupt { what: "accepted shard" })?;
             all.push(shard_record(&accepted, fragment, first_unit(accepted.stage, accepted.shard)));
         }
         if read < PAGE as usize {

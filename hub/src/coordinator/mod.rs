@@ -1,6 +1,7 @@
 //! The coordinator: one task that owns the pool. Select an event, apply it, perform the actions; nothing awaits
 //! while state changes.
 
+mod acceptance;
 mod array;
 mod arrays;
 mod board;
@@ -29,12 +30,12 @@ use forge_telemetry::Telemetry;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+pub use acceptance::accepted_of;
 pub use board::{Board, Ended, JobInfo, LiveJob, Signed, Stamped};
 pub use errata::Swept;
 pub use evidence::{INDEX, Notary};
 pub use finish::{decimal, waiting};
 pub use money::over_budget;
-pub use restore::accepted_of;
 
 use crate::metrics::Metrics;
 use crate::registry::Registry;

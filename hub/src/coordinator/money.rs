@@ -36,12 +36,6 @@ fn is_owed(outcome: &JobOutcome) -> bool {
     }
 }
 
-/// An accepted shard, as settlement sees it.
-fn backed(shard: &ShardRecord) -> Backed<'_> {
-    let fuel = shard.units.iter().fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel));
-    Backed { agent: shard.agent, agreed: &shard.verdict.agreed, fuel }
-}
-
 /// Reckons a job that ended at `at_ms` with these accepted shards, for which so much was held.
 pub(super) fn reckon(
     info: &JobInfo,
@@ -51,11 +45,12 @@ pub(super) fn reckon(
     (held_micro, at_ms): (Option<u64>, u64),
 ) -> Result<Reckoning, StoreError> {
     let (tariff, mode) = (&info.terms.tariff, info.envelope.ctx.billing.mode);
-    let all: Vec<Backed<'_>> = if is_owed(outcome) { shards.iter().map(backed).collect() } else { Vec::new() };
+    let all: Vec<Backed<'_>> =
+        if is_owed(outcome) { shards.iter().map(ShardRecord::backed).collect() } else { Vec::new() };
     // Of an erratum run only what it ran itself is paid for: the rest was before.
     let own = |after: LeaseId| -> Vec<Backed<'_>> {
         let own = shards.iter().filter(|shard| shard.lease > after);
-        own.map(backed).collect()
+        own.map(ShardRecord::backed).collect()
     };
     let (fuel, check_fuel) = burned(all.iter().copied());
     // An erratum run has no hold: what is held or was is the other job's.
@@ -128,11 +123,11 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Counts an accepted shard with the answers that confirmed it. What is forgotten later stays counted: it may be
-    /// needed again, and what is not comes back.
-    pub(super) fn count(&mut self, fuel: u64, copies: u64) {
-        self.fuel = self.fuel.saturating_add(fuel);
-        self.check_fuel = self.check_fuel.saturating_add(fuel.saturating_mul(copies));
+    /// Counts an accepted shard with the answers that confirmed it and the looks at it. What is forgotten later stays
+    /// counted: it may be needed again, and what is not comes back.
+    pub(super) fn count(&mut self, shard: Backed<'_>) {
+        self.fuel = self.fuel.saturating_add(shard.fuel);
+        self.check_fuel = self.check_fuel.saturating_add(shard.check_fuel());
     }
 
     /// How much more has to be set aside: what is short and a quarter of all on top. Counts it as asked for.

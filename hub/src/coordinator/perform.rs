@@ -12,6 +12,7 @@ use forge_contract::{AgentId, Digest, JobId};
 use forge_lifecycle::action::{Accepted, Action, Attempt, Ending, Forgotten, JobOutcome, Record};
 use forge_lifecycle::bundle::leaf::ShardRecord;
 use forge_lifecycle::event::Event;
+use forge_lifecycle::settle::Backed;
 use forge_lifecycle::verify::Standing;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -19,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::board::LiveJob;
 use super::execution::{Execution, SUPERSEDED, ending_word, reason_word, row_of};
 use super::money::Meter;
-use super::{Command, News, Surroundings, drain, evidence, finish, restore, spans};
+use super::{Command, News, Surroundings, acceptance, drain, evidence, finish, restore, spans};
 use crate::metrics::Label;
 use crate::store::books::{BooksWrite, BooksWritten};
 use crate::store::{AcceptedRow, AgentEvent, AgentEventKind, Write, Written};
@@ -66,7 +67,7 @@ impl Tally {
         self.wall_us = self.wall_us.saturating_add(accepted.usage.wall_us);
         self.cpu_us = self.cpu_us.saturating_add(accepted.usage.cpu_us);
         self.units_kept = self.units_kept.saturating_add(accepted.units.len() as u64);
-        self.meter.count(accepted.fuel(), accepted.verdict.agreed.len() as u64);
+        self.meter.count(Backed::of(accepted.agent, &accepted.verdict, accepted.fuel()));
         if self.units_kept > UNITS_MAX {
             self.shards = None;
         } else if let Some(shards) = &mut self.shards {
@@ -301,7 +302,7 @@ impl Performer {
         if let Some(tally) = self.tallies.get_mut(&accepted.job) {
             tally.accepted(&accepted, digest);
         }
-        let Some(body) = restore::encode(&accepted, digest) else {
+        let Some(body) = acceptance::encode(&accepted, digest) else {
             tracing::error!(job = %accepted.job, "an acceptance could not be encoded; a restart would compute it again");
             return;
         };

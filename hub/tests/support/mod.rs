@@ -239,6 +239,7 @@ pub fn introduction(enrol_secret: Option<[u8; 32]>) -> Introduction {
         cpu: true,
         gpu: false,
         labels: vec![],
+        projects: vec![],
         engine: Digest::of(b"script"),
         cage: "full".into(),
     };

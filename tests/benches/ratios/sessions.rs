@@ -70,6 +70,7 @@ fn dial(pool: &Pool, number: usize) -> impl Future<Output = AgentLink> + Send + 
             cpu: true,
             gpu: false,
             labels: vec![],
+            projects: vec![],
             engine: engine_profile(),
             cage: "full".into(),
         };

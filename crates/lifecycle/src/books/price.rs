@@ -153,12 +153,11 @@ impl Charge {
     }
 }
 
-/// Fuel of the accepted shards, each once, and of the answers that only confirmed them; saturates.
+/// Fuel of the accepted shards, each once, and of the answers that only confirmed them and the looks at them; saturates.
 #[must_use]
 pub fn burned<'a>(shards: impl IntoIterator<Item = Backed<'a>>) -> (u64, u64) {
     shards.into_iter().fold((0u64, 0u64), |(work, checks), shard| {
-        let copies = shard.fuel.saturating_mul(shard.agreed.len() as u64);
-        (work.saturating_add(shard.fuel), checks.saturating_add(copies))
+        (work.saturating_add(shard.fuel), checks.saturating_add(shard.check_fuel()))
     })
 }
 
@@ -170,9 +169,10 @@ pub fn pay<'a>(tariff: &Tariff, shards: impl IntoIterator<Item = Backed<'a>>) ->
     for shard in shards {
         let work = &mut fuel.entry(shard.agent).or_default().0;
         *work = work.saturating_add(shard.fuel);
-        for agent in shard.agreed {
-            let checks = &mut fuel.entry(*agent).or_default().1;
-            *checks = checks.saturating_add(shard.fuel);
+        let copies = shard.agreed.iter().map(|agent| (*agent, shard.fuel));
+        for (agent, burned) in copies.chain(shard.looks_paid()) {
+            let checks = &mut fuel.entry(agent).or_default().1;
+            *checks = checks.saturating_add(burned);
         }
     }
     let paid = |(agent, (work, checks)): (AgentId, (u64, u64))| {
@@ -225,9 +225,9 @@ mod tests {
         let (a, b) = (agent(1), agent(2));
         let agreed = [b];
         let shards = [
-            Backed { agent: a, agreed: &agreed, fuel: 3_000_000_000 },
-            Backed { agent: a, agreed: &[], fuel: 1 },
-            Backed { agent: b, agreed: &[], fuel: 6_000_000_000 },
+            Backed { agent: a, agreed: &agreed, fuel: 3_000_000_000, looks: &[], refuted: &[] },
+            Backed { agent: a, agreed: &[], fuel: 1, looks: &[], refuted: &[] },
+            Backed { agent: b, agreed: &[], fuel: 6_000_000_000, looks: &[], refuted: &[] },
         ];
         assert_eq!(burned(shards), (9_000_000_001, 3_000_000_000));
         let paid = pay(&Tariff::default(), shards);

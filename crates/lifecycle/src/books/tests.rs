@@ -119,7 +119,13 @@ fn live(ledger: &mut Ledger, tariff: &Tariff, number: u64, life: &Life) -> i128 
         .shards
         .iter()
         .zip(&agreed)
-        .map(|((number, _, fuel), agreed)| Backed { agent: agent(*number), agreed, fuel: *fuel })
+        .map(|((number, _, fuel), agreed)| Backed {
+            agent: agent(*number),
+            agreed,
+            fuel: *fuel,
+            looks: &[],
+            refuted: &[],
+        })
         .collect();
     let worked = matches!(life.end, End::Worked);
     let (work, checks) = if worked { price::burned(shards.iter().copied()) } else { (0, 0) };

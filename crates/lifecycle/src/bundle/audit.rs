@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::key::{Key, Verify};
 use super::leaf::{self, ExecutionRecord, Recorded, ShardRecord};
 use super::{Bundle, signed};
-use crate::books::price::Charge;
+use crate::books::price::{Charge, burned};
 use crate::books::{Account, Posting, Transaction};
 use crate::ledger::{Bill, Rates, bill};
 use crate::plan::{Kernel, Plan, StagePlan};
@@ -353,7 +353,9 @@ fn verification(recorded: &Recorded) -> Checked {
                 Some(unit) => execution.result_hash == unit_result(shard, unit),
                 None => execution.found == Some(shard.fragment) && execution.result_hash.is_some(),
             };
-            if shown.is_none_or(|execution| !same(execution)) {
+            // Before looks were paid, their fuel was not said.
+            let burned = |execution: &ExecutionRecord| look.fuel == 0 || execution.fuel == look.fuel;
+            if shown.is_none_or(|execution| !same(execution) || !burned(execution)) {
                 let place = format!("stage {}, shard {}", shard.stage, shard.shard);
                 return wrong(format!("{place}: no execution shows what agent {} looked at", look.agent.0.short()));
             }
@@ -463,15 +465,7 @@ fn posted(recorded: &Recorded, line: &Value, transaction: &Transaction) -> Resul
         None => is_complete(recorded) || recorded.outcome.status == "CANCELLED",
         Some(code) => matches!(code.blame(), Blame::Kernel | Blame::Client),
     };
-    let backed = |shard: &ShardRecord| {
-        (shard.units.iter().fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel)), shard.verdict.agreed.len() as u64)
-    };
-    let (fuel, check_fuel) = recorded.shards.iter().filter(|_| is_owed).map(backed).fold(
-        (0u64, 0u64),
-        |(fuel, checks), (burned, copies)| {
-            (fuel.saturating_add(burned), checks.saturating_add(burned.saturating_mul(copies)))
-        },
-    );
+    let (fuel, check_fuel) = burned(recorded.shards.iter().filter(|_| is_owed).map(ShardRecord::backed));
     let charge = Charge::of(&lines.tariff, lines.held_micro, fuel, check_fuel);
     let mode = recorded.envelope.ctx.billing.mode;
     let expected = Bill { charged: said.charged, ..charge.bill(&lines.tariff, mode, lines.held_micro) };

@@ -16,6 +16,7 @@ use crate::converge::Convergence;
 use crate::ledger::Bill;
 use crate::plan::Plan;
 use crate::replay::Difference;
+use crate::settle::Backed;
 use crate::verify::{Verdict, VerificationReport};
 
 /// The contract, canonical JSON.
@@ -80,6 +81,15 @@ pub struct ShardRecord {
     pub verdict: Verdict,
     /// One record per unit, in unit order.
     pub units: Vec<UnitRecord>,
+}
+
+impl ShardRecord {
+    /// The shard, as settlement sees it.
+    #[must_use]
+    pub fn backed(&self) -> Backed<'_> {
+        let fuel = self.units.iter().fold(0, |sum: u64, unit| sum.saturating_add(unit.fuel));
+        Backed::of(self.agent, &self.verdict, fuel)
+    }
 }
 
 /// How a job ended.

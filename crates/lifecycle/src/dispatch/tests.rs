@@ -13,6 +13,7 @@ fn capability(cores: u32, memory_bytes: u64) -> Capability {
         cpu: true,
         gpu: false,
         labels: vec![],
+        projects: vec![],
         engine: Digest::of(b"e"),
         cage: "x".into(),
     }
@@ -139,6 +140,15 @@ fn labels_architecture_and_region_decide_who_suits() {
     };
     assert_eq!((suit(&[], None), suit(&["region=eu"], None), suit(&["region=us"], None)), (2, 1, 0));
     assert_eq!((suit(&[], Some("aarch64")), suit(&["tier=a"], Some("x"))), (1, 0));
+}
+
+#[test]
+fn an_agent_works_for_the_projects_its_owner_names_and_for_nobody_else() {
+    let mut agents = pool(&[(1, 1000)]);
+    let choosy = Capability { projects: vec!["one".into(), "two".into()], ..capability(1, 1000) };
+    agents.join(id(1), SessionId(1), choosy, Membership::default());
+    let suit = |project: Option<&str>| agents.suitable(&Need { project: project.map(ProjectTag::of), ..NEED });
+    assert_eq!([Some("one"), Some("two"), Some("three"), None].map(suit), [2, 2, 1, 1]);
 }
 
 #[test]

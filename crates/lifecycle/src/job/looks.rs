@@ -95,7 +95,8 @@ impl Job {
             (None, Some(error)) => (true, *error),
             (None, None) => (false, 0),
         };
-        let looked = Looked { agent, lease, unit: seen.unit.map(|(unit, _)| unit), right, error_e18 };
+        let unit = seen.unit.map(|(unit, _)| unit);
+        let looked = Looked { agent, lease, unit, right, error_e18, fuel: seen.fuel };
         open.findings.push(Finding { agent, trust, about, unit: seen.unit, result, looked });
         if !right {
             open.wishes.clear();

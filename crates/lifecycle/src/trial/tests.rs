@@ -90,6 +90,7 @@ fn capability() -> Capability {
         cpu: true,
         gpu: false,
         labels: vec![],
+        projects: vec![],
         engine: Digest::of(b"engine"),
         cage: "x".into(),
     }

@@ -49,6 +49,9 @@ pub struct Looked {
     pub right: bool,
     /// The chance that the kernel's own check lets a wrong answer pass, as it says, in parts of 10^18; 0 for a unit that ran again.
     pub error_e18: u64,
+    /// Fuel that it took, as the agent says; absent in evidence of before looks were paid.
+    #[serde(default)]
+    pub fuel: u64,
 }
 
 /// How sure an accepted shard is.

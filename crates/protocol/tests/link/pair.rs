@@ -166,6 +166,7 @@ pub fn introduction(enrol_secret: Option<[u8; 32]>) -> Introduction {
         cpu: true,
         gpu: false,
         labels: vec!["region=eu".into()],
+        projects: vec![],
         engine: Digest::of(b"engine"),
         cage: "full".into(),
     };

@@ -61,7 +61,7 @@ fn accepted(number: u64) -> NewJob {
 fn ended(number: u64, agent: AgentId) -> FinishedJob {
     let tariff = Tariff::default();
     let fuel = if number.is_multiple_of(3) { 0 } else { 3_000_000_000 };
-    let shards = [Backed { agent, agreed: &[], fuel }];
+    let shards = [Backed { agent, agreed: &[], fuel, looks: &[], refuted: &[] }];
     let (charge, pay) = (Charge::of(&tariff, Some(HELD), fuel, 0), pay(&tariff, shards));
     let bearer = Bearer::Client { project: "p", held_micro: Some(HELD) };
     let stamp = Stamp { at_ms: number, salt: u128::from(number) };
