@@ -61,6 +61,7 @@ impl Hand {
             labels: vec![],
             engine: engine(),
             cage: "none".into(),
+            projects: vec![],
         };
         self.tell(Event::AgentJoined {
             agent: agent_id(agent),

@@ -250,6 +250,7 @@ impl World {
             labels: vec![],
             engine: Digest::of(b"engine"),
             cage: "none".into(),
+            projects: vec![],
         };
         let membership = Membership {
             owner: OwnerId(identity as u64),

@@ -334,3 +334,32 @@ async fn what_a_body_says_and_a_path_names_is_checked_member_by_member() {
     assert_eq!(state(&api).await, before);
     pool.stop().await;
 }
+
+/// 14: fewer bytes than promised, then silence. Whatever the route, it is given up in time and leaves nothing.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up_on_every_kind_of_route() {
+    let pool = Pool::start_with(0, &["--body-ms", "1500"]).await;
+    let api = &pool.api;
+    let digest = Digest::of(b"never");
+    let before = state(api).await;
+    for (line, kind, sent) in [
+        ("POST /api/v0/keys".to_owned(), "application/json", "{\"scopes\":"),
+        ("PUT /api/v0/projects/default/budget".to_owned(), "application/json", "{"),
+        ("PUT /api/v0/kv/mine/slow".to_owned(), "text/plain", "slow"),
+        ("POST /api/v0/vmem/slow".to_owned(), "application/x-npy", "\u{1}NUMPY"),
+        (format!("POST /api/v0/kernels?digest={digest}&bytes=100"), "application/wasm", "\0asm"),
+        (format!("PUT /api/v0/blobs/{digest}?bytes=100"), "application/octet-stream", "never"),
+    ] {
+        let mut raw = Raw::open(api).await;
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: {kind}\r\ncontent-length: 100\r\n\r\n",
+            api.key
+        );
+        raw.send(head.as_bytes()).await;
+        raw.send(sent.as_bytes()).await;
+        let answer = raw.answer().await.unwrap_or_else(|| panic!("no answer to {line}"));
+        clear(&format!("14 {line}"), &answer, 408, "request.timeout");
+    }
+    assert_eq!(state(api).await, before);
+    pool.stop().await;
+}
