@@ -32,8 +32,12 @@ pub fn status_of(code: FailureCode) -> StatusCode {
         | C::RequestKernelPending
         | C::RequestKernelRefused
         | C::RequestKernelYanked => StatusCode::CONFLICT,
-        // What time mends is answered with 429 where it is refused.
-        C::RequestQuota
+        // It can be read and fits its description (RFC 9110, 15.5.21). What time mends is answered with 429 where it is
+        // refused.
+        C::RequestConflict
+        | C::RequestUnknownOp
+        | C::RequestArguments
+        | C::RequestQuota
         | C::RequestDigest
         | C::RequestLength
         | C::RequestArray
@@ -152,6 +156,8 @@ mod tests {
             assert!(!title_of(*code).is_empty() && !fix_of(*code).is_empty(), "{code}");
         }
         assert_eq!(title_of(FailureCode::RequestUnknownOp), "Request: unknown op");
+        assert_eq!(status_of(FailureCode::RequestSchema), StatusCode::BAD_REQUEST);
+        assert_eq!(status_of(FailureCode::RequestArguments), StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(status_of(FailureCode::AgentTrap), StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(status_of(FailureCode::SchedulingNoAgents), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status_of(FailureCode::VerificationMismatch), StatusCode::BAD_GATEWAY);

@@ -5,6 +5,8 @@ use http::{HeaderMap, HeaderName};
 
 /// Most tags of a list.
 const TAGS_MAX: usize = 64;
+/// What a condition is, as a regular expression: `*`, or entity tags.
+pub const PATTERN: &str = r#"^(\*|(W/)?"[ !#-~]*"( *, *(W/)?"[ !#-~]*"){0,63})$"#;
 
 /// Why a condition cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -126,7 +126,7 @@ impl Serving {
 
 async fn refuse_plain(stream: &mut TcpStream) -> std::io::Result<()> {
     let detail = "this port speaks TLS: use https:// in place of http://";
-    let problem = Problem::of(FailureCode::RequestConflict, detail).body(&crate::clock::trace_id());
+    let problem = Problem::of(FailureCode::RequestSchema, detail).body(&crate::clock::trace_id());
     // Texts and numbers always have a JSON form.
     let body = serde_json::to_string(&problem).unwrap_or_default();
     let head = format!(

@@ -100,7 +100,7 @@ async fn both_versions_are_spoken_and_strangers_are_refused() {
     plain.read_to_string(&mut said).unwrap();
     assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("https://"), "{said}");
     let body: serde_json::Value = serde_json::from_str(said.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    assert_eq!(body["code"], "request.conflict");
+    assert_eq!((&body["code"], &body["status"]), (&"request.schema".into(), &400.into()));
     // Whoever says nothing holds nobody up.
     let _silent = TcpStream::connect(hub.ready["http"].as_str().unwrap()).unwrap();
     assert_eq!(client.get(url(&hub, "/readyz")).send().await.unwrap().status(), 200);

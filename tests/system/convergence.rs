@@ -154,7 +154,7 @@ async fn progress_shows_the_target_and_mistakes_name_their_place() {
         (json!(0.1), "/args/stop"),
     ] {
         let answer = pool.api.execute(&contract(&stop, 4)).await;
-        assert_eq!((answer.status.as_u16(), answer.body["pointer"].as_str()), (400, Some(pointer)), "{}", answer.text);
+        assert_eq!((answer.status.as_u16(), answer.body["pointer"].as_str()), (422, Some(pointer)), "{}", answer.text);
     }
     pool.stop().await;
 }

@@ -59,7 +59,7 @@ async fn an_upload_is_tried_admitted_and_runs() {
     assert_eq!(labels(&pool.api.get("/api/v0/kernels").await)[0], "default/counter@1");
     assert!(labels(&stranger.get("/api/v0/kernels").await).iter().all(|label| !label.contains('/')));
     let foreign = stranger.execute(&contract("default/counter", 1, 10)).await;
-    assert_eq!((foreign.status.as_u16(), foreign.at("/code")), (400, &json!("request.unknown_op")), "{}", foreign.text);
+    assert_eq!((foreign.status.as_u16(), foreign.at("/code")), (422, &json!("request.unknown_op")), "{}", foreign.text);
     let taken = change(&stranger, "default/counter/1", json!({"state": "yanked"})).await;
     assert_eq!(taken.status, 404, "{}", taken.text);
     // Nor can a stranger take a name of the project.

@@ -93,8 +93,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
             (client.send_json(Method::PUT, &path, &json!({ "reserved_for": project })).await?, one)
         }
     };
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn text(value: &Value, name: &str) -> String {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::exit::Outcome;
+use crate::listing::ListArgs;
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
 use crate::transfer::{self, Sent};
@@ -69,18 +70,6 @@ struct GetArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
-    /// At most this many
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    limit: u32,
-    /// Print the hub's answer as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: TargetArgs,
-}
-
-#[derive(Debug, clap::Args)]
 struct DeleteArgs {
     /// BLAKE3 of the content, 64 hexadecimal digits
     digest: Digest,
@@ -108,7 +97,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
     match args.command {
         Command::Put(args) => put(args).await,
         Command::Get(args) => get(args).await,
-        Command::List(args) => list(args).await,
+        Command::List(args) => args.show("/api/v0/blobs", render).await,
         Command::Delete(args) => delete(args).await,
         Command::Collect(args) => collect(args).await,
     }
@@ -148,13 +137,6 @@ async fn get(args: GetArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn list(args: ListArgs) -> Result<Outcome> {
-    let client = Client::new(args.target.resolve()?)?;
-    let answer = client.read(&format!("/api/v0/blobs?limit={}", args.limit)).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
-}
-
 async fn delete(args: DeleteArgs) -> Result<Outcome> {
     let client = Client::new(args.target.resolve()?)?;
     let request = client.request(Method::DELETE, &format!("/api/v0/blobs/{}", args.digest));
@@ -169,8 +151,7 @@ async fn collect(args: CollectArgs) -> Result<Outcome> {
     let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
     let (removed, marked) = (number::count(number("removed")), number::count(number("marked")));
     let said = format!("{removed} files removed, {}; {marked} more wait\n", number::bytes(number("bytes")));
-    screen::print(&if args.json { screen::json(&answer) } else { said })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, |_| said)
 }
 
 fn render(answer: &Value) -> String {

@@ -29,8 +29,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<Outcome> {
     let client = Client::new(args.target.resolve()?)?;
     let answer = client.read(&format!("/api/v0/jobs?limit={}", args.limit)).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn render(answer: &Value) -> String {

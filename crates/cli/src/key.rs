@@ -132,8 +132,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
             }
             Word::Revoke(which) => (client.answer(client.request(Method::DELETE, &of(&which.id))).await?.1, one),
         };
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn text(value: &Value, name: &str) -> String {

@@ -22,6 +22,7 @@ mod kernels;
 mod key;
 mod kv;
 mod limits;
+mod listing;
 mod logging;
 mod number;
 mod offline;

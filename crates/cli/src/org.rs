@@ -150,8 +150,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
             return Ok(Outcome::Done);
         }
     };
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 /// The path of an organisation: of this one, or of the key's own.

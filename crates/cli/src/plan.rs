@@ -32,8 +32,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
     let contract = contract::read(&args.contract)?;
     let client = Client::new(args.target.resolve()?)?;
     let answer = client.plan(&contract).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn render(answer: &Value) -> String {

@@ -130,8 +130,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
                 (client.send_json(Method::PATCH, &of(&project), &json!({ "pool": pool.pool() })).await?, one)
             }
         };
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn text(value: &Value, name: &str) -> String {

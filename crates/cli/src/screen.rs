@@ -2,6 +2,11 @@
 
 use std::io::Write as _;
 
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::exit::Outcome;
+
 /// Writes text to stdout. A reader that has gone away (`forgepool jobs | head`) is no error.
 ///
 /// # Errors
@@ -19,8 +24,17 @@ pub fn remark(text: &str) {
     drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
+/// Shows an answer of the hub: as JSON, or as it is written for people.
+///
+/// # Errors
+/// Stdout cannot be written to.
+pub fn show(answer: &Value, as_json: bool, render: impl FnOnce(&Value) -> String) -> Result<Outcome> {
+    print(&if as_json { json(answer) } else { render(answer) })?;
+    Ok(Outcome::Done)
+}
+
 /// A value as indented JSON with a line feed at its end.
 #[must_use]
-pub fn json(value: &serde_json::Value) -> String {
+pub fn json(value: &Value) -> String {
     format!("{value:#}\n")
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::exit::Outcome;
+use crate::listing::ListArgs;
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
 use crate::{number, screen};
@@ -143,18 +144,6 @@ struct GetArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
-    /// At most this many
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    limit: u32,
-    /// Print the hub's answer as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: TargetArgs,
-}
-
-#[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// NAME for all versions, NAME@VERSION for one
     array: Named,
@@ -173,6 +162,9 @@ struct DeleteArgs {
     target: TargetArgs,
 }
 
+/// What stands in the place of an empty list.
+const NONE: &str = "no arrays yet: `forgepool vmem put NAME FILE` keeps one\n";
+
 /// Runs the command.
 ///
 /// # Errors
@@ -181,7 +173,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
     match args.command {
         Command::Put(args) => put(args).await,
         Command::Get(args) => get(args).await,
-        Command::List(args) => list(args).await,
+        Command::List(args) => args.show("/api/v0/vmem", |answer| render(answer, NONE)).await,
         Command::Show(args) => show(args).await,
         Command::Delete(args) => delete(args).await,
     }
@@ -280,14 +272,6 @@ async fn receive(client: &Client, mut response: reqwest::Response, file: &mut Fi
     Ok(bytes)
 }
 
-async fn list(args: ListArgs) -> Result<Outcome> {
-    let client = Client::new(args.target.resolve()?)?;
-    let answer = client.read(&format!("/api/v0/vmem?limit={}", args.limit)).await?;
-    let none = "no arrays yet: `forgepool vmem put NAME FILE` keeps one\n";
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer, none) })?;
-    Ok(Outcome::Done)
-}
-
 async fn show(args: ShowArgs) -> Result<Outcome> {
     let client = Client::new(args.target.resolve()?)?;
     let answer = if args.array.version.is_some() {
@@ -296,8 +280,7 @@ async fn show(args: ShowArgs) -> Result<Outcome> {
         client.read(&format!("/api/v0/vmem/{}/versions?limit=1000", args.array.name)).await?
     };
     let items = if args.array.version.is_some() { json!({ "items": [answer] }) } else { answer.clone() };
-    screen::print(&if args.json { screen::json(&answer) } else { render(&items, "") })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, |_| render(&items, ""))
 }
 
 async fn delete(args: DeleteArgs) -> Result<Outcome> {

@@ -10,6 +10,8 @@ use crate::digest::Digest;
 pub const LABELS_MAX: usize = 64;
 /// Longest label, architecture, operating system or cage name, bytes.
 pub const WORD_BYTES_MAX: usize = 128;
+/// What [`word_is_valid`] allows, as a regular expression.
+pub const LABEL_PATTERN: &str = "^[ -~]{1,128}$";
 /// Most shards an agent may hold at once, running and waiting.
 pub const LEASES_MAX: u32 = 4096;
 
@@ -96,6 +98,14 @@ mod tests {
             projects: vec!["one".into()],
             engine: Digest::of(b"engine"),
             cage: "full".into(),
+        }
+    }
+
+    #[test]
+    fn the_pattern_says_the_same() {
+        let schema = serde_json::json!({ "pattern": LABEL_PATTERN });
+        for word in ["", "a", "region=eu", "~ !", "a\n", "\u{e9}", &"w".repeat(128), &"w".repeat(129)] {
+            assert_eq!(jsonschema::is_valid(&schema, &word.into()), word_is_valid(word), "{word:?}");
         }
     }
 

@@ -72,7 +72,7 @@ codes! {
     RequestMalformed = "request.malformed", Request, Client;
     /// A field is missing, unknown, of the wrong type or out of range.
     RequestSchema = "request.schema", Request, Client;
-    /// Fields contradict each other.
+    /// Fields contradict each other, or what they name.
     RequestConflict = "request.conflict", Request, Client;
     /// No such operation, version or profile.
     RequestUnknownOp = "request.unknown_op", Request, Client;

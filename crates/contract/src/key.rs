@@ -5,6 +5,16 @@ pub const WORD_BYTES_MAX: usize = 64;
 /// Longest key, bytes.
 pub const KEY_BYTES_MAX: usize = 512;
 
+/// What [`word`] allows, as a regular expression.
+pub const WORD_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
+/// What [`key`] allows, but for its length.
+pub const KEY_PATTERN: &str = concat!(
+    r"^(\.{0,2}[A-Za-z0-9_~:@=+,-][A-Za-z0-9._~:@=+,-]*|\.{3}[A-Za-z0-9._~:@=+,-]*)",
+    r"(/(\.{0,2}[A-Za-z0-9_~:@=+,-][A-Za-z0-9._~:@=+,-]*|\.{3}[A-Za-z0-9._~:@=+,-]*))*$"
+);
+/// What [`prefix`] allows, but for its length.
+pub const PREFIX_PATTERN: &str = "^[A-Za-z0-9._~:@=+,/-]*$";
+
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -143,6 +153,16 @@ mod tests {
                 prop_assert!(path.components().all(|step| matches!(step, std::path::Component::Normal(_))));
                 prop_assert!((0..=text.len()).all(|end| prefix(&text[..end]).is_ok()));
             }
+        }
+
+        #[test]
+        fn patterns_say_the_same(text in "[a-zZ0._/~%\n-]{0,6}", long in 60usize..70) {
+            let fits = |pattern: &str, text: &str| jsonschema::is_valid(&serde_json::json!({ "pattern": pattern }), &text.into());
+            prop_assert_eq!(fits(WORD_PATTERN, &text), word(&text).is_ok());
+            prop_assert_eq!(fits(KEY_PATTERN, &text), key(&text).is_ok());
+            prop_assert_eq!(fits(PREFIX_PATTERN, &text), prefix(&text).is_ok());
+            let text = "w".repeat(long);
+            prop_assert_eq!(fits(WORD_PATTERN, &text), word(&text).is_ok());
         }
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::State;
 use forge_contract::{AgentId, FailureCode};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::App;
 use super::auth::{Caller, Scope};
 use super::problem::{Problem, ProblemBody};
+use super::{App, identifier};
 use crate::store::Write;
 
 /// How long an enrolment token works.
@@ -74,8 +74,8 @@ pub struct AgentItem {
     pub capability: Option<serde_json::Value>,
 }
 
-/// Longest name of a provider, bytes.
-const PROVIDER_BYTES_MAX: usize = 64;
+/// Longest name of a provider, characters.
+pub(super) const PROVIDER_CHARS_MAX: usize = 64;
 
 /// What a token is to be.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -202,22 +202,14 @@ pub async fn token(
     body: Body,
 ) -> Result<(StatusCode, Json<Token>), Problem> {
     let operator = sees_agents(&caller)?;
-    let wish: TokenWish = match body.size_hint().exact() {
-        Some(0) => TokenWish::default(),
-        _ => super::body::read_as(&headers, body, app.body_time).await?,
-    };
+    let wish: TokenWish = super::body::read_or_default(&headers, body, app.body_time).await?;
     let made = app.tokens.make();
     let (token, hash) =
         made.ok_or_else(|| Problem::of(FailureCode::AggregationStorage, "the system gives no random bytes"))?;
     let expires_ms = crate::clock::unix_ms() + TOKEN_MS;
     let TokenWish { verifier, provider, reserved_for } = wish;
-    if let Some(name) = provider.as_deref().filter(|name| name.is_empty() || name.len() > PROVIDER_BYTES_MAX) {
-        let detail = format!(
-            "provider: a name has 1 to {PROVIDER_BYTES_MAX} bytes, this one has {}; leave it out for an agent of its own",
-            name.len()
-        );
-        return Err(Problem::of(FailureCode::RequestSchema, detail).at("/provider"));
-    }
+    let named = provider.map(|name| identifier::words("provider", name, 1, PROVIDER_CHARS_MAX));
+    let provider = named.transpose()?;
     let provider = if operator { provider } else { Some(own_account(&caller, verifier, provider.as_deref())?) };
     if let Some(project) = &reserved_for {
         reservation(&app, &caller, project).await?;

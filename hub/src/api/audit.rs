@@ -15,11 +15,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::auth::{Caller, Scope};
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use crate::store::StoreError;
 use crate::store::trail::{Reach, TrailFilter};
 
-const LIST_MAX: u32 = 1000;
 /// Rows read at once for an export.
 const PAGE: u32 = 500;
 
@@ -85,16 +85,6 @@ impl From<Row> for AuditItem {
     }
 }
 
-/// Rows of the audit log, newest first.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct AuditList {
-    /// The rows.
-    pub items: Vec<AuditItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// The hub's word on where its audit log stands.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AuditHead {
@@ -157,18 +147,15 @@ pub struct ExportQuery {
 /// organisation; the operator's key sees all.
 #[utoipa::path(
     get, path = "/api/v0/audit", tag = "operations", security(("bearer" = []), ("key" = [])), params(AuditQuery),
-    responses((status = 200, body = AuditList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<AuditItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<AuditQuery>,
-) -> Result<Json<AuditList>, Problem> {
+) -> Result<Json<Listed<AuditItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let limit = query.limit.unwrap_or(50);
-    if !(1..=LIST_MAX).contains(&limit) {
-        return Err(refused(format!("limit: expected 1 to {LIST_MAX}, found {limit}")));
-    }
+    let limit = limit(query.limit, 50)?;
     let filter = TrailFilter {
         reach: caller.audit_reach(),
         before: query.before,
@@ -180,9 +167,7 @@ pub async fn list(
         trace_id: query.trace_id.clone(),
     };
     let rows = app.store.trail_search(&filter, limit).await?;
-    let full = rows.len() == limit as usize;
-    let next = rows.last().filter(|row| full && row.seq > 1).map(|row| query.next(limit, row.seq));
-    Ok(Json(AuditList { items: rows.into_iter().map(AuditItem::from).collect(), next }))
+    Ok(Json(Listed::of(rows, limit, |row| query.next(limit, row.seq), AuditItem::from)))
 }
 
 impl AuditQuery {

@@ -123,6 +123,16 @@ impl Caller {
         self.held.expires_ms
     }
 
+    /// Refuses what came over some time while its key stopped working: nothing of it counts.
+    ///
+    /// # Errors
+    /// `request.unauthenticated`.
+    pub async fn still(&self) -> Result<(), Problem> {
+        let held = self.ring.find(&self.hash).await?;
+        let gone = || unauthenticated("the key was revoked or expired while the body came; nothing of it is kept");
+        held.map(drop).ok_or_else(gone)
+    }
+
     /// Resolves when its key works no more. What waits with a key ends with it.
     pub async fn lapsed(&self) {
         self.ring.lapsed(&self.hash).await;

@@ -15,13 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::auth::{Caller, Scope};
 use super::content::Shown;
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use super::uploads::{UploadState, digest_in_path};
 use crate::store::data::{DataWrite, DataWritten};
-use crate::store::{BlobRow, Source, StoreError, Write, Written, write_data};
+use crate::store::{BlobRow, Source, StoreError, Write, Written};
 use crate::upload::{Agreement, Declared, Received, compare};
-
-const PAGE_MAX: u32 = 1000;
 
 /// Content of the project.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -48,16 +47,6 @@ impl BlobItem {
             url: format!("/api/v0/blobs/{}", row.digest),
         }
     }
-}
-
-/// Content of the project, newest first.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct BlobList {
-    /// The content.
-    pub items: Vec<BlobItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// Which content.
@@ -88,7 +77,7 @@ pub struct PutQuery {
 #[utoipa::path(
     put, path = "/api/v0/blobs/{digest}", tag = "data", security(("bearer" = []), ("key" = [])),
     params(("digest" = String, Path, description = "BLAKE3 of the content, 64 hexadecimal digits"), PutQuery),
-    request_body(content = String, content_type = "application/octet-stream", description = "The bytes from `offset` on"),
+    request_body(content = Option<String>, content_type = "application/octet-stream", description = "The bytes from `offset` on; none of them where there is no body"),
     responses(
         (status = 201, body = BlobItem, description = "It is there now"),
         (status = 200, body = BlobItem, description = "It was there"),
@@ -107,13 +96,15 @@ pub async fn put(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Compute)?;
     let declared = Declared { digest: digest_in_path(&digest)?, bytes: query.bytes, offset: query.offset };
-    take(&app, &caller.project, declared, body).await
+    let project = Arc::clone(&caller.project);
+    take(&app, (&project, Some(caller)), declared, body).await
 }
 
-/// Takes a body in for a project.
+/// Takes a body in for a project, where whoever sends it still may when all of it is there. Without a caller a signed URL
+/// is its leave.
 pub(super) async fn take(
     app: &Arc<App>,
-    project: &Arc<str>,
+    (project, caller): (&Arc<str>, Option<Caller>),
     declared: Declared,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -128,13 +119,23 @@ pub(super) async fn take(
     }
     let (app, project) = (Arc::clone(app), Arc::clone(project));
     // A task of its own: content that arrived whole is recorded, whether or not its sender still listens.
-    let work = tracing::Instrument::in_current_span(async move { arrive(&app, &project, declared, body).await });
+    let work = async move { arrive(&app, (&project, caller.as_ref()), declared, body).await };
+    let work = tracing::Instrument::in_current_span(work);
     tokio::spawn(work).await.unwrap_or_else(|_| Err(unwritten()))
 }
 
-async fn arrive(app: &App, project: &str, declared: Declared, body: Body) -> Result<Response, Problem> {
+async fn arrive(
+    app: &App,
+    (project, caller): (&str, Option<&Caller>),
+    declared: Declared,
+    body: Body,
+) -> Result<Response, Problem> {
     let Declared { digest, bytes, .. } = declared;
-    let file = match app.uploads.receive(project, &declared, app.blob_bytes, body).await? {
+    let received = app.uploads.receive(project, &declared, app.blob_bytes, body).await?;
+    if let Some(caller) = caller {
+        good_still(caller, &received).await?;
+    }
+    let file = match received {
         Received::Partial { offset } => {
             let state = UploadState { digest: digest.to_string(), bytes, offset };
             return Ok((StatusCode::ACCEPTED, Json(state)).into_response());
@@ -158,6 +159,17 @@ async fn arrive(app: &App, project: &str, declared: Declared, body: Body) -> Res
     let item = BlobItem::of(&row);
     let location = HeaderValue::from_str(&item.url).unwrap_or(HeaderValue::from_static(""));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(item)).into_response())
+}
+
+/// Refuses what arrived while its key stopped working. What is whole goes; of what is not, the project may send the rest.
+pub(super) async fn good_still(caller: &Caller, received: &Received) -> Result<(), Problem> {
+    let still = caller.still().await;
+    if let (Err(_), Received::Whole(file)) = (&still, received)
+        && let Err(error) = tokio::fs::remove_file(file).await
+    {
+        tracing::warn!(path = %file.display(), %error, "an upload whose key was revoked stays until the next start");
+    }
+    still
 }
 
 fn unwritten() -> Problem {
@@ -238,7 +250,7 @@ pub async fn remove(
     caller.require(Scope::Compute)?;
     let digest = digest_in_path(&digest)?;
     let write = DataWrite::Unclaim { project: caller.project.to_string(), digest };
-    match write_data(&*app.store, write).await? {
+    match caller.ticket.with(&app, write, StatusCode::NO_CONTENT).await? {
         DataWritten::Removed(true) => {
             tracing::info!(%digest, project = &*caller.project, "content given up");
             Ok(StatusCode::NO_CONTENT)
@@ -257,23 +269,19 @@ pub(super) async fn give(app: &App, project: &str, digest: &Digest, headers: &He
 /// The project's content, newest first.
 #[utoipa::path(
     get, path = "/api/v0/blobs", tag = "data", security(("bearer" = []), ("key" = [])), params(BlobQuery),
-    responses((status = 200, body = BlobList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<BlobItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<BlobQuery>,
-) -> Result<Json<BlobList>, Problem> {
+) -> Result<Json<Listed<BlobItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let refused = |what: String| Problem::of(FailureCode::RequestSchema, format!("the parameter {what}"));
-    let limit = query.limit.unwrap_or(50);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(refused(format!("limit: expected 1 to {PAGE_MAX}, found {limit}")));
-    }
+    let limit = limit(query.limit, 50)?;
     let before = query.before.as_deref().map(str::parse::<Digest>).transpose();
-    let before = before.map_err(|error| refused(format!("before: {error}")))?;
+    let before =
+        before.map_err(|error| Problem::of(FailureCode::RequestSchema, format!("the parameter before: {error}")))?;
     let rows = app.store.blobs(&caller.project, before.as_ref(), limit).await?;
-    let full = rows.len() == limit as usize;
-    let next = rows.last().filter(|_| full).map(|row| format!("/api/v0/blobs?limit={limit}&before={}", row.digest));
-    Ok(Json(BlobList { items: rows.iter().map(BlobItem::of).collect(), next }))
+    let next = |row: &BlobRow| format!("/api/v0/blobs?limit={limit}&before={}", row.digest);
+    Ok(Json(Listed::of(rows, limit, next, |row| BlobItem::of(&row))))
 }

@@ -3,13 +3,16 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
-use forge_contract::FailureCode;
 use forge_contract::limits::REQUEST_BYTES_MAX;
+use forge_contract::{FailureCode, envelope};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
+use serde_json::Value;
+use serde_path_to_error::Segment;
 
+use super::plain::Plain;
 use super::problem::Problem;
 
 /// A body a little too large is read to its end and thrown away: a client that is cut off while it still writes sees a
@@ -51,20 +54,78 @@ pub async fn read_raw(headers: &HeaderMap, body: Body, time: Duration) -> Result
     collected(headers, body, time).await
 }
 
+/// A request's JSON, read as strictly as a contract: no key twice, nothing nested without end, every number exact.
+///
+/// # Errors
+/// Those of [`read`]; `request.malformed`, `request.schema` where a number is not exact.
+pub async fn read_json(headers: &HeaderMap, body: Body, time: Duration) -> Result<Value, Problem> {
+    let mut value = envelope::read_json(&read(headers, body, time).await?)?;
+    make_whole(&mut value);
+    Ok(value)
+}
+
 /// A request's JSON as a small document of the API's own.
 ///
 /// # Errors
-/// Those of [`read`]; `request.schema` with what the document's fields should be.
+/// Those of [`read_json`]; `request.schema` at the first member that is not as it should be.
 pub async fn read_as<T: serde::de::DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
     time: Duration,
 ) -> Result<T, Problem> {
-    let bytes = read(headers, body, time).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let code = if error.is_data() { FailureCode::RequestSchema } else { FailureCode::RequestMalformed };
-        Problem::of(code, format!("the body: {error}"))
+    let value = read_json(headers, body, time).await?;
+    if !value.is_object() {
+        let detail = format!("the body: expected an object, found {}", envelope::found(&value));
+        return Err(Problem::of(FailureCode::RequestSchema, detail));
+    }
+    typed(value, "")
+}
+
+/// The same where a request may come without a body.
+///
+/// # Errors
+/// Those of [`read_as`].
+pub async fn read_or_default<T: serde::de::DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: Body,
+    time: Duration,
+) -> Result<T, Problem> {
+    if body.size_hint().exact() == Some(0) { Ok(T::default()) } else { read_as(headers, body, time).await }
+}
+
+/// A value of a request as what it should be; `at` is its place in the body.
+///
+/// # Errors
+/// `request.schema` at the first member that is not as it should be.
+pub fn typed<T: serde::de::DeserializeOwned>(value: Value, at: &str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(Plain(value)).map_err(|error| {
+        let step = |segment: &Segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", envelope::escape(key)),
+            Segment::Enum { .. } | Segment::Unknown => String::new(),
+        };
+        let place: String = std::iter::once(at.to_owned()).chain(error.path().iter().map(step)).collect();
+        let detail = format!("{}: {}", envelope::name(&place), error.inner());
+        let problem = Problem::of(FailureCode::RequestSchema, detail);
+        if place.is_empty() { problem } else { problem.at(&place) }
     })
+}
+
+/// Writes whole numbers as integers: `2.0` and `2e0` are the integer 2 (JSON Schema 2020-12, 4.2.3).
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = |float: f64| float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
+            if let Some(float) = number.as_f64().filter(|float| number.is_f64() && whole(*float)) {
+                #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
+                let integer = float as i64;
+                *value = Value::from(integer);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(members) => members.values_mut().for_each(make_whole),
+        _ => {}
+    }
 }
 
 async fn collect(mut body: Body) -> Result<Bytes, Problem> {
@@ -159,6 +220,44 @@ mod tests {
         assert_eq!(code(&[("content-type", "text/plain")], b"{}".to_vec()).await, Err(FailureCode::RequestMediaType));
         assert_eq!(code(&[JSON, ("content-encoding", "br")], b"{}".to_vec()).await, Err(FailureCode::RequestMediaType));
         assert_eq!(code(&[JSON, ("content-length", "20000000")], vec![]).await, Err(FailureCode::RequestTooLarge));
+    }
+
+    #[tokio::test]
+    async fn every_mistake_has_its_place() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Wish {
+            count: u64,
+            #[serde(default)]
+            more: Vec<u8>,
+        }
+        let of = async |body: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+            read_as::<Wish>(&headers, Body::from(body.to_owned()), Duration::from_secs(5)).await
+        };
+        let wish = of(r#"{"count": 2.0, "more": [3e0]}"#).await.unwrap();
+        assert_eq!((wish.count, wish.more), (2, vec![3]));
+        use FailureCode::{RequestMalformed as Malformed, RequestSchema as Schema};
+        for (body, code, pointer, says) in [
+            ("", Malformed, None, "ends"),
+            ("[]", Schema, None, "the body: expected an object"),
+            ("null", Schema, None, "the body: expected an object"),
+            (r#"{"count": 1, "count": 2}"#, Malformed, Some("/count"), "twice"),
+            (r#"{"count": NaN}"#, Malformed, Some("/count"), "finite"),
+            (r#"{"count": 1e999}"#, Malformed, Some("/count"), "range"),
+            (r#"{"count": 18446744073709551615}"#, Schema, Some("/count"), "exact"),
+            (r#"{"count": -1}"#, Schema, Some("/count"), "count: invalid value"),
+            (r#"{"count": "x"}"#, Schema, Some("/count"), "count: invalid type: string"),
+            (r#"{"count": 1.5}"#, Schema, Some("/count"), "floating point"),
+            (r#"{"count": 1, "more": [1, 256]}"#, Schema, Some("/more/1"), "more.1: invalid value"),
+            ("{}", Schema, None, "`count`"),
+            (r#"{"count": 1, "cuont": 2}"#, Schema, Some("/cuont"), "`cuont`, expected"),
+        ] {
+            let problem = of(body).await.unwrap_err();
+            assert_eq!((problem.code(), problem.failure().pointer.as_deref()), (code, pointer), "{body}: {problem:?}");
+            assert!(problem.failure().detail.contains(says), "{body}: {problem:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,8 @@ use crate::store::{Ack, Exceeded, JobRow, NewJob, Phase, RejectedRequest, Write,
 use crate::tenancy::quota;
 
 const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+/// What such a key is, as a regular expression.
+pub(super) const IDEMPOTENCY_PATTERN: &str = "^[!-~]([ -~]{0,253}[!-~])?$";
 const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 const PREFERENCE_HEADER: HeaderName = HeaderName::from_static("preference-applied");
 /// Longest `wait` honoured together with `respond-async`.
@@ -61,7 +63,8 @@ impl Wishes {
         }
         wishes.later = later.then_some(wait);
         if let Some(value) = headers.get(IDEMPOTENCY_HEADER) {
-            let text = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+            let printable = |key: &&str| key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            let text = value.to_str().ok().filter(|key| (1..=255).contains(&key.len())).filter(printable);
             let key = text.ok_or_else(|| {
                 Problem::of(
                     FailureCode::RequestSchema,

@@ -6,8 +6,12 @@ use super::problem::Problem;
 
 /// Longest id of an organisation or project, bytes.
 const ID_BYTES_MAX: usize = 40;
-/// Longest name, bytes.
-const NAME_BYTES_MAX: usize = 128;
+/// What [`id`] takes, as a regular expression.
+pub(super) const ID_PATTERN: &str = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$";
+/// Longest name, characters.
+pub(super) const NAME_CHARS_MAX: usize = 128;
+/// Longest name of a region, characters.
+pub(super) const REGION_CHARS_MAX: usize = 64;
 
 fn wrong(field: &str, rule: &str, found: &str) -> Problem {
     let short: String = found.chars().take(60).collect();
@@ -36,16 +40,20 @@ pub fn id(field: &str, text: String) -> Result<String, Problem> {
 /// # Errors
 /// `request.schema` at the field.
 pub fn name(field: &str, text: String) -> Result<String, Problem> {
-    let good = (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-    if good { Ok(text) } else { Err(wrong(field, "1 to 128 bytes of text without control characters", &text)) }
+    words(field, text, 1, NAME_CHARS_MAX)
 }
 
-/// How many items of a list, 1 to 1000.
+/// Text for people of so many characters, none of them a control character.
 ///
 /// # Errors
-/// `request.schema`.
-pub fn limit(asked: Option<u32>) -> Result<u32, Problem> {
-    super::jobs::limit(asked, 200)
+/// `request.schema` at the field.
+pub fn words(field: &str, text: String, chars_min: usize, chars_max: usize) -> Result<String, Problem> {
+    let fits = (chars_min..=chars_max).contains(&text.chars().count());
+    if fits && !text.chars().any(char::is_control) {
+        return Ok(text);
+    }
+    let rule = format!("{chars_min} to {chars_max} characters, none of them a control character");
+    Err(wrong(field, &rule, &text))
 }
 
 #[cfg(test)]
@@ -58,6 +66,8 @@ mod tests {
             assert!(id("id", good.into()).is_ok(), "{good}");
         }
         let long = "a".repeat(41);
+        let longest = "a".repeat(40);
+        assert!(id("id", longest.clone()).is_ok());
         for bad in ["", "-a", "a-", "1a", "A", "a b", "a/b", "a_b", "\u{e9}", &long] {
             assert!(id("id", bad.into()).is_err(), "{bad}");
         }

@@ -15,14 +15,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::auth::{Caller, Scope};
 use super::execute::{document_response, status_of_end};
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use crate::coordinator::execution::Execution;
 use crate::coordinator::{LiveJob, waiting};
 use crate::document::{ArtifactLink, EstimateBlock, ExecutionsBlock, JobDocument, Links, ProgressBlock};
 use crate::metrics::{Label, Metrics};
 use crate::store::{JobRow, Page, Phase};
-
-const PAGE_MAX: u32 = 1000;
 
 /// A job in a list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -55,16 +54,6 @@ pub struct JobLine {
     pub finished_at_ms: Option<u64>,
     /// Its document.
     pub url: String,
-}
-
-/// Jobs, newest first.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct JobList {
-    /// The jobs.
-    pub items: Vec<JobLine>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// Which jobs.
@@ -113,27 +102,16 @@ pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|_| Problem::not_found("job"))
 }
 
-pub(super) fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
-    let limit = asked.unwrap_or(usual);
-    if (1..=PAGE_MAX).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(Problem::of(
-        FailureCode::RequestSchema,
-        format!("the parameter limit: expected 1 to {PAGE_MAX}, found {limit}"),
-    ))
-}
-
 /// The project's jobs, newest first.
 #[utoipa::path(
     get, path = "/api/v0/jobs", tag = "jobs", security(("bearer" = []), ("key" = [])), params(JobQuery),
-    responses((status = 200, body = JobList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<JobLine>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<JobQuery>,
-) -> Result<Json<JobList>, Problem> {
+) -> Result<Json<Listed<JobLine>>, Problem> {
     caller.require(Scope::Read)?;
     let limit = limit(query.limit, 50)?;
     let refused = |what: &str| Problem::of(FailureCode::RequestSchema, format!("the parameter {what}"));
@@ -146,11 +124,9 @@ pub async fn list(
         None => None,
     };
     let rows = app.store.jobs(&caller.project, before, phase, limit).await?;
-    let full = rows.len() == limit as usize;
     let filter = query.status.as_ref().map_or_else(String::new, |status| format!("&status={status}"));
-    let next = rows.last().filter(|_| full).map(|row| format!("/api/v0/jobs?limit={limit}&before={}{filter}", row.job));
-    let items = rows.into_iter().map(|row| line(&app, &row)).collect();
-    Ok(Json(JobList { items, next }))
+    let next = |row: &JobRow| format!("/api/v0/jobs?limit={limit}&before={}{filter}", row.job);
+    Ok(Json(Listed::of(rows, limit, next, |row| line(&app, &row))))
 }
 
 fn line(app: &App, row: &JobRow) -> JobLine {

@@ -14,29 +14,23 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::App;
 use super::auth::{Caller, Scope};
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use super::uploads::{UploadState, digest_in_path};
+use super::{App, identifier};
 use crate::admission::AdmissionError;
 use crate::registry::{Entry, Key};
 use crate::store::KernelState;
 use crate::upload::{Declared, Received};
 
-const PAGE_MAX: u32 = 1000;
 const PAGE: u32 = 200;
-/// Longest reason of a change, bytes.
-const REASON_BYTES_MAX: usize = 500;
-
-/// Kernels, by name and version.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct KernelList {
-    /// By name and version.
-    pub items: Vec<KernelItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
+/// Longest reason of a change, characters.
+pub(super) const REASON_CHARS_MAX: usize = 500;
+/// States that a kernel's project may choose; the others are for verifiers to say.
+pub(super) const CHOSEN: [KernelState; 3] = [KernelState::Deprecated, KernelState::Yanked, KernelState::Admitted];
+/// `NAME@VERSION`, as a regular expression.
+pub(super) const LABEL_PATTERN: &str = "^[^@]+@[0-9]{1,10}$";
 
 /// What an upload that is not decided yet is.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -161,7 +155,7 @@ pub struct UploadQuery {
 pub struct KernelChange {
     /// `deprecated` (it runs with a warning), `yanked` (it replays and runs nothing new), or `admitted` again.
     state: KernelState,
-    /// Why, for whoever uses it; at most 500 bytes.
+    /// Why, for whoever uses it.
     #[serde(default)]
     reason: Option<String>,
 }
@@ -184,18 +178,15 @@ fn parameter(text: String) -> Problem {
 /// project's own.
 #[utoipa::path(
     get, path = "/api/v0/kernels", tag = "pool", security(("bearer" = []), ("key" = [])), params(KernelQuery),
-    responses((status = 200, body = KernelList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<KernelItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<KernelQuery>,
-) -> Result<Json<KernelList>, Problem> {
+) -> Result<Json<Listed<KernelItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(parameter(format!("limit: expected 1 to {PAGE_MAX}, found {limit}")));
-    }
+    let limit = limit(query.limit, PAGE)?;
     let state = match &query.state {
         Some(text) => Some(
             KernelState::parse(text)
@@ -207,15 +198,16 @@ pub async fn list(
         query.after.as_deref().map(|text| label(text).ok_or_else(|| parameter("after: expected NAME@VERSION".into())));
     let entries = app.registry.list(&caller.project, state, after.transpose()?.as_ref(), limit as usize);
     let filter = query.state.as_ref().map_or_else(String::new, |state| format!("&state={state}"));
-    let last = entries.last().filter(|_| entries.len() == limit as usize).map(|entry| entry.kernel.manifest.label());
-    let next = last.map(|last| format!("/api/v0/kernels?limit={limit}&after={last}{filter}"));
+    let next = |last: &Entry| format!("/api/v0/kernels?limit={limit}&after={}{filter}", last.kernel.manifest.label());
     let waits = app.desk.waits_for().await?;
-    Ok(Json(KernelList { items: entries.iter().map(|entry| item(entry, &waits)).collect(), next }))
+    Ok(Json(Listed::of(entries, limit, next, |entry| item(&entry, &waits))))
 }
 
 fn label(text: &str) -> Option<Key> {
-    let (name, version) = text.rsplit_once('@')?;
-    Some((name.to_owned(), version.parse().ok()?))
+    let (name, version) = text.split_once('@').filter(|(name, _)| !name.is_empty())?;
+    let digits = (1..=10).contains(&version.len()) && version.bytes().all(|byte| byte.is_ascii_digit());
+    // Nothing comes after a version larger than any.
+    digits.then(|| (name.to_owned(), version.parse().unwrap_or(u32::MAX)))
 }
 
 /// Uploads a kernel, or goes on with an upload that broke off.
@@ -226,7 +218,7 @@ fn label(text: &str) -> Option<Key> {
 /// version are refused. A refused upload does not hold its name and version.
 #[utoipa::path(
     post, path = "/api/v0/kernels", tag = "pool", security(("bearer" = []), ("key" = [])), params(UploadQuery),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component from `offset` on"),
+    request_body(content = Option<String>, content_type = "application/wasm", description = "The component from `offset` on; none of them where there is no body"),
     responses(
         (status = 200, body = KernelItem, description = "It was there before and is decided"),
         (status = 202, body = Sent, description = "Recorded; verifiers will decide. Or the body ended early; go on at `offset`"),
@@ -263,6 +255,7 @@ pub async fn upload(
     }
     let declared = Declared { digest, bytes: query.bytes, offset: query.offset.unwrap_or(0) };
     let received = app.uploads.receive(&caller.project, &declared, COMPONENT_BYTES_MAX, body).await?;
+    super::blobs::good_still(&caller, &received).await?;
     let file = match received {
         Received::Whole(file) => file,
         Received::Partial { offset } => {
@@ -362,17 +355,12 @@ pub async fn change(
     caller.require(Scope::Compute)?;
     let entry = found(&app, &caller, &format!("{namespace}/{name}"), &version).await?;
     let change: KernelChange = super::body::read_as(&headers, body, app.body_time).await?;
-    let refused = |pointer, rule: &str| Err(Problem::of(FailureCode::RequestSchema, rule).at(pointer));
-    if matches!(change.state, KernelState::Pending | KernelState::Refused) {
-        return refused(
-            "/state",
-            "state: expected deprecated, yanked or admitted; the others are for verifiers to say",
-        );
+    if !CHOSEN.contains(&change.state) {
+        let rule = "state: expected deprecated, yanked or admitted; the others are for verifiers to say";
+        return Err(Problem::of(FailureCode::RequestSchema, rule).at("/state"));
     }
-    let reason = change.reason.filter(|reason| !reason.is_empty());
-    if reason.as_ref().is_some_and(|text| text.len() > REASON_BYTES_MAX || text.chars().any(char::is_control)) {
-        return refused("/reason", "reason: expected at most 500 bytes of text without control characters");
-    }
+    let reason = change.reason.map(|reason| identifier::words("reason", reason, 0, REASON_CHARS_MAX)).transpose()?;
+    let reason = reason.filter(|reason| !reason.is_empty());
     let changed = app.desk.change(&entry, change.state, reason).await?;
     shown(&app, &changed).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use forge_contract::FailureCode;
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Caller, Scope, Scopes};
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use super::projects::submit;
 use super::{App, identifier};
@@ -21,7 +22,9 @@ use crate::store::tenancy::{KeyFilter, KeyRow, NewKey};
 use crate::tenancy::key;
 
 /// Longest life of a key that has an end, seconds: ten years.
-const SECONDS_MAX: u64 = 10 * 366 * 86_400;
+pub(super) const SECONDS_MAX: u64 = 10 * 366 * 86_400;
+/// Longest time that a replaced key goes on working, seconds.
+pub(super) const GRACE_SECONDS_MAX: u64 = 86_400;
 
 /// A key, without its text.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -88,16 +91,6 @@ pub struct KeyMade {
     pub item: KeyItem,
 }
 
-/// Keys, by id.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct KeyList {
-    /// By id.
-    pub items: Vec<KeyItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// Which keys.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -133,7 +126,6 @@ pub struct KeyWish {
     member: Option<String>,
     /// How long it works, seconds; for ever where absent.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 316_224_000)]
     seconds: Option<u64>,
 }
 
@@ -143,7 +135,6 @@ pub struct KeyWish {
 pub struct RotateWish {
     /// How long the old one goes on working, seconds; 0 where absent.
     #[serde(default)]
-    #[schema(maximum = 86_400)]
     grace_seconds: u64,
 }
 
@@ -202,15 +193,15 @@ fn life(field: &str, seconds: u64) -> Result<u64, Problem> {
 /// The keys of the caller's organisation; of all of them to the operator. Their texts are not kept.
 #[utoipa::path(
     get, path = "/api/v0/keys", tag = "tenancy", security(("bearer" = []), ("key" = [])), params(KeyQuery),
-    responses((status = 200, body = KeyList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<KeyItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<KeyQuery>,
-) -> Result<Json<KeyList>, Problem> {
+) -> Result<Json<Listed<KeyItem>>, Problem> {
     caller.require(Scope::Admin)?;
-    let limit = identifier::limit(query.limit)?;
+    let limit = limit(query.limit, 200)?;
     let filter = KeyFilter {
         organisation: (!caller.is_operator()).then_some(&*caller.organisation),
         project: query.project.as_deref(),
@@ -220,16 +211,15 @@ pub async fn list(
         limit,
     };
     let rows = app.store.keys(filter).await?;
-    let last = rows.last().filter(|_| rows.len() == limit as usize);
-    let next = last.map(|row| {
+    let next = |row: &KeyRow| {
         let also = |name: &str, value: &Option<String>| {
             value.as_ref().map_or_else(String::new, |value| format!("&{name}={}", super::signed::escaped(value)))
         };
         let rest = format!("{}{}", also("project", &query.project), also("member", &query.member));
         let revoked = if query.revoked { "&revoked=true" } else { "" };
         format!("/api/v0/keys?limit={limit}&after={}{rest}{revoked}", row.id)
-    });
-    Ok(Json(KeyList { items: rows.into_iter().map(KeyItem::of).collect(), next }))
+    };
+    Ok(Json(Listed::of(rows, limit, next, KeyItem::of)))
 }
 
 /// Makes a key. Its text is in this answer and nowhere else: what is kept is its BLAKE3 digest.
@@ -352,12 +342,9 @@ pub async fn rotate(
     body: Body,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<KeyMade>), Problem> {
     let old = managed(&app, &caller, &id).await?;
-    let wish: RotateWish = match body.size_hint().exact() {
-        Some(0) => RotateWish::default(),
-        _ => super::body::read_as(&headers, body, app.body_time).await?,
-    };
-    if wish.grace_seconds > 86_400 {
-        let detail = format!("grace_seconds: expected 0 to 86400, found {}", wish.grace_seconds);
+    let wish: RotateWish = super::body::read_or_default(&headers, body, app.body_time).await?;
+    if wish.grace_seconds > GRACE_SECONDS_MAX {
+        let detail = format!("grace_seconds: expected 0 to {GRACE_SECONDS_MAX}, found {}", wish.grace_seconds);
         return Err(Problem::of(FailureCode::RequestSchema, detail).at("/grace_seconds"));
     }
     let (text, now) = (key::new_text(), crate::clock::unix_ms());

@@ -16,16 +16,16 @@ use utoipa_axum::routes;
 use super::App;
 use super::auth::{Caller, Scope};
 use super::content::{ASK, Shown};
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use crate::condition::{Condition, ConditionError};
 use crate::document::Links;
-use crate::store::data::{DataWrite, DataWritten, KvEntry, KvKey, KvList, NewValue};
-use crate::store::{Source, write_data};
+use crate::store::Source;
+use crate::store::data::{DataWrite, DataWritten, KvEntry, KvKey, KvList, NamespaceRow, NewValue};
 
-const PAGE_MAX: u32 = 1000;
 const PAGE: u32 = 50;
 /// Longest life of a value: ten years, seconds.
-const TTL_S_MAX: u64 = 315_360_000;
+pub(super) const TTL_S_MAX: u64 = 315_360_000;
 /// Longest media type that is kept, bytes.
 const MEDIA_TYPE_BYTES_MAX: usize = 256;
 /// BLAKE3 of the value.
@@ -88,16 +88,6 @@ impl KvItem {
     }
 }
 
-/// Entries in the order of their keys.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct KvItems {
-    /// The entries.
-    pub items: Vec<KvItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// A namespace with what is in it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NamespaceItem {
@@ -109,16 +99,6 @@ pub struct NamespaceItem {
     pub bytes: u64,
     /// The entries.
     pub url: String,
-}
-
-/// Namespaces by name.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct NamespaceItems {
-    /// The namespaces.
-    pub items: Vec<NamespaceItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// Which namespaces.
@@ -173,15 +153,6 @@ pub(super) fn named(what: &str, text: &str, rule: impl Fn(&str) -> Result<(), ke
     })
 }
 
-pub(super) fn page(limit: Option<u32>) -> Result<u32, Problem> {
-    let limit = limit.unwrap_or(PAGE);
-    if (1..=PAGE_MAX).contains(&limit) {
-        return Ok(limit);
-    }
-    let detail = format!("the parameter limit: expected 1 to {PAGE_MAX}, found {limit}");
-    Err(Problem::of(FailureCode::RequestSchema, detail))
-}
-
 fn place(caller: &Caller, namespace: String, name: String) -> Result<KvKey, Problem> {
     named("namespace", &namespace, key::word)?;
     named("key", &name, key::key)?;
@@ -204,46 +175,45 @@ fn unmet(revision: Option<u64>) -> Problem {
 /// The namespaces in which there is something, by name.
 #[utoipa::path(
     get, path = "/api/v0/kv", tag = "data", security(("bearer" = []), ("key" = [])), params(NamespaceQuery),
-    responses((status = 200, body = NamespaceItems), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<NamespaceItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn namespaces(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<NamespaceQuery>,
-) -> Result<Json<NamespaceItems>, Problem> {
+) -> Result<Json<Listed<NamespaceItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let limit = page(query.limit)?;
+    let limit = limit(query.limit, PAGE)?;
     if let Some(after) = &query.after {
         named("parameter after", after, key::word)?;
     }
     let now = crate::clock::unix_ms();
     let rows = app.store.kv_namespaces(&caller.project, query.after.as_deref(), limit, now).await?;
-    let full = rows.len() == limit as usize;
-    let next = rows.last().filter(|_| full).map(|row| format!("/api/v0/kv?limit={limit}&after={}", row.name));
-    let item = |row: crate::store::data::NamespaceRow| NamespaceItem {
+    let next = |row: &NamespaceRow| format!("/api/v0/kv?limit={limit}&after={}", row.name);
+    let item = |row: NamespaceRow| NamespaceItem {
         url: format!("/api/v0/kv/{}", row.name),
         namespace: row.name,
         keys: row.keys,
         bytes: row.bytes,
     };
-    Ok(Json(NamespaceItems { items: rows.into_iter().map(item).collect(), next }))
+    Ok(Json(Listed::of(rows, limit, next, item)))
 }
 
 /// The entries of a namespace by key, without their values. A namespace in which there is nothing is an empty list.
 #[utoipa::path(
     get, path = "/api/v0/kv/{namespace}", tag = "data", security(("bearer" = []), ("key" = [])),
     params(("namespace" = String, Path, description = "1 to 64 letters, digits, '.', '_', '-', a letter or digit first"), KvQuery),
-    responses((status = 200, body = KvItems), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<KvItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(namespace): Path<String>,
     Query(query): Query<KvQuery>,
-) -> Result<Json<KvItems>, Problem> {
+) -> Result<Json<Listed<KvItem>>, Problem> {
     caller.require(Scope::Read)?;
     named("namespace", &namespace, key::word)?;
-    let limit = page(query.limit)?;
+    let limit = limit(query.limit, PAGE)?;
     let prefix = query.prefix.unwrap_or_default();
     named("parameter prefix", &prefix, key::prefix)?;
     if let Some(after) = &query.after {
@@ -251,12 +221,11 @@ pub async fn list(
     }
     let list = KvList { prefix, after: query.after, limit };
     let rows = app.store.kv_entries(&caller.project, &namespace, &list, crate::clock::unix_ms()).await?;
-    let full = rows.len() == limit as usize;
-    let next = rows.last().filter(|_| full).map(|row| {
+    let next = |row: &KvEntry| {
         let (prefix, after) = (super::signed::escaped(&list.prefix), super::signed::escaped(&row.key));
         format!("/api/v0/kv/{namespace}?limit={limit}&prefix={prefix}&after={after}")
-    });
-    Ok(Json(KvItems { items: rows.iter().map(|row| KvItem::of(&namespace, row)).collect(), next }))
+    };
+    Ok(Json(Listed::of(rows, limit, next, |row| KvItem::of(&namespace, &row))))
 }
 
 /// Reads a value, with the media type it was sent with. A key that stands for an artifact gives the artifact.
@@ -332,7 +301,7 @@ fn add(fields: &mut HeaderMap, name: HeaderName, text: &str) {
         ("If-Match" = Option<String>, Header, description = "Only where its ETag is one of these, or `*`"),
         ("If-None-Match" = Option<String>, Header, description = "Only where its ETag is none of these; `*`: only where there is nothing")
     ),
-    request_body(content = String, content_type = "application/octet-stream", description = "The value; any media type, which is kept"),
+    request_body(content = Option<String>, content_type = "application/octet-stream", description = "The value; any media type, which is kept. Empty where there is no body"),
     responses(
         (status = 200, body = KvItem, description = "It took the place of another value"),
         (status = 201, body = KvItem, description = "There was nothing under the key"),
@@ -355,9 +324,10 @@ pub async fn put(
     let expires_ms = query.ttl_s.map(expiry).transpose()?;
     let media_type = media_type(&headers)?;
     let value = super::body::read_raw(&headers, body, app.body_time).await?.to_vec();
+    caller.still().await?;
     let namespace = at.namespace.clone();
     let new = NewValue { at, value, media_type, expires_ms, condition };
-    match write_data(&*app.store, DataWrite::KvPut(Box::new(new))).await? {
+    match caller.ticket.with(&app, DataWrite::KvPut(Box::new(new)), StatusCode::OK).await? {
         DataWritten::Kept { entry, new } => {
             let status = if new { StatusCode::CREATED } else { StatusCode::OK };
             let tag = [(header::ETAG, tag_value(entry.revision))];
@@ -411,7 +381,7 @@ pub async fn remove(
     caller.require(Scope::Compute)?;
     let at = place(&caller, namespace, key)?;
     let condition = Condition::of(&headers)?;
-    match write_data(&*app.store, DataWrite::KvDelete { at, condition }).await? {
+    match caller.ticket.with(&app, DataWrite::KvDelete { at, condition }, StatusCode::NO_CONTENT).await? {
         DataWritten::Removed(true) => Ok(StatusCode::NO_CONTENT),
         DataWritten::Unmet(revision) => Err(unmet(revision)),
         _ => Err(Problem::not_found("key")),

@@ -22,6 +22,8 @@ mod members;
 mod named;
 mod operations;
 mod organisations;
+mod page;
+mod plain;
 pub mod problem;
 mod projects;
 mod quota;
@@ -161,13 +163,13 @@ impl utoipa::Modify for Security {
 
 /// The OpenAPI description of every route.
 #[must_use]
-pub fn description() -> utoipa::openapi::OpenApi {
+pub fn description() -> serde_json::Value {
     parts().1
 }
 
-fn parts() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+fn parts() -> (Router<Arc<App>>, serde_json::Value) {
     let (router, openapi) = api().split_for_parts();
-    (router, describe::completed(openapi))
+    (router, describe::completed(&openapi))
 }
 
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -243,11 +245,13 @@ async fn no_method(method: Method) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
     fn the_document_names_every_step_of_a_path() {
-        let paths = description().paths.paths;
+        let document = description();
+        let paths = document["paths"].as_object().unwrap();
         assert!(paths.contains_key("/api/v0/kv/{namespace}/{key}"), "{:?}", paths.keys());
         assert!(paths.keys().all(|path| !path.contains('*')));
     }

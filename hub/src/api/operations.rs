@@ -52,11 +52,10 @@ pub struct Index {
 impl Served {
     /// Renders a description once.
     #[must_use]
-    pub fn of(openapi: &utoipa::openapi::OpenApi) -> Self {
-        let json = openapi.to_json().unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+    pub fn of(openapi: &serde_json::Value) -> Self {
+        let json = openapi.to_string();
         let mut routes = Vec::new();
-        for (path, item) in value.get("paths").and_then(|paths| paths.as_object()).into_iter().flatten() {
+        for (path, item) in openapi.get("paths").and_then(|paths| paths.as_object()).into_iter().flatten() {
             for (method, operation) in item.as_object().into_iter().flatten() {
                 let summary = operation.get("summary").and_then(|summary| summary.as_str()).unwrap_or_default();
                 routes.push(RouteLine { method: method.to_uppercase(), path: path.clone(), summary: summary.into() });

@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::auth::{Caller, Scope, Scopes};
 use super::keys::KeyMade;
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use super::projects::{limits_with, submit};
 use super::{identifier, projects};
@@ -56,16 +57,6 @@ impl OrganisationItem {
     }
 }
 
-/// Organisations, by id.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct OrganisationList {
-    /// By id.
-    pub items: Vec<OrganisationItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// Which organisations.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +72,6 @@ pub struct OrganisationQuery {
 #[serde(deny_unknown_fields)]
 pub struct OrganisationWish {
     /// Its id, which never changes; its first project has the same.
-    #[schema(pattern = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
     id: String,
     /// Its name; the id where absent.
     #[serde(default)]
@@ -139,24 +129,23 @@ pub(super) async fn managed(app: &App, caller: &Caller, id: &str) -> Result<Orga
 #[utoipa::path(
     get, path = "/api/v0/organisations", tag = "tenancy", security(("bearer" = []), ("key" = [])),
     params(OrganisationQuery),
-    responses((status = 200, body = OrganisationList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<OrganisationItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<OrganisationQuery>,
-) -> Result<Json<OrganisationList>, Problem> {
+) -> Result<Json<Listed<OrganisationItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let limit = identifier::limit(query.limit)?;
+    let limit = limit(query.limit, 200)?;
     let rows = if caller.is_operator() {
         app.store.organisations(query.after.as_deref(), limit).await?
     } else {
         let own = app.store.organisation(&caller.organisation).await?;
         own.into_iter().filter(|row| query.after.as_ref().is_none_or(|after| row.id > *after)).collect()
     };
-    let last = rows.last().filter(|_| rows.len() == limit as usize && caller.is_operator());
-    let next = last.map(|row| format!("/api/v0/organisations?limit={limit}&after={}", row.id));
-    Ok(Json(OrganisationList { items: rows.into_iter().map(OrganisationItem::of).collect(), next }))
+    let next = |row: &OrganisationRow| format!("/api/v0/organisations?limit={limit}&after={}", row.id);
+    Ok(Json(Listed::of(rows, limit, next, OrganisationItem::of)))
 }
 
 /// Makes an organisation with a project and a key that manages it. For the operator.

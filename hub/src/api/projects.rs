@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{Caller, Scope};
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
 use super::{App, identifier};
 use crate::store::tenancy::{Binding, LIMIT_MAX, Limits, NewProject, ProjectRow};
@@ -72,16 +73,6 @@ impl ProjectItem {
     }
 }
 
-/// Projects, by id.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ProjectList {
-    /// By id.
-    pub items: Vec<ProjectItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// Which projects.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -99,7 +90,6 @@ pub struct ProjectQuery {
 #[serde(deny_unknown_fields)]
 pub struct ProjectWish {
     /// Its id, which never changes: its kernels are named `ID/NAME`.
-    #[schema(pattern = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
     id: String,
     /// Its name; the id where absent.
     #[serde(default)]
@@ -172,16 +162,12 @@ pub(super) fn check(limits: &Limits, pointer: &str) -> Result<(), Problem> {
 
 /// Limits with some of them set anew.
 pub(super) fn limits_with(old: &Limits, change: Map<String, Value>, pointer: &str) -> Result<Limits, Problem> {
-    let wrong = |error: serde_json::Error| {
-        let field = pointer.trim_start_matches('/');
-        Problem::of(FailureCode::RequestSchema, format!("{field}: {error}")).at(pointer)
-    };
-    let mut all = match serde_json::to_value(old).map_err(wrong)? {
-        Value::Object(all) => all,
+    let mut all = match serde_json::to_value(old) {
+        Ok(Value::Object(all)) => all,
         _ => Map::new(),
     };
     all.extend(change);
-    let limits = serde_json::from_value(Value::Object(all)).map_err(wrong)?;
+    let limits = super::body::typed(Value::Object(all), pointer)?;
     check(&limits, pointer)?;
     Ok(limits)
 }
@@ -204,7 +190,8 @@ fn bound(mut binding: Binding) -> Result<Binding, Problem> {
     if let Some(at) = binding.labels.iter().position(|label| !word_is_valid(label)) {
         return wrong(format!("/pool/labels/{at}"), "pool.labels: expected labels of 1 to 128 printable ASCII bytes");
     }
-    if binding.region.as_ref().is_some_and(|region| !word_is_valid(region) || region.len() > 64) {
+    let is_region = |region: &String| word_is_valid(region) && region.len() <= identifier::REGION_CHARS_MAX;
+    if binding.region.as_ref().is_some_and(|region| !is_region(region)) {
         return wrong("/pool/region".into(), "pool.region: expected 1 to 64 printable ASCII bytes");
     }
     binding.labels.sort();
@@ -215,19 +202,19 @@ fn bound(mut binding: Binding) -> Result<Binding, Problem> {
 /// The caller's project; to an admin those of its organisation, to the operator all.
 #[utoipa::path(
     get, path = "/api/v0/projects", tag = "tenancy", security(("bearer" = []), ("key" = [])), params(ProjectQuery),
-    responses((status = 200, body = ProjectList), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<ProjectItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<ProjectQuery>,
-) -> Result<Json<ProjectList>, Problem> {
+) -> Result<Json<Listed<ProjectItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let limit = identifier::limit(query.limit)?;
+    let limit = limit(query.limit, 200)?;
     let own = (!caller.is_operator()).then(|| caller.organisation.to_string());
     let of = match (own, query.organisation) {
         // Another organisation's projects are not there.
-        (Some(own), Some(asked)) if own != asked => return Ok(Json(ProjectList { items: Vec::new(), next: None })),
+        (Some(own), Some(asked)) if own != asked => return Ok(Json(Listed { items: Vec::new(), next: None })),
         (own, asked) => own.or(asked),
     };
     let rows = app.store.projects(of.as_deref(), query.after.as_deref(), limit).await?;
@@ -235,7 +222,7 @@ pub async fn list(
     let last = rows.last().filter(|_| rows.len() == limit as usize);
     let next = last.map(|row| format!("/api/v0/projects?limit={limit}&after={}{filter}", row.id));
     let seen = rows.into_iter().filter(|row| row.id == *caller.project || caller.manages(&row.organisation));
-    Ok(Json(ProjectList { items: seen.map(|row| ProjectItem::of(row, None)).collect(), next }))
+    Ok(Json(Listed { items: seen.map(|row| ProjectItem::of(row, None)).collect(), next }))
 }
 
 /// Makes a project. It has no key yet.

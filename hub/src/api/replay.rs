@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use forge_contract::envelope::Envelope;
 use forge_contract::{FailureCode, JobId};
 use forge_lifecycle::plan::{Parallel, Plan, PlannedSource};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::App;
@@ -24,7 +24,7 @@ use crate::store::{Phase, PlannedRow};
 use crate::tenancy::quota;
 
 /// What of a policy a replay may set anew. The plan is pinned, so its shards are not among them.
-const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target", "timeout_ms", "verify"];
+pub(super) const POLICY: [&str; 6] = ["max_agents", "min_agents", "strict_agents", "target", "timeout_ms", "verify"];
 
 /// Executes a job again: the pinned plan, the pinned component, newer or yanked versions notwithstanding.
 ///
@@ -94,17 +94,8 @@ pub async fn replay(
 
 /// The members of the body's `policy`; none for an empty body.
 async fn policy(app: &App, headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Problem> {
-    if body.is_end_stream() && !headers.contains_key(header::CONTENT_TYPE) {
-        return Ok(Map::new());
-    }
-    let bytes = super::body::read(headers, body, app.body_time).await?;
-    if bytes.is_empty() {
-        return Ok(Map::new());
-    }
     let wrong = |detail: String| Problem::of(FailureCode::RequestSchema, detail);
-    let body: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::of(FailureCode::RequestMalformed, format!("the body: expected a JSON object: {error}"))
-    })?;
+    let body: Map<String, Value> = super::body::read_or_default(headers, body, app.body_time).await?;
     let mut policy = Map::new();
     for (name, value) in body {
         match (name.as_str(), value) {

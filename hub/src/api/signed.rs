@@ -27,7 +27,6 @@ pub struct UrlRequest {
     /// What it gives leave to.
     method: UrlMethod,
     /// How long, 1 to 900 seconds.
-    #[schema(minimum = 1, maximum = 900)]
     seconds: u64,
     /// `PUT`: the size of the content, bytes. `GET`: absent.
     bytes: Option<u64>,
@@ -92,8 +91,7 @@ pub async fn make(
 ) -> Result<Json<SignedUrl>, Problem> {
     caller.require(Scope::Read)?;
     let digest = digest_in_path(&digest)?;
-    let body = super::body::read(&headers, body, app.body_time).await?;
-    let asked: UrlRequest = serde_json::from_slice(&body).map_err(unread)?;
+    let asked: UrlRequest = super::body::read_as(&headers, body, app.body_time).await?;
     if asked.method == UrlMethod::Put {
         caller.require(Scope::Compute)?;
     }
@@ -140,11 +138,6 @@ pub async fn make(
         expires_at: crate::clock::rfc3339(expires * 1000),
         expires_at_ms: expires * 1000,
     }))
-}
-
-fn unread(error: serde_json::Error) -> Problem {
-    let code = if error.is_data() { FailureCode::RequestSchema } else { FailureCode::RequestMalformed };
-    Problem::of(code, format!("the body: {error}; expected method, seconds and, with PUT, bytes"))
 }
 
 /// The host a request names, as it is signed: lower case, and nothing that could end a URL's host.
@@ -257,7 +250,7 @@ pub async fn get(
 #[utoipa::path(
     put, path = "/api/v0/signed/{digest}", tag = "data",
     params(("digest" = String, Path, description = "BLAKE3 of the content"), SignedQuery),
-    request_body(content = String, content_type = "application/octet-stream", description = "The bytes from `offset` on"),
+    request_body(content = Option<String>, content_type = "application/octet-stream", description = "The bytes from `offset` on; none of them where there is no body"),
     responses(
         (status = 201, body = super::blobs::BlobItem), (status = 200, body = super::blobs::BlobItem),
         (status = 202, body = super::uploads::UploadState),
@@ -277,7 +270,7 @@ pub async fn put(
     let (digest, query) = Use { method: "PUT", path, query, uri: &uri, headers: &headers }.check(&app)?;
     ticket.identify(Who { project: query.project.clone(), key: "signed url".into(), ..Who::default() });
     let declared = Declared { digest, bytes: query.bytes, offset: query.offset };
-    super::blobs::take(&app, &query.project.into(), declared, body).await
+    super::blobs::take(&app, (&query.project.into(), None), declared, body).await
 }
 
 #[cfg(test)]

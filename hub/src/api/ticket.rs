@@ -22,7 +22,8 @@ use super::App;
 use super::problem::Problem;
 use super::trace::TraceId;
 use crate::metrics::Label;
-use crate::store::TrailWrite;
+use crate::store::data::{DataWrite, DataWritten};
+use crate::store::{StoreError, TrailWrite, Write, Written};
 
 /// Routes that are asked by POST and change nothing.
 const READS: [&str; 1] = ["/api/v0/ops/plan"];
@@ -101,6 +102,25 @@ impl Ticket {
             note: self.0.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             body: self.0.body.lock().unwrap_or_else(PoisonError::into_inner).digest(),
             ..self.0.draft.clone()
+        }
+    }
+
+    /// Makes a change of what a project keeps together with its row, which one flush makes durable. Where nothing is changed
+    /// there is no row yet: the answer says why not, and its row with it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn with(&self, app: &App, write: DataWrite, status: StatusCode) -> Result<DataWritten, StoreError> {
+        let write = Write::Data(Box::new(write)).audited(self.entry(status, None));
+        match app.store.submit(write).await? {
+            Written::Data(written) => {
+                if written.is_change() {
+                    self.done();
+                    app.metrics.audit_rows.get_or_create(&Label { kind: "written" }).inc();
+                }
+                Ok(written)
+            }
+            _ => Err(StoreError::Corrupt { what: "answer to a change" }),
         }
     }
 

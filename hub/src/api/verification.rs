@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::{Caller, Scope};
-use super::jobs::{ExecutionQuery, job_id, limit, stored};
+use super::jobs::{ExecutionQuery, job_id, stored};
+use super::page::limit;
 use super::problem::{Problem, ProblemBody};
 use crate::coordinator::accepted_of;
 use crate::document::Links;

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
-use forge_contract::array::slice::Selection;
+use forge_contract::array::slice::{self, Selection};
 use forge_contract::array::{ArrayType, dtype};
 use forge_contract::vmem::VERSION_MAX;
 use forge_contract::{FailureCode, key};
@@ -19,12 +19,22 @@ use utoipa_axum::routes;
 use super::App;
 use super::auth::{Caller, Scope};
 use super::content::{ASK, FOR_EVER, Shown, serve};
-use super::kv::{named, page};
+use super::kv::named;
+use super::page::{Listed, limit};
 use super::problem::{Problem, ProblemBody};
+use crate::condition::Condition;
 use crate::document::Links;
 use crate::store::data::{ArrayRow, DataWrite, DataWritten, NewArray};
-use crate::store::{Source, StoreError, write_data};
+use crate::store::{Source, StoreError};
 use crate::vmem::{ArrayError, Format, Part, Taken};
+
+const PAGE: u32 = 50;
+/// Most digits of a version: those of the largest number that JSON carries exactly.
+const VERSION_DIGITS_MAX: usize = 16;
+/// A version's number, as a regular expression.
+pub(super) const NUMBER_PATTERN: &str = "^[1-9][0-9]{0,15}$";
+/// The same, or the latest one.
+pub(super) const VERSION_PATTERN: &str = "^([1-9][0-9]{0,15}|latest)$";
 
 /// Which version is given.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("forge-version");
@@ -89,16 +99,6 @@ impl VmemItem {
             url: format!("/api/v0/vmem/{}/{}", row.name, row.version),
         }
     }
-}
-
-/// Arrays, or versions of one.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct VmemItems {
-    /// The arrays.
-    pub items: Vec<VmemItem>,
-    /// Where the list goes on; absent at its end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// Which arrays.
@@ -175,19 +175,20 @@ pub async fn put(
     if app.stopping.is_cancelled() {
         return Err(Problem::of(FailureCode::SchedulingShutdown, "the hub is stopping"));
     }
-    let project = Arc::clone(&caller.project);
     // A task of its own: what arrived whole is recorded, whether or not its sender still listens.
-    let work = async move { take(&app, &project, name, format, body).await };
+    let work = async move { take(&app, &caller, name, format, body).await };
     let unwritten = || Problem::of(FailureCode::AggregationStorage, "the hub could not record the array");
     tokio::spawn(tracing::Instrument::in_current_span(work)).await.unwrap_or_else(|_| Err(unwritten()))
 }
 
-async fn take(app: &Arc<App>, project: &str, name: String, format: Format, body: Body) -> Result<Response, Problem> {
+async fn take(app: &Arc<App>, caller: &Caller, name: String, format: Format, body: Body) -> Result<Response, Problem> {
+    let project = &*caller.project;
     // What is known to be too much is not read; what it came to is counted again where it is recorded.
     if let Some(exceeded) = app.store.no_room(project, axum::body::HttpBody::size_hint(&body).lower()).await? {
         return Err(exceeded.into());
     }
     let body = crate::vmem::receive(&app.blobs, body, app.blob_bytes, app.body_time).await?;
+    caller.still().await?;
     let blobs = Arc::clone(&app.blobs);
     let converted = tokio::task::spawn_blocking(move || crate::vmem::convert(&blobs, body, format)).await;
     // A reader of Arrow may give up on bytes that it was never meant to see.
@@ -204,7 +205,7 @@ async fn take(app: &Arc<App>, project: &str, name: String, format: Format, body:
         source: None,
         version: None,
     };
-    let written = write_data(&*app.store, DataWrite::Array(Box::new(new))).await?;
+    let written = caller.ticket.with(app, DataWrite::Array(Box::new(new)), StatusCode::CREATED).await?;
     drop(hold);
     let unwritten = || Problem::of(FailureCode::AggregationStorage, "the hub could not record the array");
     let version = match written {
@@ -232,24 +233,10 @@ fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
     })
 }
 
-/// Reads the latest version of an array that was not deleted, whole or in part. See the versions' own route.
+/// Reads the latest version of an array that was not deleted, whole or in part. Answers as the versions' own route does.
 #[utoipa::path(
     method(get, head), path = "/api/v0/vmem/{name}", tag = "data", security(("bearer" = []), ("key" = [])),
-    params(
-        ("name" = String, Path, description = "1 to 64 letters, digits, '.', '_', '-', a letter or digit first"), PartQuery,
-        ("Accept" = Option<String>, Header, description = "`application/x-npy`, `application/vnd.apache.arrow.stream`, `application/vnd.apache.arrow.file`, or `application/json` for what is known of it"),
-        ("Range" = Option<String>, Header, description = "`bytes=FIRST-LAST` of the whole `.npy` file"),
-        ("If-None-Match" = Option<String>, Header, description = "Only where its ETag is none of these")
-    ),
-    responses(
-        (status = 200, description = "The array; `Forge-Version`, `Forge-Dtype`, `Forge-Shape`, `Forge-Digest` say which", content(
-            (String = "application/x-npy"), (String = "application/vnd.apache.arrow.stream"),
-            (String = "application/vnd.apache.arrow.file"), (VmemItem = "application/json"))),
-        (status = 206, description = "The range", body = String, content_type = "application/x-npy"),
-        (status = 304, description = "Unchanged"),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 406, body = ProblemBody), (status = 416, body = ProblemBody)
-    )
+    params(("name" = String, Path, description = "1 to 64 letters, digits, '.', '_', '-', a letter or digit first"))
 )]
 pub async fn latest(
     State(app): State<Arc<App>>,
@@ -280,9 +267,10 @@ pub async fn latest(
             (String = "application/x-npy"), (String = "application/vnd.apache.arrow.stream"),
             (String = "application/vnd.apache.arrow.file"), (VmemItem = "application/json"))),
         (status = 206, description = "The range", body = String, content_type = "application/x-npy"),
-        (status = 304, description = "Unchanged, as it always is"),
+        (status = 304, description = "Unchanged, as a version always is"),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 406, body = ProblemBody), (status = 416, body = ProblemBody)
+        (status = 406, body = ProblemBody), (status = 416, body = ProblemBody),
+        (status = 422, description = "The array has no such part", body = ProblemBody)
     )
 )]
 pub async fn show(
@@ -302,12 +290,15 @@ fn version_of(text: &str) -> Result<Option<u64>, Problem> {
     if text == "latest" {
         return Ok(None);
     }
-    let version = text.parse().ok().filter(|version| (1..=VERSION_MAX).contains(version));
-    version.map(Some).ok_or_else(|| {
+    let spelt = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    let version = text.parse::<u64>().ok().filter(|_| spelt && text.len() <= VERSION_DIGITS_MAX);
+    let version = version.ok_or_else(|| {
         let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
         let detail = format!("the version: expected an integer from 1, or latest, found '{shown}'");
         Problem::of(FailureCode::RequestSchema, detail)
-    })
+    })?;
+    // No array has as many.
+    if version > VERSION_MAX { Err(Problem::not_found("array")) } else { Ok(Some(version)) }
 }
 
 async fn row(app: &App, caller: &Caller, name: &str, version: Option<u64>) -> Result<ArrayRow, Problem> {
@@ -329,6 +320,7 @@ async fn give(
     headers: &HeaderMap,
     cache: &'static str,
 ) -> Result<Response, Problem> {
+    let condition = Condition::of(headers)?;
     let format = Format::accepted(headers).ok_or_else(|| {
         let detail = format!("Accept: an array is given as {}", Format::ALL.map(Format::media_type).join(", "));
         Problem::of(FailureCode::RequestNotAcceptable, detail)
@@ -337,10 +329,9 @@ async fn give(
     let digest = row.digest.ok_or_else(unreadable)?;
     let selection = query.slice.as_deref().map(|text| Selection::parse(text, &row.array)).transpose();
     let selection = selection.map_err(|error| {
-        Problem::of(
-            FailureCode::RequestSchema,
-            format!("the parameter slice: {error}; the array is {:?}", row.array.shape),
-        )
+        let spelt = query.slice.as_deref().is_some_and(slice::is_spelt);
+        let code = if spelt { FailureCode::RequestConflict } else { FailureCode::RequestSchema };
+        Problem::of(code, format!("the parameter slice: {error}; the array is {:?}", row.array.shape))
     })?;
     let shape = selection.as_ref().map_or(row.array.shape.as_slice(), Selection::shape).to_vec();
     let array = ArrayType { number: row.array.number, shape };
@@ -356,7 +347,7 @@ async fn give(
             let tag = format!("\"{digest}.{}.{}\"", format.media_type(), query.slice.as_deref().unwrap_or_default());
             let whole = || Selection::parse("...", &row.array);
             let selection = selection.map_or_else(whole, Ok).map_err(|_| unreadable())?;
-            made(headers, tag, cache, Part { source, data_at: row.data_at, selection, array }, format)?
+            made(&condition, tag, cache, Part { source, data_at: row.data_at, selection, array }, format)?
         }
     };
     let fields = response.headers_mut();
@@ -374,7 +365,7 @@ async fn give(
 
 /// The answer for bytes that are made while they are sent.
 fn made(
-    headers: &HeaderMap,
+    condition: &Condition,
     tag: String,
     cache: &'static str,
     part: Part,
@@ -384,7 +375,6 @@ fn made(
         let detail = "Accept: a row of this array has more numbers than an Arrow list holds; ask for application/x-npy";
         return Err(Problem::of(FailureCode::RequestNotAcceptable, detail));
     }
-    let condition = crate::condition::Condition::of(headers)?;
     let value = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static(""));
     let always = [(header::ETAG, value), (header::CACHE_CONTROL, HeaderValue::from_static(cache))];
     if !condition.misses(Some(tag.trim_matches('"'))) {
@@ -403,22 +393,21 @@ fn made(
 /// The latest version of every array, by name.
 #[utoipa::path(
     get, path = "/api/v0/vmem", tag = "data", security(("bearer" = []), ("key" = [])), params(VmemQuery),
-    responses((status = 200, body = VmemItems), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Listed<VmemItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody))
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<VmemQuery>,
-) -> Result<Json<VmemItems>, Problem> {
+) -> Result<Json<Listed<VmemItem>>, Problem> {
     caller.require(Scope::Read)?;
-    let limit = page(query.limit)?;
+    let limit = limit(query.limit, PAGE)?;
     if let Some(after) = &query.after {
         named("parameter after", after, key::word)?;
     }
     let rows = app.store.arrays(&caller.project, query.after.as_deref(), limit).await?;
-    let full = rows.len() == limit as usize;
-    let next = rows.last().filter(|_| full).map(|row| format!("/api/v0/vmem?limit={limit}&after={}", row.name));
-    Ok(Json(VmemItems { items: rows.iter().map(VmemItem::of).collect(), next }))
+    let next = |row: &ArrayRow| format!("/api/v0/vmem?limit={limit}&after={}", row.name);
+    Ok(Json(Listed::of(rows, limit, next, |row| VmemItem::of(&row))))
 }
 
 /// The versions of an array, rising; those that were deleted are shown as such.
@@ -426,7 +415,7 @@ pub async fn list(
     get, path = "/api/v0/vmem/{name}/versions", tag = "data", security(("bearer" = []), ("key" = [])),
     params(("name" = String, Path, description = "1 to 64 letters, digits, '.', '_', '-', a letter or digit first"), VersionQuery),
     responses(
-        (status = 200, body = VmemItems), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 200, body = Listed<VmemItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 404, body = ProblemBody)
     )
 )]
@@ -435,21 +424,17 @@ pub async fn versions(
     caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<VersionQuery>,
-) -> Result<Json<VmemItems>, Problem> {
+) -> Result<Json<Listed<VmemItem>>, Problem> {
     caller.require(Scope::Read)?;
     named("name", &name, key::word)?;
-    let limit = page(query.limit)?;
+    let limit = limit(query.limit, PAGE)?;
     let after = query.after.unwrap_or(0);
     let rows = app.store.array_versions(&caller.project, &name, after, limit).await?;
     if rows.is_empty() && app.store.next_version(&caller.project, &name).await? == 1 {
         return Err(Problem::not_found("array"));
     }
-    let full = rows.len() == limit as usize;
-    let next = rows
-        .last()
-        .filter(|_| full)
-        .map(|row| format!("/api/v0/vmem/{name}/versions?limit={limit}&after={}", row.version));
-    Ok(Json(VmemItems { items: rows.iter().map(VmemItem::of).collect(), next }))
+    let next = |row: &ArrayRow| format!("/api/v0/vmem/{name}/versions?limit={limit}&after={}", row.version);
+    Ok(Json(Listed::of(rows, limit, next, |row| VmemItem::of(&row))))
 }
 
 /// Deletes a version for good: its number is never given again. Jobs that read it keep its content.
@@ -475,7 +460,7 @@ pub async fn remove(
     })?;
     let row = row(&app, &caller, &name, Some(version)).await?;
     let write = DataWrite::ArrayDelete { project: caller.project.to_string(), name: row.name, version };
-    match write_data(&*app.store, write).await? {
+    match caller.ticket.with(&app, write, StatusCode::NO_CONTENT).await? {
         DataWritten::Removed(true) => {
             tracing::info!(name, version, project = &*caller.project, "array deleted");
             Ok(StatusCode::NO_CONTENT)

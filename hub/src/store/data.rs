@@ -82,6 +82,14 @@ pub enum DataWritten {
     Moved,
 }
 
+impl DataWritten {
+    /// Whether anything of a project's is another one now.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        matches!(self, Self::Kept { .. } | Self::Removed(true) | Self::Version(_))
+    }
+}
+
 /// What a collection came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {

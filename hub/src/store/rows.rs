@@ -22,6 +22,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+
     /// The stored and shown text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -36,7 +39,7 @@ impl Phase {
     /// The phase of this text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Running, Self::Completed, Self::Failed, Self::Cancelled].into_iter().find(|phase| phase.as_str() == text)
+        Self::ALL.into_iter().find(|phase| phase.as_str() == text)
     }
 }
 
@@ -310,6 +313,9 @@ pub enum KernelState {
 }
 
 impl KernelState {
+    /// Every state, in order.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Admitted, Self::Refused, Self::Deprecated, Self::Yanked];
+
     /// The stored and shown text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -325,8 +331,7 @@ impl KernelState {
     /// The state of this text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Pending, Self::Admitted, Self::Refused, Self::Deprecated, Self::Yanked];
-        all.into_iter().find(|state| state.as_str() == text)
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 

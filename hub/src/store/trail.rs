@@ -11,7 +11,7 @@ pub enum TrailWrite {
     /// A row of its own.
     Row(Entry),
     /// A change together with the row that says so: both are durable, or neither. A change that found itself made already
-    /// (an idempotency key seen before) leaves no row here.
+    /// (an idempotency key seen before), or nothing to change, leaves no row here.
     With {
         /// The change.
         write: Write,

@@ -108,6 +108,46 @@ async fn an_upload_cut_at_99_percent_goes_on_also_after_a_crash_of_the_hub() {
     pool.stop().await;
 }
 
+/// Who may not send any more has sent nothing: neither content, nor an array, nor a kernel, nor a value.
+#[tokio::test]
+async fn what_comes_while_its_key_is_revoked_is_not_taken() {
+    let pool = Pool::start(0).await;
+    let content = bytes(300_000, 9);
+    let digest = Digest::of(&content);
+    for (what, path, kind, gone) in [
+        ("blob", format!("PUT {}?bytes=300000", blob(&digest)), "application/octet-stream", blob(&digest)),
+        ("array", "POST /api/v0/vmem/late".to_owned(), "application/x-npy", "/api/v0/vmem/late".to_owned()),
+        (
+            "kernel",
+            format!("POST /api/v0/kernels?digest={digest}&bytes=300000"),
+            "application/wasm",
+            format!("/api/v0/components/{digest}"),
+        ),
+        ("value", "PUT /api/v0/kv/n/late".to_owned(), "text/plain", "/api/v0/kv/n/late".to_owned()),
+    ] {
+        let (key, id) = pool.api.new_key(&json!({ "scopes": ["compute"] })).await;
+        let api = pool.api.with_key(&key);
+        let mut raw = Raw::open(&api).await;
+        let head = format!(
+            "{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: {kind}\r\n\
+             content-length: 300000\r\nexpect: 100-continue\r\n\r\n"
+        );
+        raw.send(head.as_bytes()).await;
+        // The hub asks for the body once the key was found good.
+        assert_eq!(raw.answer().await.unwrap().status, 100, "{what}");
+        raw.send(&content[..200_000]).await;
+        let revoked = pool.api.send(pool.api.request(Method::DELETE, &format!("/api/v0/keys/{id}"))).await;
+        assert_eq!(revoked.status, 200, "{}", revoked.text);
+        raw.send(&content[200_000..]).await;
+        let answer = raw.answer().await.unwrap_or_else(|| panic!("no answer about the {what}"));
+        refused(what, &answer, 401, "request.unauthenticated", &["revoked", "nothing of it is kept"]);
+        assert_eq!(pool.api.get(&gone).await.status, 404, "{what}");
+        assert_eq!(pool.api.get(&format!("/api/v0/uploads/{digest}")).await.status, 404, "{what}");
+    }
+    assert!(listed(&pool.api).await.is_empty());
+    pool.stop().await;
+}
+
 #[tokio::test]
 async fn a_body_that_ends_early_is_a_piece() {
     let pool = Pool::start(0).await;

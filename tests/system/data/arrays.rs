@@ -103,11 +103,17 @@ async fn parts_are_those_of_numpy() {
             api.request(Method::GET, &format!("/api/v0/vmem/cube/1?slice={slice}")).header("if-none-match", tag);
         assert_eq!(api.send(again).await.status, 304, "{slice}");
     }
-    for (slice, words) in
-        [("4", "index 4"), ("::0", "step"), ("a", "neither an index"), ("0,0,0,0", "4 indices"), ("", "neither")]
-    {
+    for (slice, status, code, words) in [
+        ("4", 422, "request.conflict", "index 4"),
+        ("::0", 422, "request.conflict", "step"),
+        ("0,0,0,0", 422, "request.conflict", "4 indices"),
+        ("1-2", 422, "request.conflict", "neither an index"),
+        ("a", 400, "request.schema", "neither an index"),
+        ("%2B1", 400, "request.schema", "neither an index"),
+        ("", 400, "request.schema", "neither"),
+    ] {
         let answer = api.get(&format!("/api/v0/vmem/cube?slice={slice}")).await;
-        refused(slice, &answer, 400, "request.schema", &["slice", words]);
+        refused(slice, &answer, status, code, &["slice", words]);
     }
     let range = api.request(Method::GET, "/api/v0/vmem/cube/1").header("range", "bytes=0-5").send().await.unwrap();
     assert_eq!((range.status().as_u16(), range.bytes().await.unwrap().as_ref()), (206, &b"\x93NUMPY"[..]));

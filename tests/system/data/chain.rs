@@ -156,30 +156,30 @@ async fn names_that_mean_nothing_are_refused_with_their_place() {
     for (what, a, status, code, says) in [
         ("no array", json!({"vmem": "none"}), 404, "request.not_found", "no array 'none'"),
         ("no version", json!({"vmem": "a", "version": 2}), 404, "request.not_found", "'a' version 2"),
-        ("version 0", json!({"vmem": "a", "version": 0}), 400, "request.arguments", "version: expected"),
-        ("bad name", json!({"vmem": "../a"}), 400, "request.arguments", "vmem:"),
-        ("more", json!({"vmem": "a", "x": 1}), 400, "request.arguments", "expected the digest"),
-        ("neither", json!({}), 400, "request.arguments", "expected the digest"),
-        ("another digest", json!({"vmem": "a", "digest": other}), 400, "request.conflict", "another digest"),
+        ("version 0", json!({"vmem": "a", "version": 0}), 422, "request.arguments", "version: expected"),
+        ("bad name", json!({"vmem": "../a"}), 422, "request.arguments", "vmem:"),
+        ("more", json!({"vmem": "a", "x": 1}), 422, "request.arguments", "expected the digest"),
+        ("neither", json!({}), 422, "request.arguments", "expected the digest"),
+        ("another digest", json!({"vmem": "a", "digest": other}), 422, "request.conflict", "another digest"),
     ] {
         let answer = api.execute(&product(2, a, stored.clone())).await;
         refused(what, &answer, status, code, &["args.a", says]);
         assert_eq!(answer.at("/pointer"), &json!("/args/a"), "{what}");
     }
     let good = product(2, json!({"vmem": "a"}), stored);
-    for (what, target, pointer, says) in [
-        ("no such part", json!({"d": "x"}), "/artifacts/vmem/d", "there is no such part"),
-        ("bad name", json!("a/b"), "/artifacts/vmem", "a word"),
-        ("no name", json!(7), "/artifacts/vmem", "text"),
+    for (what, target, refusal, pointer, says) in [
+        ("no such part", json!({"d": "x"}), (422, "request.conflict"), "/artifacts/vmem/d", "there is no such part"),
+        ("bad name", json!("a/b"), (400, "request.schema"), "/artifacts/vmem", "a word"),
+        ("no name", json!(7), (400, "request.schema"), "/artifacts/vmem", "text"),
     ] {
         let answer = api.execute(&kept(good.clone(), target)).await;
-        refused(what, &answer, 400, "request.schema", &[says]);
+        refused(what, &answer, refusal.0, refusal.1, &[says]);
         assert_eq!(answer.at("/pointer"), &json!(pointer), "{what}");
     }
     let scalar = api.execute(&kept(insurance(1000), json!("x"))).await;
-    refused("no array in it", &scalar, 400, "request.schema", &["are: none"]);
+    refused("no array in it", &scalar, 422, "request.conflict", &["are: none"]);
     let silent = changed(good, &[("/artifacts", json!({"vmem": "x", "persist": false}))]);
-    refused("not kept", &api.execute(&silent).await, 400, "request.conflict", &["persist"]);
+    refused("not kept", &api.execute(&silent).await, 422, "request.conflict", &["persist"]);
     let plan = api
         .send(
             api.request(Method::POST, "/api/v0/ops/plan")

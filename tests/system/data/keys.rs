@@ -68,6 +68,42 @@ async fn a_value_is_kept_changed_and_removed() {
     pool.stop().await;
 }
 
+/// Every answer has one row of the audit log, and what was not changed says why.
+#[tokio::test]
+async fn every_change_of_a_value_has_one_row() {
+    let pool = Pool::start(0).await;
+    let api = &pool.api;
+    put(api, "n/a", "one", None).await;
+    put(api, "n/a", "two", None).await;
+    put(api, "n/a", "three", Some(("if-none-match", "*"))).await;
+    remove(api, "/api/v0/kv/n/a").await;
+    remove(api, "/api/v0/kv/n/a").await;
+    let rows = api.get("/api/v0/audit?limit=6").await;
+    let row = |row: &Value| {
+        let text = |name: &str| row[name].as_str().unwrap().to_owned();
+        (
+            text("action").split(' ').next().unwrap().to_owned(),
+            text("target"),
+            row["status"].as_u64().unwrap(),
+            text("code"),
+        )
+    };
+    let found: Vec<_> = rows.at("/items").as_array().unwrap().iter().map(row).take(5).collect();
+    let of =
+        |method: &str, status, code: &str| (method.to_owned(), "/api/v0/kv/n/a".to_owned(), status, code.to_owned());
+    let expected = [
+        of("DELETE", 404, "request.not_found"),
+        of("DELETE", 204, ""),
+        of("PUT", 412, "request.precondition"),
+        of("PUT", 200, ""),
+        of("PUT", 201, ""),
+    ];
+    assert_eq!(found, expected, "{}", rows.text);
+    let body = forge_contract::Digest::of(b"two").to_string();
+    assert_eq!(rows.at("/items/3/body"), &json!(body));
+    pool.stop().await;
+}
+
 /// 64 clients count with the same key by reading and comparing: no step is lost. 100 that read the same value: one wins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compare_and_set_loses_nothing() {

@@ -5,4 +5,4 @@ mod keys;
 mod matrix;
 mod pools;
 mod quotas;
-mod routes;
+pub(crate) mod routes;

@@ -54,7 +54,7 @@ async fn jobs_stay_in_their_region_and_on_what_is_reserved() {
     assert_eq!(results.len(), 1, "where it runs is no part of the result");
     let elsewhere = changed(contract("none", "us"), &[("/policy/region", json!("us"))]);
     let refused = admin.execute(&elsewhere).await;
-    assert_eq!((refused.status.as_u16(), refused.at("/code")), (400, &json!("request.conflict")), "{}", refused.text);
+    assert_eq!((refused.status.as_u16(), refused.at("/code")), (422, &json!("request.conflict")), "{}", refused.text);
     assert_eq!(refused.at("/pointer"), "/policy/region");
 
     // Nothing is reserved yet: an exclusive project has nowhere to run, whoever is there.

@@ -50,8 +50,7 @@ pub async fn run(args: Args) -> Result<Outcome> {
         query.extend(text.map(|text| (name, text)));
     }
     let (_, answer) = client.answer(client.request(reqwest::Method::GET, "/api/v0/audit").query(&query)).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn render(answer: &Value) -> String {

@@ -12,7 +12,7 @@ use forge_lifecycle::bundle::key::Key;
 use forge_lifecycle::bundle::leaf::TRANSACTION;
 use serde_json::{Value, json};
 
-use super::{Export, count, download, millionths, open, text};
+use super::{Export, count, download, millionths, open, report, text, with};
 use crate::client::Client;
 use crate::exit::Outcome;
 use crate::screen;
@@ -92,18 +92,9 @@ pub async fn run(args: Args) -> Result<Outcome> {
         None => {}
     }
     let client = Client::new(args.target.resolve()?)?;
-    let mut path = format!("/api/v0/ledger?after={}&limit={}&all={}", args.after, args.limit, args.all);
-    for (name, value) in [("job", &args.job), ("kind", &args.kind)] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{name}={value}"));
-        }
-    }
-    if args.export.write(&client, &path).await? {
-        return Ok(Outcome::Done);
-    }
-    let answer = client.read(&path).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    let path = format!("/api/v0/ledger?after={}&limit={}&all={}", args.after, args.limit, args.all);
+    let path = with(path, &[("job", &args.job), ("kind", &args.kind)]);
+    report(&client, (&path, ""), (&args.export, args.json), render).await
 }
 
 fn render(answer: &Value) -> String {

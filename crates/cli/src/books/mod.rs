@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::exit::Outcome;
 use crate::{number, screen};
 
 /// Where a whole table is written to instead of being shown.
@@ -37,6 +38,35 @@ impl Export {
         download(client, &format!("{path}{joint}format={format}"), file).await?;
         Ok(true)
     }
+}
+
+/// Writes a whole table where that was asked for, else shows a page of it.
+async fn report(
+    client: &Client,
+    (path, page): (&str, &str),
+    (export, as_json): (&Export, bool),
+    render: fn(&Value) -> String,
+) -> Result<Outcome> {
+    if export.write(client, path).await? {
+        return Ok(Outcome::Done);
+    }
+    screen::show(&client.read(&format!("{path}{page}")).await?, as_json, render)
+}
+
+/// Adds a parameter to a query for each value that was given.
+fn with(mut path: String, given: &[(&str, &Option<String>)]) -> String {
+    for (name, value) in given {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={value}"));
+        }
+    }
+    path
+}
+
+/// What is said below a page that is not the last one.
+fn more(answer: &Value) -> String {
+    let next = answer.get("next").and_then(Value::as_str);
+    next.map_or_else(String::new, |next| format!("\nmore rows: {next}; --csv or --parquet writes all\n"))
 }
 
 /// Fetches content into a file. What breaks off leaves nothing behind.

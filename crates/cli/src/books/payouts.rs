@@ -4,7 +4,7 @@ use anyhow::Result;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Export, millionths, signed, text};
+use super::{Export, millionths, more, report, signed, text};
 use crate::client::Client;
 use crate::exit::Outcome;
 use crate::screen;
@@ -56,17 +56,11 @@ pub async fn run(args: Args) -> Result<Outcome> {
         let request = client.request(Method::POST, "/api/v0/payouts").header("content-type", "application/json");
         let (status, answer) = client.answer(request.body(wish.to_string())).await?;
         let again = if status == reqwest::StatusCode::OK { ", as before" } else { "" };
-        let said = format!("posted as number {}{again}\n", super::count(&answer, "seq"));
-        screen::print(&if args.json { screen::json(&answer) } else { said })?;
-        return Ok(Outcome::Done);
+        let said = |answer: &Value| format!("posted as number {}{again}\n", super::count(answer, "seq"));
+        return screen::show(&answer, args.json, said);
     }
     let path = format!("/api/v0/payouts?all={}", args.all);
-    if args.export.write(&client, &path).await? {
-        return Ok(Outcome::Done);
-    }
-    let answer = client.read(&format!("{path}&limit=1000")).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    report(&client, (&path, "&limit=1000"), (&args.export, args.json), render).await
 }
 
 fn render(answer: &Value) -> String {
@@ -89,12 +83,8 @@ fn render(answer: &Value) -> String {
             micro("forfeited_micro"),
         ]);
     }
-    let mut shown =
-        if table.is_empty() { "no agent has enrolled in this project\n".to_owned() } else { table.render() };
-    if let Some(next) = answer.get("next").and_then(Value::as_str) {
-        shown.push_str(&format!("\nmore rows: {next}; --csv or --parquet writes all\n"));
-    }
-    shown
+    let shown = if table.is_empty() { "no agent has enrolled in this project\n".to_owned() } else { table.render() };
+    shown + &more(answer)
 }
 
 #[cfg(test)]

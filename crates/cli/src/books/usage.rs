@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Export, count, millionths, signed, text};
+use super::{Export, count, millionths, more, report, signed, text, with};
 use crate::client::Client;
 use crate::exit::Outcome;
+use crate::number;
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
-use crate::{number, screen};
 
 /// Shows what the project used by day and kernel, what it burns, and how long its budget lasts.
 #[derive(Debug, clap::Args)]
@@ -40,18 +40,9 @@ pub struct Args {
 /// The connection, the hub's refusal, or a file that cannot be written.
 pub async fn run(args: Args) -> Result<Outcome> {
     let client = Client::new(args.target.resolve()?)?;
-    let mut path = format!("/api/v0/usage?all={}", args.all);
-    for (name, value) in [("from", &args.from), ("to", &args.to), ("project", &args.project)] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{name}={value}"));
-        }
-    }
-    if args.export.write(&client, &path).await? {
-        return Ok(Outcome::Done);
-    }
-    let answer = client.read(&path).await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    let path = format!("/api/v0/usage?all={}", args.all);
+    let path = with(path, &[("from", &args.from), ("to", &args.to), ("project", &args.project)]);
+    report(&client, (&path, ""), (&args.export, args.json), render).await
 }
 
 fn render(answer: &Value) -> String {
@@ -106,10 +97,7 @@ fn render(answer: &Value) -> String {
         facts.row(["days until it is spent, at the pace of the last 24 hours".to_owned(), format!("{days:.1}")]);
     }
     shown.push_str(&facts.render());
-    if let Some(next) = answer.get("next").and_then(Value::as_str) {
-        shown.push_str(&format!("\nmore rows: {next}; --csv or --parquet writes all\n"));
-    }
-    shown
+    shown + &more(answer)
 }
 
 #[cfg(test)]

@@ -26,8 +26,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<Outcome> {
     let client = Client::new(args.target.resolve()?)?;
     let answer = client.read("/api/v0/kernels").await?;
-    screen::print(&if args.json { screen::json(&answer) } else { render(&answer) })?;
-    Ok(Outcome::Done)
+    screen::show(&answer, args.json, render)
 }
 
 fn render(answer: &Value) -> String {

@@ -7,6 +7,15 @@ use super::ArrayType;
 
 /// Longest text of a selection, bytes.
 pub const TEXT_BYTES_MAX: usize = 256;
+/// What a selection is spelt with, as a regular expression.
+pub const PATTERN: &str = "^[-0-9:., ]{1,256}$";
+
+/// Whether a text is spelt as selections are; whether it is one depends on the array.
+#[must_use]
+pub fn is_spelt(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_digit() || b"-:., ".contains(&byte);
+    (1..=TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
 
 /// Why a selection is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -234,6 +243,9 @@ fn index(text: &str) -> Result<Index, SliceError> {
     };
     if text == "..." {
         return Ok(Index::Rest);
+    }
+    if text.contains('+') {
+        return Err(wrong());
     }
     let parts: Vec<&str> = text.split(':').collect();
     match parts.as_slice() {

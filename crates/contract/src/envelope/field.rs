@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::LABEL_BYTES_MAX;
+use super::LABEL_CHARS_MAX;
 use crate::capability::{LABELS_MAX, WORD_BYTES_MAX, word_is_valid};
 use crate::failure::{Failure, FailureCode};
 
@@ -115,15 +115,14 @@ impl<'a> Object<'a> {
         self.map.get(field).map(|value| Object::new(value, &self.pointer(field))).transpose()
     }
 
-    /// Text of at most `bytes_max` bytes that may be absent.
-    pub fn text(&self, field: &str, bytes_max: usize) -> Result<Option<String>, Failure> {
+    /// Text of at most `chars_max` characters that may be absent.
+    pub fn text(&self, field: &str, chars_max: usize) -> Result<Option<String>, Failure> {
         match self.map.get(field) {
             None => Ok(None),
-            Some(Value::String(text)) if text.len() <= bytes_max => Ok(Some(text.clone())),
+            Some(Value::String(text)) if text.chars().count() <= chars_max => Ok(Some(text.clone())),
             Some(Value::String(text)) => {
-                let pointer = self.pointer(field);
-                let detail =
-                    format!("{}: expected at most {bytes_max} bytes of text, found {}", name(&pointer), text.len());
+                let (pointer, found) = (self.pointer(field), text.chars().count());
+                let detail = format!("{}: expected at most {chars_max} characters, found {found}", name(&pointer));
                 Err(Failure::new(FailureCode::RequestSchema, detail).at(pointer))
             }
             Some(other) => Err(self.wrong(field, "text", other)),
@@ -131,9 +130,9 @@ impl<'a> Object<'a> {
     }
 
     /// Text that must be there and not empty.
-    pub fn required_text(&self, field: &str, bytes_max: usize) -> Result<String, Failure> {
-        let expected = format!("text of 1 to {bytes_max} bytes");
-        match self.text(field, bytes_max)? {
+    pub fn required_text(&self, field: &str, chars_max: usize) -> Result<String, Failure> {
+        let expected = format!("text of 1 to {chars_max} characters");
+        match self.text(field, chars_max)? {
             Some(text) if !text.is_empty() => Ok(text),
             Some(text) => Err(self.wrong(field, &expected, &Value::String(text))),
             None => Err(self.missing(field, &expected)),
@@ -142,7 +141,7 @@ impl<'a> Object<'a> {
 
     /// A client's own label: short printable text; the empty one counts as absent.
     pub fn label(&self, field: &str) -> Result<Option<String>, Failure> {
-        let label = self.text(field, LABEL_BYTES_MAX)?.filter(|text| !text.is_empty());
+        let label = self.text(field, LABEL_CHARS_MAX)?.filter(|text| !text.is_empty());
         match label {
             Some(text) if text.chars().any(char::is_control) => {
                 Err(self.wrong(field, "text without control characters", &Value::String(text)))
@@ -153,7 +152,7 @@ impl<'a> Object<'a> {
 
     /// A word fit for a path: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
     pub fn word(&self, field: &str) -> Result<Option<String>, Failure> {
-        let Some(text) = self.text(field, LABEL_BYTES_MAX)? else { return Ok(None) };
+        let Some(text) = self.text(field, LABEL_CHARS_MAX)? else { return Ok(None) };
         if crate::key::word(&text).is_ok() {
             return Ok(Some(text));
         }
@@ -263,6 +262,7 @@ fn spellings<C: Choice>() -> Vec<&'static str> {
 }
 
 /// A pointer as people write it: `/policy/verify` is `policy.verify`.
+#[must_use]
 pub fn name(pointer: &str) -> String {
     match pointer.strip_prefix('/') {
         Some(path) => {
@@ -273,11 +273,13 @@ pub fn name(pointer: &str) -> String {
 }
 
 /// A step of a JSON pointer (RFC 6901, section 3).
+#[must_use]
 pub fn escape(step: &str) -> String {
     step.replace('~', "~0").replace('/', "~1")
 }
 
 /// What was found, cut short.
+#[must_use]
 pub fn found(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),

@@ -15,6 +15,10 @@ use crate::limits::JSON_DEPTH_MAX;
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// Reads one JSON text.
+///
+/// # Errors
+/// `request.malformed` for what is no JSON, for a key that stands twice and for what is nested too deeply; `request.schema`,
+/// in `args` `request.arguments`, for an integer that a double would round. Each with a pointer where there is a place.
 pub fn read(body: &[u8]) -> Result<Value, Failure> {
     let trail = Trail::default();
     let mut reader = serde_json::Deserializer::from_slice(body);

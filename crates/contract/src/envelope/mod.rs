@@ -3,6 +3,7 @@
 
 mod field;
 mod json;
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,12 +17,44 @@ use crate::failure::{Failure, FailureCode};
 use crate::limits::{AGENTS_MAX, REQUEST_BYTES_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
 use field::{Object, choice};
 
-pub use field::suggestion;
+pub use field::{escape, found, name, suggestion};
+pub use json::read as read_json;
+pub use schema::{PRINTABLE_PATTERN, contract as contract_schema, policy as policy_schema};
 
-/// Longest explicit seed, bytes.
-pub const SEED_BYTES_MAX: usize = 1024;
-/// Longest identifier of `ctx`, bytes.
-pub const LABEL_BYTES_MAX: usize = 256;
+/// Longest explicit seed, characters.
+pub const SEED_CHARS_MAX: usize = 1024;
+/// Longest identifier of `ctx`, characters.
+pub const LABEL_CHARS_MAX: usize = 256;
+/// Longest `op.name`, characters.
+pub const OP_NAME_CHARS_MAX: usize = 127;
+/// Longest `op.profile`, characters.
+pub const PROFILE_CHARS_MAX: usize = 63;
+
+/// Members of a contract.
+const ROOT: [&str; 6] = ["ctx", "op", "seed", "policy", "args", "artifacts"];
+/// Members of `ctx`.
+const CTX: [&str; 5] = ["job_id", "trace_id", "run_id", "stage_id", "billing"];
+/// Members of `ctx.billing`.
+const BILLING: [&str; 2] = ["mode", "reason"];
+/// Members of `op`.
+const OP: [&str; 3] = ["name", "version", "profile"];
+/// Members of `seed`.
+const SEED: [&str; 2] = ["mode", "value"];
+/// Members of `policy`.
+const POLICY: [&str; 10] = [
+    "target",
+    "min_agents",
+    "max_agents",
+    "timeout_ms",
+    "verify",
+    "shards",
+    "strict_agents",
+    "labels",
+    "region",
+    "arch",
+];
+/// Members of `artifacts`.
+const ARTIFACTS: [&str; 4] = ["persist", "kv_namespace", "include", "vmem"];
 
 /// A request to compute, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -285,7 +318,7 @@ impl Envelope {
 
     fn from_value(value: &Value) -> Result<Self, Failure> {
         let root = Object::new(value, "")?;
-        root.only(&["ctx", "op", "seed", "policy", "args", "artifacts"])?;
+        root.only(&ROOT)?;
         let canonical = canon::json(value)
             .map_err(|e| Failure::new(FailureCode::RequestMalformed, format!("the body has no canonical form: {e}")))?;
         let envelope = Self {
@@ -315,10 +348,10 @@ impl Envelope {
 }
 
 fn context(ctx: &Object<'_>) -> Result<Context, Failure> {
-    ctx.only(&["job_id", "trace_id", "run_id", "stage_id", "billing"])?;
+    ctx.only(&CTX)?;
     let billing = match ctx.optional("billing")? {
         Some(billing) => {
-            billing.only(&["mode", "reason"])?;
+            billing.only(&BILLING)?;
             Billing { mode: billing.choice("mode")?, reason: billing.choice("reason")? }
         }
         None => Billing::default(),
@@ -333,22 +366,22 @@ fn context(ctx: &Object<'_>) -> Result<Context, Failure> {
 }
 
 fn operation(op: &Object<'_>) -> Result<Operation, Failure> {
-    op.only(&["name", "version", "profile"])?;
+    op.only(&OP)?;
     Ok(Operation {
-        name: op.required_text("name", 127)?,
+        name: op.required_text("name", OP_NAME_CHARS_MAX)?,
         version: op.required_integer("version", 1, u64::from(u32::MAX))?.try_into().unwrap_or(u32::MAX),
-        profile: op.required_text("profile", 63)?,
+        profile: op.required_text("profile", PROFILE_CHARS_MAX)?,
     })
 }
 
 fn seed(seed: &Object<'_>) -> Result<Seed, Failure> {
-    seed.only(&["mode", "value"])?;
+    seed.only(&SEED)?;
     let mode: SeedMode = seed.required_choice("mode")?;
-    let value = seed.text("value", SEED_BYTES_MAX)?;
+    let value = seed.text("value", SEED_CHARS_MAX)?;
     if mode == SeedMode::Explicit && value.as_deref().is_none_or(str::is_empty) {
         let found = if value.is_some() { "an empty one" } else { "none" };
         let detail = format!(
-            "seed.value: mode \"explicit\" pins the root seed and needs a value of 1 to {SEED_BYTES_MAX} bytes, found {found}; \
+            "seed.value: mode \"explicit\" pins the root seed and needs a value of 1 to {SEED_CHARS_MAX} characters, found {found}; \
              give one, or use mode \"derived\""
         );
         return Err(Failure::new(FailureCode::RequestSchema, detail).at(seed.pointer("value")));
@@ -357,18 +390,7 @@ fn seed(seed: &Object<'_>) -> Result<Seed, Failure> {
 }
 
 fn policy(policy: &Object<'_>) -> Result<Policy, Failure> {
-    policy.only(&[
-        "target",
-        "min_agents",
-        "max_agents",
-        "timeout_ms",
-        "verify",
-        "shards",
-        "strict_agents",
-        "labels",
-        "region",
-        "arch",
-    ])?;
+    policy.only(&POLICY)?;
     let shards = policy.integer("shards", 1, SHARDS_MAX)?;
     Ok(Policy {
         target: policy.choice("target")?,
@@ -391,21 +413,20 @@ fn requires(policy: &Object<'_>) -> Result<Requires, Failure> {
 }
 
 fn artifacts(artifacts: &Object<'_>) -> Result<Artifacts, Failure> {
-    artifacts.only(&["persist", "kv_namespace", "include", "vmem"])?;
+    artifacts.only(&ARTIFACTS)?;
     let default = Artifacts::default();
-    let persist = artifacts.flag("persist")?.unwrap_or(default.persist);
-    let vmem = array_target(artifacts)?;
-    if vmem.is_some() && !persist {
+    let read = Artifacts {
+        persist: artifacts.flag("persist")?.unwrap_or(default.persist),
+        vmem: array_target(artifacts)?,
+        kv_namespace: artifacts.word("kv_namespace")?.unwrap_or(default.kv_namespace),
+        include: artifacts.choices("include")?.map_or(default.include, |list| list.into_iter().collect()),
+    };
+    if read.vmem.is_some() && !read.persist {
         let detail = "artifacts.vmem: an array that is kept by name is an artifact, and artifacts.persist is false; leave \
                       one of them out";
         return Err(Failure::new(FailureCode::RequestConflict, detail).at(artifacts.pointer("vmem")));
     }
-    Ok(Artifacts {
-        persist,
-        vmem,
-        kv_namespace: artifacts.word("kv_namespace")?.unwrap_or(default.kv_namespace),
-        include: artifacts.choices("include")?.map_or(default.include, |list| list.into_iter().collect()),
-    })
+    Ok(read)
 }
 
 fn array_target(artifacts: &Object<'_>) -> Result<Option<ArrayTarget>, Failure> {

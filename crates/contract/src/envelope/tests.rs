@@ -221,14 +221,14 @@ fn each_rule_names_its_field_and_its_fix() {
             json!(""),
             "request.schema",
             "/seed/value",
-            "seed.value: mode \"explicit\" pins the root seed and needs a value of 1 to 1024 bytes, found an empty one; give one, or use mode \"derived\"",
+            "seed.value: mode \"explicit\" pins the root seed and needs a value of 1 to 1024 characters, found an empty one; give one, or use mode \"derived\"",
         ),
         (
             "/seed/value",
             json!("x".repeat(1025)),
             "request.schema",
             "/seed/value",
-            "seed.value: expected at most 1024 bytes of text, found 1025",
+            "seed.value: expected at most 1024 characters, found 1025",
         ),
         (
             "/seed/mode",
@@ -245,7 +245,13 @@ fn each_rule_names_its_field_and_its_fix() {
             "/op/version",
             "op.version: expected an integer from 1 to 4294967295, found 0",
         ),
-        ("/op/name", json!(""), "request.schema", "/op/name", "op.name: expected text of 1 to 127 bytes, found \"\""),
+        (
+            "/op/name",
+            json!(""),
+            "request.schema",
+            "/op/name",
+            "op.name: expected text of 1 to 127 characters, found \"\"",
+        ),
         (
             "/ctx/billing/mode",
             json!("free"),

@@ -305,14 +305,14 @@ impl Plan {
     /// Which part of the result becomes which array, as the contract asks.
     ///
     /// # Errors
-    /// `request.schema` at `/artifacts/vmem` where the result has no such array, or several and none is chosen.
+    /// `request.conflict` at `/artifacts/vmem` where the result has no such array, or several and none is chosen.
     pub fn array_names(&self, target: Option<&ArrayTarget>) -> Result<Vec<(String, String)>, Failure> {
         let arrays = self.arrays();
         let refused = |pointer: &str, rule: &str| {
             let found = if arrays.is_empty() { "none".to_owned() } else { arrays.join(", ") };
             let (op, profile) = (&self.op, &self.profile);
             let detail = format!("artifacts.vmem: {rule}; the arrays in the result of {op} {profile} are: {found}");
-            Failure::new(FailureCode::RequestSchema, detail).at(pointer)
+            Failure::new(FailureCode::RequestConflict, detail).at(pointer)
         };
         match target {
             None => Ok(Vec::new()),

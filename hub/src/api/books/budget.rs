@@ -25,10 +25,8 @@ use crate::store::{Write, Written};
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// Micro-credits.
-    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub credits_micro: u64,
     /// The payment's own number: the same one again changes nothing.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f]+$")]
     pub reference: String,
 }
 
@@ -49,7 +47,6 @@ pub struct Posted {
 pub struct BudgetWish {
     /// Micro-credits; null for no limit.
     #[serde(default)]
-    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub budget_micro: Option<u64>,
     /// `month` (the calendar month, UTC), `total`, or `prepaid`: what was granted, and this much on top.
     #[serde(default)]

@@ -19,6 +19,9 @@ const PARQUET: &str = "application/vnd.apache.parquet";
 /// The media type of CSV.
 const CSV: &str = "text/csv";
 
+/// What the parameter `format` may say.
+pub(in crate::api) const FORMATS: [&str; 3] = ["json", "csv", "parquet"];
+
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -20,9 +20,9 @@ use super::sheet::{Cell, Column, Holds, Row};
 use super::{PAGE, Whose};
 use crate::api::App;
 use crate::api::auth::{Caller, Scope};
-use crate::api::jobs::limit;
+use crate::api::page::{Listed, limit};
 use crate::api::problem::{Problem, ProblemBody};
-use crate::store::books::{TransactionQuery, TransactionRow};
+use crate::store::books::{BalanceRow, TransactionQuery, TransactionRow};
 use crate::store::{Store, StoreError};
 
 /// The media type of one JSON value a line.
@@ -88,16 +88,6 @@ pub struct LedgerItem {
     /// The transaction. Amounts and times are decimal text; postings sum to 0.
     #[schema(value_type = Object)]
     pub transaction: Transaction,
-}
-
-/// A page of balances.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct BalancePage {
-    /// By name.
-    pub items: Vec<BalanceItem>,
-    /// The next page, where there may be one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// An account that is not empty.
@@ -291,7 +281,7 @@ fn line(seq: u64, digest: Digest, body: Option<&str>) -> Result<String, std::io:
 #[utoipa::path(
     get, path = "/api/v0/ledger/balances", tag = "money", security(("bearer" = []), ("key" = [])), params(BalanceQuery),
     responses(
-        (status = 200, body = BalancePage), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 200, body = Listed<BalanceItem>), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 403, body = ProblemBody)
     )
 )]
@@ -299,14 +289,11 @@ pub async fn balances(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<BalanceQuery>,
-) -> Result<Json<BalancePage>, Problem> {
+) -> Result<Json<Listed<BalanceItem>>, Problem> {
     caller.require_operator()?;
     let limit = limit(query.limit, PAGE)?;
     let rows = app.store.balances(query.after.as_deref(), limit).await?;
-    let full = rows.len() == limit as usize;
-    let items: Vec<BalanceItem> =
-        rows.into_iter().map(|row| BalanceItem { account: row.account.to_string(), micro: row.micro }).collect();
-    let next = items.last().filter(|_| full);
-    let next = next.map(|last| format!("/api/v0/ledger/balances?limit={limit}&after={}", last.account));
-    Ok(Json(BalancePage { items, next }))
+    let next = |last: &BalanceRow| format!("/api/v0/ledger/balances?limit={limit}&after={}", last.account);
+    let item = |row: BalanceRow| BalanceItem { account: row.account.to_string(), micro: row.micro };
+    Ok(Json(Listed::of(rows, limit, next, item)))
 }

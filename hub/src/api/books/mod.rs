@@ -16,11 +16,13 @@ use utoipa_axum::routes;
 use super::App;
 use super::auth::Caller;
 use super::problem::Problem;
+pub(super) use export::FORMATS;
+pub(super) use usage::DAY_PATTERN;
 
 /// Rows of one page of an export.
 const PAGE: u32 = 1000;
 /// Longest reference of a payment, characters.
-const REFERENCE_MAX: usize = 200;
+pub(super) const REFERENCE_CHARS_MAX: usize = 200;
 
 /// Every route about money.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -65,11 +67,11 @@ impl Whose {
 
 /// A payment's own number: what makes a repeated request the same payment.
 fn reference(text: &str) -> Result<(), Problem> {
-    if (1..=REFERENCE_MAX).contains(&text.chars().count()) && !text.chars().any(|c| c.is_ascii_control()) {
+    if (1..=REFERENCE_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
         return Ok(());
     }
     let detail = format!(
-        "reference: expected 1 to {REFERENCE_MAX} characters without control characters, such as the number of the transfer; \
+        "reference: expected 1 to {REFERENCE_CHARS_MAX} characters without control characters, such as the number of the transfer; \
          the same one again changes nothing"
     );
     Err(Problem::of(FailureCode::RequestSchema, detail).at("/reference"))

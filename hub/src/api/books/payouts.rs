@@ -18,7 +18,7 @@ use super::{PAGE, Whose, amount, reference};
 use crate::api::App;
 use crate::api::auth::{Caller, Scope};
 use crate::api::body;
-use crate::api::jobs::limit;
+use crate::api::page::{Listed, limit};
 use crate::api::problem::{Problem, ProblemBody};
 use crate::store::books::{BooksWrite, PayRow};
 use crate::store::{Store, StoreError};
@@ -37,16 +37,6 @@ pub struct PayQuery {
     pub all: Option<bool>,
     /// `json`, `csv` or `parquet`; what `Accept` says where absent.
     pub format: Option<String>,
-}
-
-/// A page of what agents earned.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct PayPage {
-    /// By agent.
-    pub items: Vec<PayItem>,
-    /// The next page, where there may be one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// What an agent earned. Amounts are micro-credits.
@@ -74,13 +64,10 @@ pub struct PayItem {
 #[serde(deny_unknown_fields)]
 pub struct Payout {
     /// The agent it is for.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub agent_id: String,
     /// Micro-credits; at most what is payable.
-    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     pub credits_micro: u64,
     /// The payment's own number: the same one again changes nothing.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f]+$")]
     pub reference: String,
 }
 
@@ -88,7 +75,7 @@ pub struct Payout {
 #[utoipa::path(
     get, path = "/api/v0/payouts", tag = "money", security(("bearer" = []), ("key" = [])), params(PayQuery),
     responses(
-        (status = 200, content((PayPage = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.parquet"))),
+        (status = 200, content((Listed<PayItem> = "application/json"), (String = "text/csv"), (Vec<u8> = "application/vnd.apache.parquet"))),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody)
     )
 )]
@@ -116,9 +103,8 @@ pub async fn list(
     }
     let found = app.store.pay(whose.project(), after, limit).await?;
     let all = if query.all.unwrap_or(false) { "&all=true" } else { "" };
-    let next = found.last().filter(|_| found.len() == limit as usize);
-    let next = next.map(|row| format!("/api/v0/payouts?limit={limit}{all}&after={}", row.agent));
-    Ok(Json(PayPage { items: found.into_iter().map(item).collect(), next }).into_response())
+    let next = |row: &PayRow| format!("/api/v0/payouts?limit={limit}{all}&after={}", row.agent);
+    Ok(Json(Listed::of(found, limit, next, item)).into_response())
 }
 
 fn item(row: PayRow) -> PayItem {

@@ -16,7 +16,7 @@ use super::sheet::{Cell, Column, Holds, Row};
 use super::{PAGE, Whose};
 use crate::api::App;
 use crate::api::auth::{Caller, Scope};
-use crate::api::jobs::limit;
+use crate::api::page::limit;
 use crate::api::problem::{Problem, ProblemBody};
 use crate::coordinator::decimal;
 use crate::store::books::{UsageQuery as Asked, UsageRow};
@@ -24,6 +24,8 @@ use crate::store::{Store, StoreError};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
+/// A day of the years 1970 to 9999, as a regular expression; that it is in the calendar is the format's to say.
+pub(in crate::api) const DAY_PATTERN: &str = "^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}$";
 /// Days that are shown where nothing is said, and that a month of burning is.
 const DAYS: u64 = 30;
 

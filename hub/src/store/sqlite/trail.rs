@@ -1,5 +1,6 @@
 //! The audit log in SQLite.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use super::{Sqlite, digest_of, int, uint, writer};
 use crate::store::blobs::Blobs;
+use crate::store::data::DataWritten;
 use crate::store::trail::{Reach, TrailFilter, TrailStore, TrailWrite};
 use crate::store::{StoreError, Written};
 
@@ -24,6 +26,9 @@ macro_rules! rows {
     };
 }
 
+/// The status of a value that was made.
+const CREATED: u16 = 201;
+
 const HEADS: &str =
     "SELECT seq, link, at_ms, purpose, key, signature FROM audit_heads WHERE seq >= ? ORDER BY seq, rowid LIMIT ?";
 
@@ -36,12 +41,13 @@ pub(super) async fn apply(
         TrailWrite::Row(entry) => append(db, entry).await?,
         TrailWrite::With { write, entry } => {
             let written = Box::pin(writer::apply(&mut *db, blobs, write)).await?;
-            let made = !matches!(
-                written,
-                Written::Existing(_) | Written::Mismatch(_) | Written::Exceeded(_) | Written::Applied(false)
-            );
+            let made = match &written {
+                Written::Existing(_) | Written::Mismatch(_) | Written::Exceeded(_) | Written::Applied(false) => false,
+                Written::Data(data) => data.is_change(),
+                _ => true,
+            };
             if made {
-                append(db, entry).await?;
+                append(db, &told(entry, &written)).await?;
             }
             return Ok(written);
         }
@@ -55,6 +61,14 @@ pub(super) async fn apply(
         }
     }
     Ok(Written::Done)
+}
+
+/// The row with what its sender could not know: a value where there was none is made, not changed.
+fn told<'e>(entry: &'e Entry, written: &Written) -> Cow<'e, Entry> {
+    match written {
+        Written::Data(DataWritten::Kept { new: true, .. }) => Cow::Owned(Entry { status: CREATED, ..entry.clone() }),
+        _ => Cow::Borrowed(entry),
+    }
 }
 
 async fn append(db: &mut SqliteConnection, entry: &Entry) -> Result<(), StoreError> {

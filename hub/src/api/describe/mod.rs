@@ -2,38 +2,31 @@
 //!
 //! Works on the document's JSON, where parameters, bodies and answers of every route look the same.
 
-use forge_lifecycle::books::Kind;
+mod bodies;
+mod parameters;
+
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
 /// A BLAKE3 digest.
 const DIGEST: &str = "^[0-9a-f]{64}$";
-/// A ULID.
-const JOB: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
-/// A day, UTC.
-const DAY: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
-/// A namespace of values, or an array's name.
-const WORD: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
-/// A key of a value: steps between slashes, none of them empty, `.` or `..`.
-const KEY: &str = concat!(
-    r"^(\.{0,2}[A-Za-z0-9_~:@=+,-][A-Za-z0-9._~:@=+,-]*|\.{3}[A-Za-z0-9._~:@=+,-]*)",
-    r"(/(\.{0,2}[A-Za-z0-9_~:@=+,-][A-Za-z0-9._~:@=+,-]*|\.{3}[A-Za-z0-9._~:@=+,-]*))*$"
-);
-/// What keys can begin with.
-const PREFIX: &str = "^[A-Za-z0-9._~:@=+,/-]*$";
-/// Longest key, bytes.
-const KEY_BYTES_MAX: usize = forge_contract::key::KEY_BYTES_MAX;
 /// Where problems are described.
 const PROBLEM: &str = "#/components/schemas/ProblemBody";
 /// Their media type (RFC 9457).
 const PROBLEM_TYPE: &str = "application/problem+json";
 
-/// The document with the answers that any route can give, problems under their media type, and parameters of one name
-/// described alike.
+/// Routes that are read as another is, whose path has more steps.
+const LIKE: [(&str, &str); 1] = [("/api/v0/vmem/{name}", "/api/v0/vmem/{name}/{version}")];
+
+/// The document with the answers that any route can give, problems under their media type, and parameters and bodies
+/// described by the rules that handlers go by.
 #[must_use]
-pub fn completed(openapi: OpenApi) -> OpenApi {
-    let Ok(mut document) = serde_json::to_value(&openapi) else { return openapi };
+pub fn completed(openapi: &OpenApi) -> Value {
+    let mut document = serde_json::to_value(openapi).unwrap_or_default();
     name_steps(&mut document);
+    for (path, model) in LIKE {
+        liken(&mut document, path, model);
+    }
     for (path, item) in members(document.pointer_mut("/paths")) {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             if let Some(operation) = operation.as_object_mut() {
@@ -41,7 +34,23 @@ pub fn completed(openapi: OpenApi) -> OpenApi {
             }
         }
     }
-    serde_json::from_value(document).unwrap_or(openapi)
+    if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        bodies::describe(schemas);
+    }
+    document
+}
+
+/// A number's format says 63 bits, or 31; what is read has 64, or 32.
+fn unbounded(schema: &mut Map<String, Value>) {
+    let largest = match schema.get("format").and_then(Value::as_str) {
+        Some("int64") => u64::MAX,
+        Some("int32") => u64::from(u32::MAX),
+        _ => return,
+    };
+    if schema.contains_key("minimum") {
+        schema.remove("format");
+        schema.entry("maximum").or_insert_with(|| json!(largest));
+    }
 }
 
 /// A path's last step may hold several: the router writes it `{*key}`, the document `{key}`.
@@ -49,6 +58,23 @@ fn name_steps(document: &mut Value) {
     let Some(paths) = document.pointer_mut("/paths").and_then(Value::as_object_mut) else { return };
     let named = core::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item));
     *paths = named.collect();
+}
+
+/// Gives a route the answers of another, and those of its parameters that are no steps of a path.
+fn liken(document: &mut Value, path: &str, model: &str) {
+    let place = |path: &str, method: &str| format!("/paths/{}/{method}", path.replace('~', "~0").replace('/', "~1"));
+    for method in ["get", "head"] {
+        let Some(model) = document.pointer(&place(model, method)).cloned() else { continue };
+        let Some(operation) = document.pointer_mut(&place(path, method)).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        operation.insert("responses".to_owned(), model.get("responses").cloned().unwrap_or_default());
+        let parameters = model.get("parameters").and_then(Value::as_array).into_iter().flatten();
+        let more = parameters.filter(|parameter| parameter.get("in").is_some_and(|place| place != "path")).cloned();
+        if let Some(own) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
+            own.extend(more);
+        }
+    }
 }
 
 fn members(value: Option<&mut Value>) -> impl Iterator<Item = (&String, &mut Value)> {
@@ -65,13 +91,14 @@ fn name(path: &str, method: &str) -> String {
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
     operation.insert("operationId".to_owned(), Value::String(name(path, method)));
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
-        describe(path, parameter);
+        parameters::describe((method, path), parameter);
     }
     let is_secured = operation.get("security").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
     let has_body = operation.contains_key("requestBody");
     let takes = has_body || operation.contains_key("parameters");
     if let Some(body) = operation.get_mut("requestBody").and_then(Value::as_object_mut) {
         describe_body(body);
+        bodies::name(path, body.get_mut("content"));
     }
     let Some(answers) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     for (status, answer) in answers.iter_mut() {
@@ -99,7 +126,7 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
         may("408", "The body came too slowly or ended early");
         may("413", "The body is larger than allowed");
         may("415", "The body's media type or encoding is not one this route reads");
-        may("422", "A limit of the project does not allow it, or the content is not what was declared");
+        may("422", "It can be read, and what it says cannot be done: it contradicts itself, a limit, or what it names");
     }
     if is_secured || takes {
         may("500", "The hub failed, or could not read or write its records");
@@ -159,58 +186,6 @@ fn describe_bytes(content: Option<&mut Value>) {
     }
 }
 
-/// What a parameter of this name may be, wherever it stands.
-fn describe(path: &str, parameter: &mut Value) {
-    let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let Some(schema) = parameter.get_mut("schema").and_then(Value::as_object_mut) else { return };
-    // What may be left out may not therefore be `null`: a query has no such value.
-    if let Some(kind) = schema.get_mut("type")
-        && let Some(one) = kind.as_array().and_then(|kinds| kinds.iter().find(|kind| *kind != "null")).cloned()
-    {
-        *kind = one;
-    }
-    // The format says 63 bits; what is read has 64.
-    if schema.get("format").and_then(Value::as_str) == Some("int64") && schema.contains_key("minimum") {
-        schema.remove("format");
-        schema.insert("maximum".to_owned(), json!(u64::MAX));
-    }
-    for (key, value) in rule(path, &name).as_ref().and_then(Value::as_object).into_iter().flatten() {
-        schema.insert(key.clone(), value.clone());
-    }
-}
-
-/// What is known of a parameter beyond its type.
-fn rule(path: &str, name: &str) -> Option<Value> {
-    let under = |prefix: &str| path.starts_with(prefix);
-    let rule = match name {
-        "digest" => json!({ "pattern": DIGEST }),
-        "id" if under("/api/v0/jobs") => json!({ "pattern": JOB }),
-        "id" if under("/api/v0/agents") => json!({ "pattern": DIGEST }),
-        "job" if under("/api/v0/ledger") => json!({ "pattern": JOB }),
-        "before" if path == "/api/v0/jobs" => json!({ "pattern": JOB }),
-        "before" if path == "/api/v0/blobs" => json!({ "pattern": DIGEST }),
-        "after" if path == "/api/v0/payouts" => json!({ "pattern": DIGEST }),
-        "after" if path == "/api/v0/kv" || path == "/api/v0/vmem" => json!({ "pattern": WORD }),
-        "prefix" | "after" if under("/api/v0/kv/") => json!({ "pattern": PREFIX, "maxLength": KEY_BYTES_MAX }),
-        "namespace" if under("/api/v0/kv") => json!({ "pattern": WORD }),
-        "key" if under("/api/v0/kv") => json!({ "pattern": KEY, "maxLength": KEY_BYTES_MAX }),
-        "name" if under("/api/v0/vmem") => json!({ "pattern": WORD }),
-        "version" if under("/api/v0/vmem") => json!({ "pattern": "^([1-9][0-9]{0,15}|latest)$" }),
-        "status" if path == "/api/v0/jobs" => json!({ "enum": ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] }),
-        "state" if path == "/api/v0/kernels" => {
-            json!({ "enum": ["pending", "admitted", "refused", "deprecated", "yanked"] })
-        }
-        "kind" if path == "/api/v0/ledger" => json!({ "enum": Kind::ALL.map(Kind::as_str) }),
-        "format" => json!({ "enum": ["json", "csv", "parquet"] }),
-        "from" | "to" if path == "/api/v0/usage" => json!({ "pattern": DAY }),
-        "limit" => json!({ "minimum": 1, "maximum": 1000 }),
-        "ttl_s" => json!({ "minimum": 1, "maximum": 315_360_000 }),
-        "Idempotency-Key" => json!({ "pattern": "^[!-~]{1,255}$" }),
-        _ => return None,
-    };
-    Some(rule)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -218,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_secured_route_says_who_is_refused_and_problems_have_their_type() {
-        let document = serde_json::to_value(super::super::description()).unwrap();
+        let document = super::super::description();
         let (mut routes, mut names) = (0, std::collections::BTreeSet::new());
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -238,5 +213,11 @@ mod tests {
         assert!(routes > 20, "{routes} routes with a key");
         let digest = document["paths"]["/api/v0/blobs/{digest}"]["get"]["parameters"].as_array().unwrap();
         assert!(digest.iter().any(|parameter| parameter["schema"]["pattern"] == DIGEST), "{digest:#?}");
+        for (path, model) in LIKE {
+            let (own, model) = (&document["paths"][path]["get"], &document["paths"][model]["get"]);
+            assert!(own["responses"]["200"].is_object() && own["responses"] == model["responses"], "{own:#}");
+            let count = |operation: &Value| operation["parameters"].as_array().unwrap().len();
+            assert_eq!(count(own) + 1, count(model), "{own:#}");
+        }
     }
 }

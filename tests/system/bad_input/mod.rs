@@ -3,6 +3,8 @@
 //! Each is answered with a status, a stable code, the place, and a sentence that helps; nothing changes, and a job
 //! that runs meanwhile is not disturbed.
 
+mod bodies;
+
 use forge_tests::api::Answer;
 use forge_tests::contract::{changed, insurance, quickstart, quickstart_text, without};
 use forge_tests::pool::Pool;
@@ -86,12 +88,12 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
         (
             "4 negative iterations",
             set("/args/iterations", json!(-1)),
-            expected(400, "request.arguments", "/args/iterations", &["iterations", "-1"]),
+            expected(422, "request.arguments", "/args/iterations", &["iterations", "-1"]),
         ),
         (
             "5 more than a double holds exactly",
             set("/args/iterations", json!(over)),
-            expected(400, "request.arguments", "/args/iterations", &["args.iterations", "exact"]),
+            expected(422, "request.arguments", "/args/iterations", &["args.iterations", "exact"]),
         ),
         (
             "5 zero shards",
@@ -106,18 +108,18 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
         (
             "6 more agents at least than at most",
             set("/policy/min_agents", json!(11)),
-            expected(400, "request.conflict", "/policy/min_agents", &["11", "policy.max_agents", "10"]),
+            expected(422, "request.conflict", "/policy/min_agents", &["11", "policy.max_agents", "10"]),
         ),
         (
             "7 an unknown version",
             set("/op/version", json!(7)),
-            expected(400, "request.unknown_op", "/op/version", &["mc@7", "mc@1"]),
+            expected(422, "request.unknown_op", "/op/version", &["mc@7", "mc@1"]),
         ),
-        ("7 an unknown name", set("/op/name", json!("mcc")), expected(400, "request.unknown_op", "/op/name", &["mcc"])),
+        ("7 an unknown name", set("/op/name", json!("mcc")), expected(422, "request.unknown_op", "/op/name", &["mcc"])),
         (
             "7 an unknown profile",
             set("/op/profile", json!("insurance.v2")),
-            expected(400, "request.unknown_op", "/op/profile", &["insurance.v2", "insurance.v1"]),
+            expected(422, "request.unknown_op", "/op/profile", &["insurance.v2", "insurance.v1"]),
         ),
         (
             "8 a wrong spelling",
@@ -148,7 +150,7 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
             "an unknown argument",
             set("/args/claim_frequency", json!(1)),
             Expected {
-                status: 400,
+                status: 422,
                 code: "request.arguments",
                 pointer: Some("/args/claim_frequency"),
                 says: &["claim_frequency"],
@@ -157,7 +159,7 @@ fn refused_by_schema() -> Vec<(&'static str, Value, Expected)> {
         (
             "a missing argument",
             without(quickstart(), "/args/iterations"),
-            expected(400, "request.arguments", "/args/iterations", &["iterations"]),
+            expected(422, "request.arguments", "/args/iterations", &["iterations"]),
         ),
         (
             "a missing part",
@@ -188,7 +190,7 @@ async fn u64_overflow_in_the_text_is_named() {
     let pool = Pool::start(0).await;
     let body = text_with("\"iterations\": 1000000", "\"iterations\": 18446744073709551616");
     let answer = pool.api.execute_text(body).await;
-    check("5 u64 overflow", &answer, &expected(400, "request.arguments", "/args/iterations", &["iterations"]));
+    check("5 u64 overflow", &answer, &expected(422, "request.arguments", "/args/iterations", &["iterations"]));
     pool.stop().await;
 }
 
