@@ -15,6 +15,8 @@ use crate::inputs::{Reads, Want};
 const AHEAD_BYTES: u64 = 4 << 20;
 /// The same where there is a gap between them: what is read wrongly ahead was read for nothing.
 const AHEAD_APART_BYTES: u64 = 512 << 10;
+/// What a read takes at least where there are gaps: pieces are verified by so much.
+const PAGE: u64 = 16 << 10;
 
 /// Frames from the parent, one after the other.
 pub(super) struct Line(Mutex<Receiver<Vec<u8>>>);
@@ -157,9 +159,6 @@ impl Track {
         Want { offset, bytes, stride: self.stride, steps: u32::try_from(steps).unwrap_or(u32::MAX) }
     }
 }
-
-/// What a read takes at least where there are gaps: pieces are verified by so much.
-const PAGE: u64 = 16 << 10;
 
 #[cfg(test)]
 mod tests {
