@@ -62,7 +62,6 @@ impl Hand {
             projects: vec![],
             engine: engine(),
             cage: "none".into(),
-            projects: vec![],
         };
         self.tell(Event::AgentJoined {
             agent: agent_id(agent),

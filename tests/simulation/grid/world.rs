@@ -251,7 +251,6 @@ impl World {
             projects: vec![],
             engine: Digest::of(b"engine"),
             cage: "none".into(),
-            projects: vec![],
         };
         let membership = Membership {
             owner: OwnerId(identity as u64),
