@@ -41,7 +41,7 @@ pub fn broken(cell: &Cell, tally: &Tally) -> Vec<&'static str> {
         broken.push("cost");
     }
     // Strangers among themselves may find no majority: then jobs fail, and that is all.
-    if tally.delivered < cell.shards && cell.verifiers > 0 && cell.mode != VerifyMode::Full {
+    if tally.delivered < cell.shards && cell.verifiers > 0 {
         broken.push("stuck");
     }
     broken

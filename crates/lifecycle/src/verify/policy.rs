@@ -247,7 +247,7 @@ pub fn decide(
 ) -> Decision {
     let Some(first) = votes.first() else { return Decision::More(From::Anyone) };
     if votes.iter().any(|vote| vote.result != first.result) {
-        return differing(mode, votes, about.askable.verifier, copies_max);
+        return differing(mode, votes, about.askable, copies_max);
     }
     let wanted = match mode {
         _ if about.doubted => doubted(votes, about.askable).map(Decision::More),
@@ -320,26 +320,27 @@ fn trio(votes: &[Vote]) -> Option<From> {
     }
 }
 
-fn differing(mode: VerifyMode, votes: &[Vote], verifiers: bool, copies_max: u32) -> Decision {
+fn differing(mode: VerifyMode, votes: &[Vote], askable: Askable, copies_max: u32) -> Decision {
     let of_verifiers: Vec<Digest> = votes.iter().filter(|vote| vote.verifier).map(|vote| vote.result).collect();
     let total = u32::try_from(votes.len()).unwrap_or(u32::MAX);
     if mode == VerifyMode::Full {
         return match of_verifiers.as_slice() {
             [truth, rest @ ..] if rest.iter().all(|other| other == truth) => {
-                // What was refuted counts for nothing: two owners and a verifier must still be equal.
+                // What was refuted counts for nothing: two owners and a verifier must still be equal. However many lie,
+                // the truth is known: a job that ended here would let them off, and end its successors as well.
                 let equal = votes.iter().filter(|vote| vote.result == *truth).count();
                 match equal {
                     3.. => Decision::Accept(*truth),
-                    _ if total >= copies_max => Decision::Unsettled,
+                    _ if total >= copies_max && askable.proven => Decision::More(From::Proven),
                     _ => Decision::More(From::Anyone),
                 }
             }
-            [] if verifiers && total < copies_max => Decision::More(From::Verifier),
+            [] if askable.verifier => Decision::More(From::Verifier),
             _ => Decision::Unsettled,
         };
     }
     match of_verifiers.as_slice() {
-        [] if verifiers => return Decision::More(From::Verifier),
+        [] if askable.verifier => return Decision::More(From::Verifier),
         [] => {}
         [truth, rest @ ..] if rest.iter().all(|other| other == truth) => return Decision::Accept(*truth),
         _ => {
