@@ -13,8 +13,9 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Bytes of the first read: the whole header of every matrix that numpy wrote.
 const FIRST_READ: u32 = 256;
-/// Bytes read at once where rows lie one behind the other.
-const READ_BYTES_MAX: u64 = 1 << 20;
+/// Bytes read at once where rows lie one behind the other: little enough to stay in a core's cache while host and guest
+/// copy them.
+const READ_BYTES_MAX: u64 = 64 << 10;
 
 /// What a file's header says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -323,3 +323,42 @@ fn a_check_burns_a_twentieth_of_the_unit_at_most_and_the_same_under_every_backen
     });
     assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{verdicts:?}");
 }
+
+/// Regular places and few of them: a scale of rounding that is estimated from a part of a row would often miss them all.
+fn tiles_with_patterns_are_not_computed_again<T: Real>() {
+    type Pattern = fn(usize, usize) -> bool;
+    let patterns: [Pattern; 8] = [
+        |_, column| column % 4 == 1,
+        |_, column| column % 8 == 7,
+        |_, column| column % 16 == 3,
+        |_, column| column % 32 == 30,
+        |row, column| row.abs_diff(column) < 3,
+        |row, column| row == column,
+        |row, column| (row * 37 + 11) % 256 == column,
+        |_, column| column < 50,
+    ];
+    for (number, pattern) in patterns.into_iter().enumerate() {
+        let mut product = Product::<T>::random((256, 256, 1024), PLAIN);
+        for matrix in [&mut product.a, &mut product.b] {
+            let columns = matrix.columns;
+            let zero = |(place, value): (usize, &mut T)| {
+                if !pattern(place / columns, place % columns) {
+                    *value = T::nearest(0.0);
+                }
+            };
+            matrix.values.iter_mut().enumerate().for_each(zero);
+        }
+        let unit = Unit::of(&product, 0);
+        for challenge in 0..4 {
+            let verdict = unit.verdict(&unit.honest, challenge);
+            assert!(matches!(verdict.finding, Finding::Sound { .. }), "pattern {number}: {verdict:?}");
+            assert!(verdict.fuel * 10 <= unit.fuel, "pattern {number}: {} of {} fuel", verdict.fuel, unit.fuel);
+        }
+    }
+}
+
+#[test]
+fn what_is_mostly_zero_costs_no_more_to_check() {
+    tiles_with_patterns_are_not_computed_again::<f64>();
+    tiles_with_patterns_are_not_computed_again::<f32>();
+}

@@ -29,8 +29,6 @@ const MEAN_SQUARE: f64 = 7.0 / 3.0;
 struct Cell<T> {
     row: usize,
     column: usize,
-    /// Its column of B, as far as it is seen at once.
-    steps: Vec<T>,
     sum: T,
     /// The cell of C, where beta is not zero.
     old: T,
@@ -183,15 +181,7 @@ fn see<T: Probed, S: Source>(
 /// The cells that are computed again.
 fn cells<T: Probed>(at: Rectangle, generator: &mut Generator) -> Vec<Cell<T>> {
     let mut below = |bound: u32| ((u64::from(generator.next_u32()) * u64::from(bound)) >> 32) as usize;
-    let most = usize::try_from(STEPS).unwrap_or(0);
-    let mut cell = |_| Cell {
-        row: below(at.rows),
-        column: below(at.columns),
-        steps: vec![T::ZERO; most],
-        sum: T::ZERO,
-        old: T::ZERO,
-    };
-    (0..CELLS).map(&mut cell).collect()
+    (0..CELLS).map(|_| Cell { row: below(at.rows), column: below(at.columns), sum: T::ZERO, old: T::ZERO }).collect()
 }
 
 /// A (B r) for both random vectors and the sums of squares of A and B, for each row of the tile. Brings the cells' sums
@@ -205,22 +195,25 @@ fn products<T: Probed, S: Source>(
     cells: &mut [Cell<T>],
 ) -> Result<Vec<[f64; 3]>, Failure> {
     let mut products = vec![[0.0; 3]; at.rows as usize];
+    // The cells' columns of B as far as they are seen at once: each step's numbers side by side.
+    let mut columns: Vec<[T; CELLS]> = Vec::new();
     let mut first = 0;
     while first < depth {
         let steps = first..depth.min(first + STEPS);
         let count = usize::try_from(steps.end - steps.start).unwrap_or(0);
         let mut probe = Probe::zero(count);
+        columns.resize(count, [T::ZERO; CELLS]);
         b.rows(steps.clone(), at.column..at.column + u64::from(at.columns), |step, bytes| {
             probe.set(step, T::look::<false>(bytes, random).map(T::nearest));
-            cells.iter_mut().for_each(|cell| cell.steps[step] = T::at(bytes, cell.column));
+            columns[step].iter_mut().zip(&*cells).for_each(|(number, cell)| *number = T::at(bytes, cell.column));
         })?;
         a.rows(at.row..at.row + u64::from(at.rows), steps.clone(), |row, bytes| {
             let sums = T::look::<true>(bytes, &probe);
             products[row].iter_mut().zip(sums).for_each(|(product, sum)| *product += sum);
-            for cell in cells.iter_mut().filter(|cell| cell.row == row) {
+            for (index, cell) in cells.iter_mut().enumerate().filter(|(_, cell)| cell.row == row) {
                 let depth = usize::try_from(DEPTH).unwrap_or(1);
-                for (a, b) in bytes.chunks(depth * size_of::<T>()).zip(cell.steps[..count].chunks(depth)) {
-                    let sum = T::read(a).zip(b).fold(T::ZERO, |sum, (a, b)| sum + (a * *b));
+                for (a, b) in bytes.chunks(depth * size_of::<T>()).zip(columns.chunks(depth)) {
+                    let sum = T::read(a).zip(b).fold(T::ZERO, |sum, (a, b)| sum + (a * b[index]));
                     cell.sum = cell.sum + sum;
                 }
             }
