@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::exit::Outcome;
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
-use crate::{number, screen};
+use crate::{listing, number, screen};
 
 /// Keeps, reads and lists small values by namespace and key.
 ///
@@ -118,14 +118,8 @@ struct ListArgs {
     /// Only what comes after this one
     #[arg(long, value_name = "KEY")]
     after: Option<String>,
-    /// At most this many
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    limit: u32,
-    /// Print the hub's answer as JSON instead of a table
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    target: TargetArgs,
+    shown: listing::ListArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -234,25 +228,22 @@ async fn list(args: ListArgs) -> Result<Outcome> {
         bail!("--prefix is of keys: name a namespace before it");
     }
     key::prefix(&args.prefix).context("--prefix")?;
-    let client = Client::new(args.target.resolve()?)?;
     let after = args.after.as_deref().unwrap_or_default();
     key::prefix(after).context("--after")?;
-    let after = if after.is_empty() { String::new() } else { format!("&after={}", escaped(after)) };
-    let limit = args.limit;
-    let answer = match &args.namespace {
-        None => client.read(&format!("/api/v0/kv?limit={limit}{after}")).await?,
-        Some(namespace) => {
-            let prefix = escaped(&args.prefix);
-            client.read(&format!("/api/v0/kv/{namespace}?limit={limit}&prefix={prefix}{after}")).await?
-        }
-    };
-    let shown = match (args.json, &args.namespace) {
-        (true, _) => screen::json(&answer),
-        (false, None) => namespaces(&answer),
-        (false, Some(_)) => entries(&answer),
-    };
-    screen::print(&shown)?;
-    Ok(Outcome::Done)
+    let mut query = Vec::new();
+    if !after.is_empty() {
+        query.push(format!("after={}", escaped(after)));
+    }
+    let mut path = "/api/v0/kv".to_owned();
+    if let Some(namespace) = &args.namespace {
+        path = format!("{path}/{namespace}");
+        query.push(format!("prefix={}", escaped(&args.prefix)));
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
+    }
+    let render = if args.namespace.is_none() { namespaces } else { entries };
+    args.shown.show(&path, render).await
 }
 
 /// A key as a value of a query: of what keys may have, a plus sign alone means something else there.

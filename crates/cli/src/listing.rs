@@ -22,13 +22,14 @@ pub struct ListArgs {
 }
 
 impl ListArgs {
-    /// Shows the list behind a path.
+    /// Shows the list behind a path, which may have a query.
     ///
     /// # Errors
     /// The connection, or the hub's refusal.
     pub async fn show(self, path: &str, render: impl FnOnce(&Value) -> String) -> Result<Outcome> {
         let client = Client::new(self.target.resolve()?)?;
-        let answer = client.read(&format!("{path}?limit={}", self.limit)).await?;
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let answer = client.read(&format!("{path}{joint}limit={}", self.limit)).await?;
         screen::show(&answer, self.json, render)
     }
 }
