@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::exit::Outcome;
+use crate::listing::ListArgs;
 use crate::table::{Align, Table};
 use crate::target::TargetArgs;
-use crate::{listing, number, screen};
+use crate::{number, screen};
 
 /// Keeps, reads and lists small values by namespace and key.
 ///
@@ -34,7 +35,7 @@ enum Command {
     /// Keep a value: text, a file, or standard input
     Put(PutArgs),
     /// List namespaces, or the keys of one
-    List(ListArgs),
+    List(KeysArgs),
     /// Remove a key
     Delete(DeleteArgs),
 }
@@ -108,7 +109,7 @@ struct PutArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
+struct KeysArgs {
     /// Whose keys; the namespaces where absent
     #[arg(value_parser = namespace)]
     namespace: Option<String>,
@@ -119,7 +120,7 @@ struct ListArgs {
     #[arg(long, value_name = "KEY")]
     after: Option<String>,
     #[command(flatten)]
-    shown: listing::ListArgs,
+    shown: ListArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -223,7 +224,7 @@ async fn delete(args: DeleteArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn list(args: ListArgs) -> Result<Outcome> {
+async fn list(args: KeysArgs) -> Result<Outcome> {
     if args.namespace.is_none() && !args.prefix.is_empty() {
         bail!("--prefix is of keys: name a namespace before it");
     }
