@@ -110,24 +110,30 @@ async fn frozen_agents_lose_their_leases_and_work_on_when_they_come_back() {
     let expected = worth(&pool.api.execute(&contract).await.body);
     let is_theirs =
         |attempt: &serde_json::Value| frozen.agents.iter().any(|agent| attempt["agent_id"] == agent.as_str());
-    let job = pool.api.submit(&contract).await;
-    reached(&pool, &job, 8).await;
-    frozen.process.signal(rustix::process::Signal::STOP);
     // The list of agents is short; that of attempts would keep the hub busy.
-    until("end of a frozen agent's lease", || async {
+    let failed = || async {
         let listed = pool.api.get("/api/v0/agents").await;
         let items = listed.body["items"].as_array().unwrap();
-        let failed = items.iter().any(|agent| is_theirs(agent) && agent["failed"].as_u64() > Some(0));
+        items.iter().filter(|agent| is_theirs(agent)).filter_map(|agent| agent["failed"].as_u64()).sum::<u64>()
+    };
+    let job = pool.api.submit(&contract).await;
+    reached(&pool, &job, 8).await;
+    // What failed before the freeze does not count.
+    let before = failed().await;
+    frozen.process.signal(rustix::process::Signal::STOP);
+    until("end of a frozen agent's lease", || async {
         let state = pool.api.get(&format!("/api/v0/jobs/{job}")).await;
-        (failed || is_final(&state.body)).then_some(())
+        (failed().await > before || is_final(&state.body)).then_some(())
     })
     .await;
     frozen.process.signal(rustix::process::Signal::CONT);
     assert_eq!(worth(&ended(&pool, &job).await), expected);
     let attempts = attempts(&pool, &job).await;
     nothing_counts_twice(&attempts, shards, false);
-    // Run out, or taken back because a copy elsewhere was quicker.
-    let is_lost = |attempt: &&serde_json::Value| attempt["code"] == "agent.deadline" || attempt["status"] == "REVOKED";
+    // Run out, lost with a session that was silent for too long, or taken back because a copy elsewhere was quicker.
+    let is_lost = |attempt: &&serde_json::Value| {
+        attempt["status"] == "REVOKED" || attempt["code"] == "agent.deadline" || attempt["code"] == "agent.lost"
+    };
     let lost = attempts.iter().filter(|attempt| is_theirs(attempt)).filter(is_lost).count();
     assert!(lost > 0, "the freeze met no shard under way");
     // Thawed, they are as good as before.
