@@ -34,17 +34,25 @@ pub fn long_contract(shards: u64) -> Value {
     contract_of(shards, UNITS_LONG)
 }
 
+/// The same with shards that do nothing: their leases are as short as the hub's shortest, for next to no work is assumed
+/// of them.
+pub fn idle_contract(shards: u64) -> Value {
+    let op = json!({"name": "noop", "version": 1, "profile": "count.v1"});
+    unchecked(shards, &changed(insurance(1), &[("/op", op), ("/args", json!({"units": shards}))]))
+}
+
 fn contract_of(shards: u64, units: u64) -> Value {
-    let policy = |name: &str| format!("/policy/{name}");
+    unchecked(shards, &insurance(shards * units * UNIT_ITEMS))
+}
+
+fn unchecked(shards: u64, contract: &Value) -> Value {
     let changes = [
-        (policy("shards"), json!(shards)),
-        (policy("max_agents"), json!(0)),
-        (policy("verify"), json!("none")),
-        ("/seed/value".to_owned(), json!("faults")),
+        ("/policy/shards", json!(shards)),
+        ("/policy/max_agents", json!(0)),
+        ("/policy/verify", json!("none")),
+        ("/seed/value", json!("faults")),
     ];
-    let changes: Vec<(&str, Value)> =
-        changes.iter().map(|(pointer, value)| (pointer.as_str(), value.clone())).collect();
-    changed(insurance(shards * units * UNIT_ITEMS), &changes)
+    changed(contract.clone(), &changes)
 }
 
 /// What counts of a job: the digest of its result and what it cost.
