@@ -13,9 +13,11 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Bytes of the first read: the whole header of every matrix that numpy wrote.
 const FIRST_READ: u32 = 256;
-/// Bytes read at once where rows lie one behind the other: little enough to stay in a core's cache while host and guest
-/// copy them.
+/// Bytes read at once where rows lie close to each other: little enough to stay in a core's cache.
 const READ_BYTES_MAX: u64 = 64 << 10;
+/// Longest gap between rows that is read with them, bytes, if it is no longer than they are: moving it costs no more
+/// than another read, and a large input is fetched and verified by more than that anyway.
+const GAP_BYTES_MAX: u64 = 4 << 10;
 
 /// What a file's header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,19 +269,21 @@ impl<S: Source> Matrix<S> {
         let width = columns.end.checked_sub(columns.start).map(|width| width * self.number);
         let width = width.filter(|width| *width > 0 && columns.end <= self.columns).ok_or_else(past)?;
         let line = usize::try_from(width).map_err(|_| past())?;
-        // Whole rows lie one behind the other: many come with one read.
-        let together = if width == self.columns * self.number { (READ_BYTES_MAX / width).max(1) } else { 1 };
+        let stride = self.columns * self.number;
+        let close = stride - width <= width.min(GAP_BYTES_MAX);
+        let together = if close { (READ_BYTES_MAX / stride).max(1) } else { 1 };
         let (mut row, mut place) = (rows.start, 0);
         while row < rows.end {
             let count = together.min(rows.end - row);
             let offset = self.data + (row * self.columns + columns.start) * self.number;
-            let wanted = count * width;
+            let wanted = (count - 1) * stride + width;
             let bytes = self.source.read(offset, u32::try_from(wanted).map_err(|_| past())?)?;
             if bytes.len() as u64 != wanted {
                 return Err(past());
             }
-            for one in bytes.chunks_exact(line) {
-                visit(place, one);
+            // A single row may be part of one longer than memory.
+            for one in bytes.chunks(usize::try_from(stride).unwrap_or(usize::MAX)) {
+                visit(place, &one[..line]);
                 place += 1;
             }
             row += count;
@@ -309,6 +313,9 @@ fn check(header: &Header, number: Number, (rows, columns): (u64, u64), size: u64
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+    use core::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     /// A file as numpy writes it: version 1.0, padded to a multiple of 64 bytes.
@@ -353,6 +360,53 @@ mod tests {
             assert_eq!(block(0..2, 0..3).unwrap().len(), 2);
             assert!(block(0..3, 0..3).is_err());
             assert!(block(0..1, 2..4).is_err());
+        }
+    }
+
+    /// Bytes that count how often they are read.
+    struct Counted<'a>(&'a [u8], Rc<Cell<usize>>);
+
+    impl Source for Counted<'_> {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+
+        fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, Failure> {
+            self.1.set(self.1.get() + 1);
+            self.0.read(offset, len)
+        }
+    }
+
+    #[test]
+    fn rows_close_to_each_other_come_with_one_read() {
+        // 20 rows of so many columns, of which so many are wanted.
+        for (columns, wanted, reads) in [
+            (1000, 1000, 3),  // One behind the other, eight at a time.
+            (1000, 500, 3),   // A gap as long as the row.
+            (1000, 499, 20),  // A longer one.
+            (2000, 1488, 5),  // 4 KiB of gap.
+            (2000, 1487, 20), // More.
+            (9000, 9000, 20), // Each row is more than is read at once.
+        ] {
+            let cells: Vec<u8> = (0..20 * columns).flat_map(|n| f64::from(n).to_le_bytes()).collect();
+            let shape = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': (20, {columns}), }}");
+            let (bytes, count) = (file(&shape, &cells), Rc::new(Cell::new(0)));
+            let source = Counted(&bytes, Rc::clone(&count));
+            let matrix = Matrix::open(source, "a", Number::Float64, (20, u64::from(columns))).unwrap();
+            for first in [0, columns - wanted] {
+                count.set(0);
+                let mut rows = 0;
+                let across = u64::from(first)..u64::from(first + wanted);
+                let visit = |place: usize, row: &[u8]| {
+                    let number = |at: usize| f64::from_le_bytes(row.as_chunks::<8>().0[at]);
+                    let start = f64::from(u32::try_from(place).unwrap() * columns + first);
+                    assert_eq!((place, row.len()), (rows, wanted as usize * 8));
+                    assert_eq!((number(0), number(wanted as usize - 1)), (start, start + f64::from(wanted - 1)));
+                    rows += 1;
+                };
+                matrix.rows(0..20, across, visit).unwrap();
+                assert_eq!((rows, count.get()), (20, reads), "{wanted} of {columns}");
+            }
         }
     }
 

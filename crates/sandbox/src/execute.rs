@@ -9,12 +9,12 @@ use forge_contract::limits::SHARD_UNITS_MAX;
 use forge_contract::report::{Completed, Outcome, UnitRecord, Usage};
 use forge_contract::task::Task;
 use forge_contract::{Digest, Failure, FailureCode};
-use wasmtime::component::ComponentExportIndex;
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
 
 use crate::inputs::Inputs;
-use crate::kernel::bindings::UnitOnlyPre;
-use crate::kernel::bindings::exports::forgepool::kernel::unit as wit;
+use crate::kernel::bindings::exports::forgepool::kernel::checks::GuestIndices as ChecksIndices;
+use crate::kernel::bindings::exports::forgepool::kernel::unit::{self as wit, GuestIndices as UnitIndices};
 use crate::kernel::{HostState, linker};
 use crate::log::SharedLog;
 use crate::{code, engine, examine, lift, trap};
@@ -24,9 +24,10 @@ use crate::{code, engine, examine, lift, trap};
 /// Calls need [`engine::THREAD_STACK_BYTES`] of stack: see [`with_ample_stack`].
 pub struct UnitRunner {
     pub(crate) engine: Engine,
-    pub(crate) pre: UnitOnlyPre<HostState>,
+    pre: InstancePre<HostState>,
+    unit: UnitIndices,
     /// Where its check is, if it has one.
-    pub(crate) check: Option<ComponentExportIndex>,
+    pub(crate) checks: Option<ChecksIndices>,
 }
 
 /// What one unit gave.
@@ -72,15 +73,15 @@ impl UnitRunner {
         let component = code::load(engine, code)?;
         let linker = linker(engine).map_err(|error| code::refused(&error))?;
         let pre = linker.instantiate_pre(&component).map_err(|error| code::refused(&error))?;
-        let check = examine::export(&pre);
-        let pre = UnitOnlyPre::new(pre).map_err(|error| code::refused(&error))?;
-        Ok(Self { engine: engine.clone(), pre, check })
+        let unit = UnitIndices::new(&pre).map_err(|error| code::refused(&error))?;
+        let checks = examine::exported(&pre).map_err(|error| code::refused(&error))?;
+        Ok(Self { engine: engine.clone(), pre, unit, checks })
     }
 
     /// Whether the kernel can check units.
     #[must_use]
     pub fn checks(&self) -> bool {
-        self.check.is_some()
+        self.checks.is_some()
     }
 
     /// Runs one unit of a task in a fresh instance.
@@ -117,7 +118,7 @@ impl UnitRunner {
         let argument = lift::task(task, unit).ok_or_else(no_unit)?;
         let state = HostState::new(task.limits.memory_bytes, inputs.clone(), log);
         let mut store = Store::new(&self.engine, state);
-        let called = self.call_in(&mut store, task, &argument);
+        let called = self.call_in(&mut store, task, argument);
         drop(store);
         match called? {
             (Ok(found), fuel) => Ok((lift::fragment(found), fuel)),
@@ -125,22 +126,28 @@ impl UnitRunner {
         }
     }
 
-    fn call_in(&self, store: &mut Store<HostState>, task: &Task, argument: &wit::Task) -> Result<Called, Failure> {
-        prepare(store, task)?;
-        let instantiated = self.pre.instantiate(&mut *store);
-        let refused = store.data().limiter.refused;
-        let instance = instantiated.map_err(|error| trap::of_instantiation(&error, refused))?;
+    fn call_in(&self, store: &mut Store<HostState>, task: &Task, argument: wit::Task<'_>) -> Result<Called, Failure> {
+        let instance = self.instance(store, task)?;
+        let exported = self.unit.load(&mut *store, &instance).map_err(|error| trap::of_instantiation(&error, None))?;
         room(store, task)?;
-        let called = instance.forgepool_kernel_unit().call_execute(&mut *store, argument);
+        let called = exported.call_execute(&mut *store, argument);
         let refused = store.data().limiter.refused;
         let found = called.map_err(|error| trap::failure(&error, refused))?;
         let left = store.get_fuel().map_err(|error| trap::failure(&error, None))?;
         Ok((found, task.limits.fuel.saturating_sub(left)))
     }
+
+    /// A fresh instance, within the task's limits.
+    pub(crate) fn instance(&self, store: &mut Store<HostState>, task: &Task) -> Result<Instance, Failure> {
+        prepare(store, task)?;
+        let instantiated = self.pre.instantiate(&mut *store);
+        let refused = store.data().limiter.refused;
+        instantiated.map_err(|error| trap::of_instantiation(&error, refused))
+    }
 }
 
 /// Before a unit is instantiated: its limits hold for that too.
-pub(crate) fn prepare(store: &mut Store<HostState>, task: &Task) -> Result<(), Failure> {
+fn prepare(store: &mut Store<HostState>, task: &Task) -> Result<(), Failure> {
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(engine::HOSTCALL_BYTES_MAX);
     set_fuel(store, task.limits.fuel)
@@ -157,7 +164,7 @@ fn set_fuel(store: &mut Store<HostState>, fuel: u64) -> Result<(), Failure> {
     store.set_fuel(fuel).map_err(|error| trap::failure(&error, None))
 }
 
-type Called = (Result<wit::Fragment, wit::Failure>, u64);
+type Called = (Result<wit::FragmentResult, wit::Failure>, u64);
 
 /// Host bytes that a fragment within the output limit can take: a bucket is 2 bytes or more when encoded and 16 here.
 fn lifted_bytes_max(task: &Task) -> usize {

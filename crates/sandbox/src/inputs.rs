@@ -56,7 +56,7 @@ impl fmt::Debug for Content {
 /// Reads an input whose bytes are elsewhere; blocks until they are here.
 pub(crate) trait Reads: Send + Sync {
     /// These bytes, which the input has.
-    fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure>;
+    fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, Failure>;
 }
 
 /// What a worker wants of an input, and what it will want next as far as its reads so far say.
@@ -92,13 +92,13 @@ pub trait Supply: Send + Sync {
 }
 
 impl Input {
-    /// These bytes, which the input has; blocks where they are elsewhere.
-    pub(crate) fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
+    /// These bytes, which the input has, where they lie; blocks where they are elsewhere.
+    pub(crate) fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, Failure> {
         match &self.content {
             Content::Held(held) => {
                 let from = usize::try_from(offset).unwrap_or(usize::MAX);
-                let end = from.saturating_add(bytes);
-                held.get(from..end).map(<[u8]>::to_vec).ok_or_else(|| missing(&self.name))
+                let wanted = held.get(from..from.saturating_add(bytes));
+                wanted.map(|wanted| held.slice_ref(wanted)).ok_or_else(|| missing(&self.name))
             }
             Content::Asked(parent) => parent.read(offset, bytes),
             Content::Supplied(_) => Err(Failure::new(

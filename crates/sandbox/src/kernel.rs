@@ -1,5 +1,6 @@
-//! The kernel world as the host sees it: bindings of the export, and the only imports that exist.
+//! The kernel world as the host sees it: bindings of the exports, and the only imports that exist.
 
+use bytes::Bytes;
 use wasmtime::component::{ComponentType, Lower, Resource, ResourceType};
 use wasmtime::component::{Linker, LinkerInstance};
 use wasmtime::{Engine, StoreContextMut, Trap};
@@ -19,10 +20,14 @@ pub(crate) mod bindings {
         inline: "
             package forgepool:sandbox;
             /// What the host calls. What it offers is linked by hand, so that it can meter each call.
-            world unit-only { export forgepool:kernel/unit@1.0.0; }
+            world called {
+                export forgepool:kernel/unit@1.0.0;
+                export forgepool:kernel/checks@1.0.0;
+            }
         ",
         path: "../../wit",
-        world: "forgepool:sandbox/unit-only",
+        world: "forgepool:sandbox/called",
+        ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
@@ -129,7 +134,7 @@ fn link_inputs(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result
         charge(&mut store, fuel_of(end - offset))?;
         let bytes = match input(store.data(), &this) {
             Some(input) if end > offset => input.read(offset, usize::try_from(end - offset)?),
-            _ => Ok(Vec::new()),
+            _ => Ok(Bytes::new()),
         };
         Ok((Ok(bytes.map_err(|failure| wasmtime::Error::new(NotRead(failure)))?),))
     })

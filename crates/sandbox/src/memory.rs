@@ -1,8 +1,8 @@
 //! Linear memory that is cleared and used again.
 //!
 //! A fresh instance needs zeros, not fresh pages. Pages from the operating system cost a fault each: for mc@1 a tenth of
-//! its run time. So a small memory is kept for the next unit: every byte its unit could reach is overwritten with zeros,
-//! and what lies beyond the next unit's own size is made inaccessible again. A large one is given back.
+//! its run time. So memory is kept for the next unit: every byte its unit could reach is overwritten with zeros, and what
+//! lies beyond the next unit's own size is made inaccessible again. Of a large one only the first pages are kept.
 //!
 //! Order: one worker process runs one job, so memory passes between units of one kernel only.
 //! Determinism: a unit sees zeros and its own size, whatever ran before; nothing else of the memory is visible to it.
@@ -11,12 +11,13 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use crate::bounds::INSTANCES_MAX;
 
-/// Largest memory cleared and kept, bytes; a larger one is unmapped, for fresh pages then cost less than clearing.
+/// Bytes of a memory that are cleared and kept; pages behind them go back to the system, for a unit that needs as many
+/// runs for long enough to fault them in again.
 const CLEARED_BYTES_MAX: usize = 4 << 20;
 /// Alignment of a memory's base, that of the largest page any machine has.
 const ALIGNMENT: usize = 64 << 10;
@@ -107,17 +108,23 @@ impl Reservation {
         Ok(())
     }
 
-    /// Overwrites every byte that was accessible. False where that is too many: then the reservation must be dropped.
-    fn clear(&mut self) -> bool {
-        if self.open > CLEARED_BYTES_MAX {
-            return false;
-        }
+    /// Makes every byte that was accessible zero: the first are overwritten, the pages of the others given back.
+    ///
+    /// # Errors
+    /// The system's, where it does not take them: then the reservation must be dropped.
+    fn clear(&mut self) -> io::Result<()> {
+        let overwritten = self.open.min(CLEARED_BYTES_MAX);
+        let rest = self.open - overwritten;
         #[expect(unsafe_code, reason = "raw memory is cleared")]
-        // SAFETY: the first `open` bytes are accessible, and the instance that used them is gone.
+        // SAFETY: the first `open` bytes are accessible, and the instance that used them is gone. They are private
+        // and of no file, so pages that were given back read as zeros.
         unsafe {
-            self.base.as_ptr().write_bytes(0, self.open);
+            self.base.as_ptr().write_bytes(0, overwritten);
+            if rest > 0 {
+                madvise(self.base.as_ptr().add(overwritten).cast(), rest, Advice::LinuxDontNeed)?;
+            }
         }
-        true
+        Ok(())
     }
 }
 
@@ -139,7 +146,7 @@ struct Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(mut reservation) = self.reservation.take()
-            && reservation.clear()
+            && reservation.clear().is_ok()
         {
             self.home.keep(reservation);
         }
@@ -215,12 +222,9 @@ mod tests {
             taken.open_to(grown).unwrap();
             assert!(bytes(&mut taken)[pages * PAGE..].iter().all(|byte| *byte == 0), "{pages} pages, grown");
             bytes(&mut taken).fill(0x5a);
-            let small = taken.open <= CLEARED_BYTES_MAX;
-            assert_eq!(taken.clear(), small);
-            if small {
-                home.keep(taken);
-            }
-            assert_eq!(home.free.lock().unwrap().len(), usize::from(small));
+            taken.clear().unwrap();
+            home.keep(taken);
+            assert_eq!(home.free.lock().unwrap().len(), 1);
         }
     }
 
@@ -228,7 +232,7 @@ mod tests {
     fn what_is_beyond_the_size_is_not_accessible() {
         let mut taken = Reservation::new(CAPACITY, GUARD).unwrap();
         taken.open_to(10 * PAGE).unwrap();
-        assert!(taken.clear());
+        taken.clear().unwrap();
         taken.open_to(2 * PAGE).unwrap();
         // The system copies from these addresses for us and says where it could not.
         let readable = |at: usize| {

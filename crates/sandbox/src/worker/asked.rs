@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use forge_contract::{Digest, Failure, FailureCode};
 
 use super::frame::{FromChild, ToChild};
@@ -70,15 +70,23 @@ impl Asked {
 }
 
 impl Reads for Asked {
-    fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, Failure> {
+    fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, Failure> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.track.note(offset, bytes as u64);
-        let mut found = Vec::with_capacity(bytes);
+        let mut found = BytesMut::new();
         let mut asked_at = None;
         while found.len() < bytes {
             let at = offset + found.len() as u64;
             match kept.from(at) {
-                Some(piece) => found.extend_from_slice(piece.get(..bytes - found.len()).unwrap_or(piece)),
+                Some(mut piece) => {
+                    piece.truncate(bytes - found.len());
+                    if piece.len() == bytes {
+                        // All of it, as mostly: it is lowered from where it lies.
+                        return Ok(piece);
+                    }
+                    found.reserve(bytes - found.len());
+                    found.extend_from_slice(&piece);
+                }
                 None if asked_at == Some(at) => {
                     return Err(Failure::new(FailureCode::AgentProtocol, "the parent's piece is another"));
                 }
@@ -89,15 +97,16 @@ impl Reads for Asked {
                 }
             }
         }
-        Ok(found)
+        Ok(found.freeze())
     }
 }
 
 impl Kept {
     /// What is here from this byte on.
-    fn from(&self, at: u64) -> Option<&[u8]> {
+    fn from(&self, at: u64) -> Option<Bytes> {
         let (offset, piece) = self.pieces.range(..=at).next_back()?;
-        piece.get(usize::try_from(at - offset).ok()?..).filter(|rest| !rest.is_empty())
+        let rest = piece.get(usize::try_from(at - offset).ok()?..)?;
+        if rest.is_empty() { None } else { Some(piece.slice_ref(rest)) }
     }
 
     /// Keeps a piece; the oldest make room.
@@ -204,8 +213,8 @@ mod tests {
         kept.keep(100, Bytes::from_static(b"hello"));
         kept.keep(105, Bytes::from_static(b"!"));
         assert_eq!(kept.from(99), None);
-        assert_eq!(kept.from(103), Some(&b"lo"[..]));
-        assert_eq!((kept.from(105), kept.from(106)), (Some(&b"!"[..]), None));
+        assert_eq!(kept.from(103), Some(Bytes::from_static(b"lo")));
+        assert_eq!((kept.from(105), kept.from(106)), (Some(Bytes::from_static(b"!")), None));
         let half = Bytes::from(vec![0; INPUT_KEPT_BYTES_MAX / 2]);
         kept.keep(1 << 40, half.clone());
         assert!(kept.from(100).is_some());
