@@ -108,7 +108,8 @@ impl Reservation {
         Ok(())
     }
 
-    /// Makes every byte that was accessible zero: the first are overwritten, the pages of the others given back.
+    /// Makes every byte that was accessible zero: the first are overwritten, the pages of the others given back. Those
+    /// are inaccessible then, so that what is kept never counts for much among the process's memory.
     ///
     /// # Errors
     /// The system's, where it does not take them: then the reservation must be dropped.
@@ -124,7 +125,7 @@ impl Reservation {
                 madvise(self.base.as_ptr().add(overwritten).cast(), rest, Advice::LinuxDontNeed)?;
             }
         }
-        Ok(())
+        self.open_to(overwritten)
     }
 }
 
@@ -223,6 +224,7 @@ mod tests {
             assert!(bytes(&mut taken)[pages * PAGE..].iter().all(|byte| *byte == 0), "{pages} pages, grown");
             bytes(&mut taken).fill(0x5a);
             taken.clear().unwrap();
+            assert_eq!(taken.open, grown.min(CLEARED_BYTES_MAX));
             home.keep(taken);
             assert_eq!(home.free.lock().unwrap().len(), 1);
         }
